@@ -1,0 +1,191 @@
+//! Accounts and their API keys.
+//!
+//! A key is shown once and kept as the SHA-256 of its text, which is all that a look-up needs: keys are looked up by that
+//! digest, so how long a look-up takes says nothing about any key. The ring of all keys is in memory; a request costs
+//! one digest and one look-up, no I/O.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use crate::clock::UnixMillis;
+use crate::store::{Change, Error, Kind, Store};
+
+/// The account that exists from the first start on.
+pub const DEFAULT_ACCOUNT: u32 = 1;
+/// Id of the key that comes from `TOLLGATE_ADMIN_KEY` or is made at the first start.
+const BOOTSTRAP_KEY_ID: &str = "bootstrap";
+
+/// What a key may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// Send events.
+    Ingest,
+    /// Read usage, customers, invoices.
+    Read,
+    /// Everything, including changes of what is set up.
+    Admin,
+}
+
+impl Scope {
+    /// As it is written in settings and answers.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Ingest => "ingest",
+            Self::Read => "read",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// Who sent a request: what every handler may go by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// The account that all data of the request belongs to.
+    pub account: u32,
+    /// Id of the key, for logs; never the key.
+    pub key_id: Arc<str>,
+    scopes: Arc<[Scope]>,
+}
+
+impl Caller {
+    /// Whether the key has a scope; `admin` has all.
+    pub fn may(&self, scope: Scope) -> bool {
+        self.scopes.iter().any(|has| *has == scope || *has == Scope::Admin)
+    }
+}
+
+/// An account.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Account {
+    /// Its number, in records and rows.
+    pub number: u32,
+    /// Its name.
+    pub name: String,
+    /// When it was made, ms.
+    pub created_at: i64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct StoredKey {
+    id: String,
+    account: u32,
+    scopes: Vec<Scope>,
+    created_at: i64,
+    /// SHA-256 of the key, hex.
+    digest: String,
+}
+
+type Digest32 = [u8; 32];
+
+/// All keys, in memory; changed by whole replacement.
+pub struct KeyRing {
+    keys: ArcSwap<HashMap<Digest32, Caller>>,
+}
+
+/// The admin key as it was found or made at start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AdminKey {
+    /// Made just now; shown this once.
+    Made(String),
+    /// Given by the environment.
+    Given,
+    /// Made at an earlier start; only its digest is known.
+    Kept,
+}
+
+impl KeyRing {
+    /// Reads all keys, after making sure that the default account and its admin key exist. A `given` admin key takes the
+    /// place of the one before it.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn open(store: &dyn Store, given: Option<&str>, now: UnixMillis) -> Result<(Self, AdminKey), Error> {
+        make_default_account(store, now)?;
+        let admin_key = bootstrap(store, given, now)?;
+        let ring = Self { keys: ArcSwap::default() };
+        ring.load(store)?;
+        Ok((ring, admin_key))
+    }
+
+    fn load(&self, store: &dyn Store) -> Result<(), Error> {
+        let mut keys = HashMap::new();
+        for (id, bytes) in store.documents(Kind::Key, 0)? {
+            let stored: StoredKey = serde_json::from_slice(&bytes).map_err(|error| Error::Damaged(format!("key {id}: {error}")))?;
+            let digest = from_hex(&stored.digest).ok_or_else(|| Error::Damaged(format!("key {id}: the digest is not 64 hex digits")))?;
+            keys.insert(digest, Caller { account: stored.account, key_id: stored.id.into(), scopes: stored.scopes.into() });
+        }
+        self.keys.store(Arc::new(keys));
+        Ok(())
+    }
+
+    /// Whose key it is; `None` if nobody's.
+    pub fn caller(&self, key: &[u8]) -> Option<Caller> {
+        let digest: Digest32 = Sha256::digest(key).into();
+        let keys = self.keys.load();
+        let (found, caller) = keys.get_key_value(&digest)?;
+        bool::from(found.ct_eq(&digest)).then(|| caller.clone())
+    }
+}
+
+fn make_default_account(store: &dyn Store, now: UnixMillis) -> Result<(), Error> {
+    let account = Account { number: DEFAULT_ACCOUNT, name: "default".into(), created_at: now.0 };
+    let bytes = to_json(&account)?;
+    let mut make = |stored: Option<&[u8]>| if stored.is_some() { Change::Keep } else { Change::Put(bytes.clone()) };
+    store.change_document(Kind::Account, 0, "default", &mut make)
+}
+
+fn bootstrap(store: &dyn Store, given: Option<&str>, now: UnixMillis) -> Result<AdminKey, Error> {
+    let stored = store.document(Kind::Key, 0, BOOTSTRAP_KEY_ID)?;
+    let (key, answer) = match (given, stored) {
+        (Some(key), _) => (key.to_owned(), AdminKey::Given),
+        (None, Some(_)) => return Ok(AdminKey::Kept),
+        (None, None) => {
+            let key = make_key()?;
+            (key.clone(), AdminKey::Made(key))
+        }
+    };
+    let digest: Digest32 = Sha256::digest(key.as_bytes()).into();
+    let new = StoredKey {
+        id: BOOTSTRAP_KEY_ID.into(),
+        account: DEFAULT_ACCOUNT,
+        scopes: vec![Scope::Admin],
+        created_at: now.0,
+        digest: to_hex(&digest),
+    };
+    let bytes = to_json(&new)?;
+    let mut put = |_: Option<&[u8]>| Change::Put(bytes.clone());
+    store.change_document(Kind::Key, 0, BOOTSTRAP_KEY_ID, &mut put)?;
+    Ok(answer)
+}
+
+fn make_key() -> Result<String, Error> {
+    let mut random = [0; 20];
+    getrandom::fill(&mut random).map_err(|error| Error::Failed(format!("no random bytes: {error}")))?;
+    Ok(format!("tg_{}", to_hex(&random)))
+}
+
+fn to_json<T: Serialize>(value: &T) -> Result<Vec<u8>, Error> {
+    serde_json::to_vec(value).map_err(|error| Error::Failed(error.to_string()))
+}
+
+fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn from_hex(text: &str) -> Option<Digest32> {
+    let mut digest = [0; 32];
+    let digits = text.as_bytes();
+    if digits.len() != 64 {
+        return None;
+    }
+    for (byte, pair) in digest.iter_mut().zip(digits.chunks(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(digest)
+}

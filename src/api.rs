@@ -1,0 +1,138 @@
+//! Everything that is asked rather than ingested: routes, who may call them, and what a stranger gets.
+//!
+//! Paths arrive normalised (see [`normalise`]) and without a dialect's prefix; the caller's key has been checked and its account is an
+//! extension of the request.
+
+pub mod customers;
+mod dead_letters;
+pub mod usage;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::{MatchedPath, Request};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use hyper::StatusCode;
+use hyper::header::ALLOW;
+
+use crate::clock::Clock;
+use crate::customers::Customers;
+use crate::dialect::amberflo::AmberfloError;
+use crate::log::embedded::EmbeddedLog;
+use crate::materializer::{Materializer, Wanted};
+use crate::store::row::DAY_S;
+use crate::telemetry;
+use crate::usage::{UsageSource, View, ViewError, ViewFuture, ViewRequest};
+
+/// What the routes work with.
+pub struct Parts {
+    /// The customers of all accounts.
+    pub customers: Arc<Customers>,
+    /// The rows.
+    pub materializer: Materializer,
+    /// The dead letters' log.
+    pub dead_letters: Arc<EmbeddedLog>,
+    /// For "until now".
+    pub clock: Clock,
+}
+
+/// All routes behind a key, Amberflo's at the root.
+pub fn router(parts: Parts) -> Router {
+    Router::new()
+        .merge(customers::routes(parts.customers))
+        .merge(usage::routes(Arc::new(parts.materializer), parts.clock))
+        .merge(dead_letters::routes(parts.dead_letters))
+        .route_layer(middleware::from_fn(observe))
+        .method_not_allowed_fallback(method_not_allowed)
+        .fallback(unknown_path)
+}
+
+async fn unknown_path() -> AmberfloError {
+    AmberfloError::not_found(StatusCode::NOT_FOUND, "there is nothing at this path")
+}
+
+async fn method_not_allowed() -> AmberfloError {
+    method_not_allowed_error()
+}
+
+/// 405, for paths that exist.
+pub fn method_not_allowed_error() -> AmberfloError {
+    AmberfloError::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "METHOD_NOT_ALLOWED",
+        "this path does not know the method; the header Allow says which ones it knows",
+    )
+}
+
+async fn observe(path: MatchedPath, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let response = next.run(request).await;
+    telemetry::observe_request(path.as_str().to_owned(), response.status().as_u16(), started.elapsed());
+    response
+}
+
+/// `POST /ingest` alone, for the `Allow` header of its 405.
+pub fn ingest_wants_post() -> Response {
+    let mut response = IntoResponse::into_response(method_not_allowed_error());
+    response.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("POST"));
+    response
+}
+
+/// Collapses runs of `/`, drops one trailing `/`, and takes off `prefix` (contract `README.md`, path normalising). Percent
+/// escapes stay as they are: they are decoded a segment at a time, once.
+pub fn normalise(path: &str, prefix: &str) -> String {
+    let mut normal = String::with_capacity(path.len());
+    for segment in path.split('/').filter(|segment| !segment.is_empty()) {
+        normal.push('/');
+        normal.push_str(segment);
+    }
+    match normal.strip_prefix(prefix) {
+        Some("") => "/".into(),
+        Some(rest) if rest.starts_with('/') => rest.into(),
+        _ if normal.is_empty() => "/".into(),
+        _ => normal,
+    }
+}
+
+impl UsageSource for Materializer {
+    fn view(&self, wanted: Vec<ViewRequest>, wait: Duration) -> ViewFuture<'_> {
+        Box::pin(async move {
+            let wanted = wanted.into_iter().map(days).collect();
+            let view = Materializer::view(self, wanted, wait).await.map_err(|error| ViewError::Unavailable(error.to_string()))?;
+            Ok(View { rows: view.rows, complete: view.complete, positions: vec![(0, view.next.0)] })
+        })
+    }
+}
+
+fn days(request: ViewRequest) -> Wanted {
+    let day = |seconds: i64| u32::try_from(seconds.max(0) / DAY_S).unwrap_or(u32::MAX);
+    Wanted {
+        account: request.account,
+        meter: request.meter,
+        customers: request.customers,
+        from_day: day(request.from_s),
+        to_day: day(request.to_s.saturating_add(DAY_S - 1)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::normalise;
+
+    #[test]
+    fn paths_are_normalised_once() {
+        for (path, normal) in [
+            ("/customers/", "/customers"),
+            ("//customers//a%2Fb/", "/customers/a%2Fb"),
+            ("/amberflo/ingest/", "/ingest"),
+            ("/amberflo", "/"),
+            ("/amberflow", "/amberflow"),
+            ("/", "/"),
+            ("", "/"),
+        ] {
+            assert_eq!(normalise(path, "/amberflo"), normal, "{path}");
+        }
+    }
+}

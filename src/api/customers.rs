@@ -1,0 +1,213 @@
+//! Amberflo's customer routes (contract `amberflo.md` section 1).
+//!
+//! The path comes normalised and the caller as an [`Extension`]: whose key it is was settled before. Here: what the key may
+//! do, wire ⇄ model, and one call of [`Customers`] on a thread that may wait for a disk. A client that hangs up does not
+//! take a change back.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
+use axum::extract::{DefaultBodyLimit, Extension, Path, Query, State};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use serde_json::{Map, Value};
+
+use crate::accounts::{Caller, Scope};
+use crate::customers::{Customer, CustomerId, Customers, Error};
+use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::amberflo::customers::{AutoCreate, CustomerRequest, StageRequest, render, stage_label};
+use crate::store;
+
+/// Largest body. A customer at all its limits with every character escaped has half of it, and a body as large as the
+/// gateway takes would keep an async thread busy for long.
+const BODY_BYTES_MAX: usize = 1 << 20;
+/// When to ask again after the store failed.
+const RETRY_AFTER_S: u32 = 2;
+/// The last segment of `/customers/stage`, which only for PUT is no id.
+const STAGE: &str = "stage";
+
+type Shared = State<Arc<Customers>>;
+type By = Extension<Caller>;
+type Parameters = Result<Query<Vec<(String, String)>>, QueryRejection>;
+type InPath = Result<Path<String>, PathRejection>;
+type Body = Result<Bytes, BytesRejection>;
+type Answer = Result<Response, AmberfloError>;
+
+/// `/customers`, `/customers/{customerId}` and `/customers/stage`. Needs an `Extension<Caller>` on every request. Every
+/// success is 200 with JSON, every refusal as section 0 of the contract has it; other methods are 405 with `Allow`.
+pub fn routes(customers: Arc<Customers>) -> Router {
+    Router::new()
+        .route("/customers", get(list_or_find).post(create).put(replace))
+        .route("/customers/stage", get(show_stage).put(set_stage).delete(remove_stage))
+        .route("/customers/{customer_id}", get(show).delete(remove))
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(customers)
+}
+
+async fn list_or_find(State(customers): Shared, Extension(caller): By, query: Parameters) -> Answer {
+    check(&caller, Scope::Read)?;
+    match parameter(query, "customerId")? {
+        Some(id) => answer(customers, StatusCode::NOT_FOUND, move |customers| find(customers, caller.account, &id)).await,
+        None => answer(customers, StatusCode::NOT_FOUND, move |customers| list(customers, caller.account)).await,
+    }
+}
+
+fn list(customers: &Customers, account: u32) -> Result<Value, Error> {
+    Ok(customers.list(account)?.iter().map(render).collect())
+}
+
+/// In this form nobody is an empty object, no error, and so is who cannot be.
+fn find(customers: &Customers, account: u32, id: &str) -> Result<Value, Error> {
+    let Ok(id) = CustomerId::parse(id) else { return Ok(Map::new().into()) };
+    match customers.get(account, &id) {
+        Ok(customer) => Ok(render(&customer)),
+        Err(Error::Unknown) => Ok(Map::new().into()),
+        Err(error) => Err(error),
+    }
+}
+
+async fn create(State(customers): Shared, Extension(caller): By, query: Parameters, body: Body) -> Answer {
+    check(&caller, Scope::Admin)?;
+    let auto_create = AutoCreate::parse(parameter(query, "autoCreateCustomerInStripe")?.as_deref())?;
+    let request = CustomerRequest::parse(&read(body)?)?;
+    auto_create.without_provider()?;
+    let create = move |customers: &Customers| customers.create(caller.account, request.id(), |new| request.fill(new));
+    answer_one(customers, StatusCode::BAD_REQUEST, create).await
+}
+
+async fn replace(State(customers): Shared, Extension(caller): By, body: Body) -> Answer {
+    check(&caller, Scope::Admin)?;
+    let request = CustomerRequest::parse(&read(body)?)?;
+    let replace = move |customers: &Customers| customers.change(caller.account, request.id(), |stored| request.replace(stored));
+    answer_one(customers, StatusCode::BAD_REQUEST, replace).await
+}
+
+async fn set_stage(State(customers): Shared, Extension(caller): By, body: Body) -> Answer {
+    check(&caller, Scope::Admin)?;
+    let StageRequest { id, stage } = StageRequest::parse(&read(body)?)?;
+    let set_stage = move |customers: &Customers| customers.set_stage(caller.account, &id, stage);
+    answer_one(customers, StatusCode::BAD_REQUEST, set_stage).await
+}
+
+async fn show(State(customers): Shared, Extension(caller): By, path: InPath) -> Answer {
+    show_one(customers, caller, &in_path(path)?).await
+}
+
+async fn show_stage(State(customers): Shared, Extension(caller): By) -> Answer {
+    show_one(customers, caller, STAGE).await
+}
+
+async fn show_one(customers: Arc<Customers>, caller: Caller, id: &str) -> Answer {
+    check(&caller, Scope::Read)?;
+    let id = CustomerId::parse(id).map_err(|_| unknown(StatusCode::NOT_FOUND))?;
+    answer_one(customers, StatusCode::NOT_FOUND, move |customers| customers.get(caller.account, &id)).await
+}
+
+async fn remove(State(customers): Shared, Extension(caller): By, path: InPath) -> Answer {
+    remove_one(customers, caller, &in_path(path)?).await
+}
+
+async fn remove_stage(State(customers): Shared, Extension(caller): By) -> Answer {
+    remove_one(customers, caller, STAGE).await
+}
+
+async fn remove_one(customers: Arc<Customers>, caller: Caller, id: &str) -> Answer {
+    check(&caller, Scope::Admin)?;
+    let id = CustomerId::parse(id).map_err(|_| unknown(StatusCode::NOT_FOUND))?;
+    answer_one(customers, StatusCode::NOT_FOUND, move |customers| customers.remove(caller.account, &id)).await
+}
+
+async fn method_not_allowed() -> AmberfloError {
+    AmberfloError::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "METHOD_NOT_ALLOWED",
+        "this path has not this method; the header Allow has those it has",
+    )
+}
+
+fn check(caller: &Caller, scope: Scope) -> Result<(), AmberfloError> {
+    if caller.may(scope) { Ok(()) } else { Err(AmberfloError::forbidden(scope.label())) }
+}
+
+/// A query parameter; the first if it is given more than once.
+fn parameter(query: Parameters, name: &str) -> Result<Option<String>, AmberfloError> {
+    let Query(pairs) = query.map_err(|_| AmberfloError::bad_request("the query cannot be read"))?;
+    Ok(pairs.into_iter().find(|(key, _)| key == name).map(|(_, value)| value))
+}
+
+/// The id in the path. What does not decode to UTF-8 is nobody's.
+fn in_path(path: InPath) -> Result<String, AmberfloError> {
+    path.map(|Path(id)| id).map_err(|_| unknown(StatusCode::NOT_FOUND))
+}
+
+fn read(body: Body) -> Result<Bytes, AmberfloError> {
+    body.map_err(|rejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            let message = format!("the body of a customer has more than {BODY_BYTES_MAX} bytes");
+            AmberfloError::new(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", message)
+        }
+        _ => AmberfloError::bad_request("the body cannot be read"),
+    })
+}
+
+/// Does `work` where it may block, and answers with the customer that it leaves.
+async fn answer_one<W>(customers: Arc<Customers>, unknown: StatusCode, work: W) -> Answer
+where
+    W: FnOnce(&Customers) -> Result<Customer, Error> + Send + 'static,
+{
+    answer(customers, unknown, |customers| Ok(render(&work(customers)?))).await
+}
+
+/// Does `work` where it may block, and answers with its JSON. `unknown_status` is what a customer that is not there comes to.
+async fn answer<W>(customers: Arc<Customers>, unknown_status: StatusCode, work: W) -> Answer
+where
+    W: FnOnce(&Customers) -> Result<Value, Error> + Send + 'static,
+{
+    // A list can be long: it becomes text there too.
+    match tokio::task::spawn_blocking(move || work(&customers).map(|json| json.to_string())).await {
+        Ok(Ok(json)) => Ok(([(CONTENT_TYPE, "application/json")], json).into_response()),
+        Ok(Err(error)) => Err(refusal(error, unknown_status)),
+        Err(error) => {
+            tracing::error!(%error, "a request for customers broke off");
+            Err(AmberfloError::internal())
+        }
+    }
+}
+
+/// The one place where an error of the customers gets its status.
+fn refusal(error: Error, unknown_status: StatusCode) -> AmberfloError {
+    match error {
+        Error::Exists => AmberfloError::duplicate("a customer with this customerId exists"),
+        Error::Unknown => unknown(unknown_status),
+        Error::StepBack { from, to } => {
+            let reason = format!("cannot go back from {} to {}", stage_label(from), stage_label(to));
+            AmberfloError::bad_field("lifecycleStage", reason)
+        }
+        Error::Store(error) => {
+            tracing::error!(%error, "the store did not answer for a customer");
+            store_refusal(&error)
+        }
+    }
+}
+
+fn store_refusal(error: &store::Error) -> AmberfloError {
+    match error {
+        store::Error::Failed(_) => {
+            let message = "the store failed: a change may have been made or not, ask before sending it again";
+            AmberfloError::unavailable(message, RETRY_AFTER_S)
+        }
+        store::Error::Damaged(_) | store::Error::Fenced { .. } => AmberfloError::internal(),
+    }
+}
+
+fn unknown(status: StatusCode) -> AmberfloError {
+    AmberfloError::not_found(status, "no customer has this customerId")
+}
+
+#[cfg(test)]
+mod tests;

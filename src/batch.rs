@@ -1,0 +1,84 @@
+//! Many requests, one appender a partition. Stage 3 of the way of an event.
+//!
+//! A request hands over one block and gets one answer. The appender's thread takes whatever has gathered while the last
+//! group was synced, appends it as one group, and sleeps when nothing is there: group commit without a timer.
+
+use std::ops::Range;
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use tokio::sync::oneshot;
+
+use crate::log::{Append, Appender, Block, Error, Position};
+use crate::telemetry;
+
+/// Most bytes that one group takes: bounds the time that the first of it waits for the last.
+const GROUP_BYTES_MAX: usize = 16 << 20;
+/// Most requests of a group.
+const GROUP_APPENDS_MAX: usize = 4_096;
+/// Requests that may wait for the appender. The budget of bytes in flight is meant to bind first.
+const INBOX_APPENDS: usize = 16_384;
+
+/// A handle to the appender's thread. The thread ends when the last handle is gone and the queue is empty.
+#[derive(Clone)]
+pub struct Batcher {
+    inbox: Sender<Append>,
+}
+
+/// Why a block was not appended.
+#[derive(Debug, thiserror::Error)]
+pub enum BatchError {
+    /// Too many requests wait; nothing happened.
+    #[error("too many requests wait for the log")]
+    Busy,
+    /// The log said no, or does not know.
+    #[error(transparent)]
+    Log(#[from] Error),
+}
+
+impl Batcher {
+    /// Starts the thread that owns `appender`. It gives the appender back when it ends.
+    ///
+    /// # Errors
+    /// The operating system gives no thread.
+    pub fn start<A: Appender + 'static>(name: &'static str, appender: A) -> std::io::Result<(Self, JoinHandle<A>)> {
+        let (inbox, waiting) = bounded(INBOX_APPENDS);
+        let thread = std::thread::Builder::new().name(format!("append-{name}")).spawn(move || run(name, appender, &waiting))?;
+        Ok((Self { inbox }, thread))
+    }
+
+    /// Appends a sealed block; returns once it is durable, with the positions of its records.
+    ///
+    /// # Errors
+    /// [`BatchError::Busy`] and [`Error::Full`]: nothing was written. Any other: unknown.
+    ///
+    /// Dropping the future does not take the append back.
+    pub async fn append(&self, block: Block) -> Result<Range<Position>, BatchError> {
+        let (done, answer) = oneshot::channel();
+        self.inbox.try_send(Append { block, done }).map_err(|refused| match refused {
+            TrySendError::Full(_) => BatchError::Busy,
+            TrySendError::Disconnected(_) => BatchError::Log(Error::Stopping),
+        })?;
+        match answer.await {
+            Ok(result) => Ok(result?),
+            Err(_) => Err(BatchError::Log(Error::Closed("the appender ended with the append under way".into()))),
+        }
+    }
+}
+
+/// Owns the appender: takes what has queued up, appends it, answers everyone. Ends when every sender is gone.
+fn run<A: Appender>(name: &'static str, mut appender: A, inbox: &Receiver<Append>) -> A {
+    let mut group = Vec::new();
+    while let Ok(first) = inbox.recv() {
+        let mut bytes = first.block.len();
+        group.push(first);
+        while bytes < GROUP_BYTES_MAX && group.len() < GROUP_APPENDS_MAX {
+            let Ok(next) = inbox.try_recv() else { break };
+            bytes += next.block.len();
+            group.push(next);
+        }
+        telemetry::observe_group(name, group.len(), group.iter().map(|append| u64::from(append.block.count())).sum(), bytes);
+        appender.append(&mut group);
+    }
+    appender
+}

@@ -1,0 +1,149 @@
+//! The command line, and the life of a process: builds every part, hands each its own settings, announces the address, drains.
+
+mod announce;
+mod serve;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Config, TlsConfig};
+use crate::loadgen::BenchArgs;
+use crate::telemetry::LogFormat;
+
+const ABOUT: &str = "Takes usage events over HTTP, counts each exactly once, keeps them durably, and answers what every customer used.";
+const EXAMPLES: &str = "\
+Examples:
+  tollgate                                  serve on 127.0.0.1:8080, data in ./tollgate-data
+  tollgate serve --listen 0.0.0.0:80        serve everyone
+  tollgate serve --config tollgate.toml     with settings from a file; flags and environment win over it
+  tollgate bench --key $TOLLGATE_KEY        load a running gateway and report";
+
+/// What the process is told to do.
+#[derive(Debug, Parser)]
+#[command(name = "tollgate", version, long_version = long_version(), about = ABOUT, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the gateway (what `tollgate` alone does, too)
+    Serve(ServeArgs),
+    /// Load a running gateway with made-up events and report rate, latency and cost
+    Bench(Box<BenchArgs>),
+}
+
+/// Settings that flags and environment can give. Everything else is in the file.
+#[derive(Debug, Default, Args)]
+struct ServeArgs {
+    /// Settings in TOML; README lists them
+    #[arg(long, value_name = "FILE", env = "TOLLGATE_CONFIG")]
+    config: Option<PathBuf>,
+    /// Address and port to serve on; port 0 takes any free one [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS", env = "TOLLGATE_LISTEN")]
+    listen: Option<SocketAddr>,
+    /// Serve /healthz, /readyz and /metrics here instead of on --listen
+    #[arg(long, value_name = "ADDRESS", env = "TOLLGATE_OPS_LISTEN")]
+    ops_listen: Option<SocketAddr>,
+    /// Where log and rows are kept; one process at a time [default: ./tollgate-data]
+    #[arg(long, value_name = "DIR", env = "TOLLGATE_DATA_DIR")]
+    data_dir: Option<PathBuf>,
+    /// Admin key of the account `default`; without it one is made at the first start and shown once
+    #[arg(long, value_name = "KEY", env = "TOLLGATE_ADMIN_KEY", hide_env_values = true)]
+    admin_key: Option<String>,
+    /// Certificate chain in PEM: serve TLS on --listen
+    #[arg(long, value_name = "FILE", env = "TOLLGATE_TLS_CERT", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Private key of --tls-cert in PEM
+    #[arg(long, value_name = "FILE", env = "TOLLGATE_TLS_KEY", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Which log lines are written to standard error, e.g. `info,tollgate=debug` [default: info]
+    #[arg(long, value_name = "FILTER", env = "TOLLGATE_LOG")]
+    log: Option<String>,
+    /// How log lines look [default: text]
+    #[arg(long, value_enum, value_name = "FORMAT", env = "TOLLGATE_LOG_FORMAT")]
+    log_format: Option<LogFormat>,
+}
+
+impl ServeArgs {
+    /// Flags and environment over the file over the defaults.
+    fn config(&self) -> anyhow::Result<Config> {
+        let mut config = match &self.config {
+            Some(file) => Config::from_file(file)?,
+            None => Config::default(),
+        };
+        config.listen = self.listen.unwrap_or(config.listen);
+        config.ops_listen = self.ops_listen.or(config.ops_listen);
+        if let Some(data_dir) = &self.data_dir {
+            config.data_dir.clone_from(data_dir);
+        }
+        if let (Some(cert), Some(key)) = (&self.tls_cert, &self.tls_key) {
+            config.tls = Some(TlsConfig { cert: cert.clone(), key: key.clone() });
+        }
+        if let Some(filter) = &self.log {
+            config.logging.filter.clone_from(filter);
+        }
+        config.logging.format = self.log_format.unwrap_or(config.logging.format);
+        Ok(config.checked()?)
+    }
+}
+
+/// Does what the command line says. Blocks until it is done.
+///
+/// # Errors
+/// With what to do about it; nothing else has been printed then.
+pub fn run() -> anyhow::Result<()> {
+    match Cli::parse().command.unwrap_or_else(from_environment) {
+        Command::Serve(args) => {
+            let config = args.config().context("the settings cannot be used")?;
+            if args.admin_key.as_deref().is_some_and(|key| key.is_empty() || key.bytes().any(|byte| !byte.is_ascii_graphic())) {
+                anyhow::bail!("TOLLGATE_ADMIN_KEY must be printable ASCII without spaces: it is sent in a header");
+            }
+            serve::run(config, args.admin_key)
+        }
+        Command::Bench(args) => crate::loadgen::run(*args),
+    }
+}
+
+/// `tollgate` alone serves; the environment counts as it does for `tollgate serve`.
+fn from_environment() -> Command {
+    match Cli::parse_from(["tollgate", "serve"]).command {
+        Some(command) => command,
+        None => Command::Serve(ServeArgs::default()),
+    }
+}
+
+fn long_version() -> &'static str {
+    use std::sync::OnceLock;
+    static TEXT: OnceLock<String> = OnceLock::new();
+    TEXT.get_or_init(|| {
+        let (_, librdkafka) = rdkafka::util::get_rdkafka_version();
+        let features = if cfg!(feature = "kafka-tls") { "kafka-tls" } else { "none" };
+        format!("{}\nlibrdkafka {librdkafka}\nfeatures: {features}", env!("CARGO_PKG_VERSION"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_win_over_the_file() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("tollgate.toml");
+        std::fs::write(&file, "listen = '127.0.0.1:1'\ndata_dir = '/from/file'\n").expect("written");
+        let args = ServeArgs { config: Some(file), listen: Some(SocketAddr::from(([127, 0, 0, 1], 2))), ..ServeArgs::default() };
+        let config = args.config().expect("good");
+        assert_eq!((config.listen.port(), config.data_dir), (2, PathBuf::from("/from/file")));
+    }
+}

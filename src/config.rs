@@ -1,0 +1,342 @@
+//! Settings: read once from flags, environment and a TOML file (in this order of precedence), checked once, printed once.
+//!
+//! Settings are data; each part gets the few that it needs by value. Unknown keys are errors.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer};
+
+use crate::event::TimeWindow;
+use crate::log::embedded;
+use crate::log::meta::FoldSettings;
+use crate::telemetry::LogFormat;
+
+/// Everything that can be set, with its defaults (`design.md`, limits).
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where producers and clients connect. Port 0: any free one.
+    pub listen: SocketAddr,
+    /// Where `/healthz`, `/readyz` and `/metrics` are served instead of on `listen`.
+    pub ops_listen: Option<SocketAddr>,
+    /// Log, rows and dedup index.
+    pub data_dir: PathBuf,
+    /// Serves TLS on `listen` when given.
+    pub tls: Option<TlsConfig>,
+    /// The log.
+    pub log: LogConfig,
+    /// What a request may bring.
+    pub ingest: IngestConfig,
+    /// Connections and times.
+    pub http: HttpConfig,
+    /// Log lines on standard error.
+    pub logging: LoggingConfig,
+}
+
+/// Certificate and key, PEM.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsConfig {
+    /// The certificate with its chain.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// Settings of the embedded log.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogConfig {
+    /// Size at which a segment is closed, in bytes.
+    pub segment_bytes: u64,
+    /// How long events stay in the log at least; unlimited when absent. Text as `44d` or `12h`.
+    #[serde(deserialize_with = "duration")]
+    pub retention_age: Option<Duration>,
+    /// Size of the log past which its oldest segments go; unlimited when absent.
+    pub retention_bytes: Option<u64>,
+    /// How long a uniqueId is remembered; unlimited when absent. Fixed when the log is made.
+    #[serde(deserialize_with = "duration")]
+    pub dedup_horizon: Option<Duration>,
+    /// Dimension sets of a (customer, meter, day) before further ones share one row. Fixed when the log is made.
+    pub dimension_sets_max: u32,
+    /// How long dead letters are kept.
+    #[serde(deserialize_with = "duration")]
+    pub dead_letter_age: Option<Duration>,
+    /// Bytes of dead letters that are kept.
+    pub dead_letter_bytes: Option<u64>,
+}
+
+/// Limits of what a request may bring.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct IngestConfig {
+    /// Body on the wire, in bytes.
+    pub body_bytes_max: usize,
+    /// Body after decompression, in bytes.
+    pub inflated_bytes_max: usize,
+    /// Events a request.
+    pub events_max: usize,
+    /// One event as sent, in bytes.
+    pub event_bytes_max: usize,
+    /// Bytes of all requests that are read, parsed or made durable at a time.
+    pub in_flight_bytes_max: usize,
+    /// How long a request waits for room before it is refused.
+    #[serde(deserialize_with = "duration_required")]
+    pub room_wait: Duration,
+    /// Oldest event time, before the time of receipt; unlimited when absent.
+    #[serde(deserialize_with = "duration")]
+    pub max_event_age: Option<Duration>,
+    /// Newest event time, after the time of receipt; unlimited when absent.
+    #[serde(deserialize_with = "duration")]
+    pub max_event_future: Option<Duration>,
+}
+
+/// Limits of connections.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpConfig {
+    /// Open connections.
+    pub connections_max: usize,
+    /// Time for the head of a request.
+    #[serde(deserialize_with = "duration_required")]
+    pub header_timeout: Duration,
+    /// Longest pause inside a body.
+    #[serde(deserialize_with = "duration_required")]
+    pub body_idle_timeout: Duration,
+    /// Time for a whole body.
+    #[serde(deserialize_with = "duration_required")]
+    pub body_timeout: Duration,
+    /// Time to answer what is under way when the process is told to stop.
+    #[serde(deserialize_with = "duration_required")]
+    pub drain_timeout: Duration,
+}
+
+/// Log lines.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LoggingConfig {
+    /// Levels, e.g. `info` or `info,tollgate::gateway=debug`.
+    pub filter: String,
+    /// For people or for programs.
+    pub format: LogFormat,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            ops_listen: None,
+            data_dir: PathBuf::from("./tollgate-data"),
+            tls: None,
+            log: LogConfig::default(),
+            ingest: IngestConfig::default(),
+            http: HttpConfig::default(),
+            logging: LoggingConfig::default(),
+        }
+    }
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            segment_bytes: 256 << 20,
+            retention_age: None,
+            retention_bytes: None,
+            dedup_horizon: None,
+            dimension_sets_max: 10_000,
+            dead_letter_age: Some(Duration::from_secs(90 * 86_400)),
+            dead_letter_bytes: Some(1 << 30),
+        }
+    }
+}
+
+impl Default for IngestConfig {
+    fn default() -> Self {
+        Self {
+            body_bytes_max: 8 << 20,
+            inflated_bytes_max: 32 << 20,
+            events_max: 10_000,
+            event_bytes_max: 64 << 10,
+            in_flight_bytes_max: 64 << 20,
+            room_wait: Duration::from_secs(10),
+            max_event_age: None,
+            max_event_future: None,
+        }
+    }
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            connections_max: 10_000,
+            header_timeout: Duration::from_secs(5),
+            body_idle_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(25),
+            drain_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Default for LoggingConfig {
+    fn default() -> Self {
+        Self { filter: "info".into(), format: LogFormat::Text }
+    }
+}
+
+/// Settings that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{}: {error}", file.display())]
+    Read {
+        /// The file.
+        file: PathBuf,
+        /// What the operating system says.
+        error: std::io::Error,
+    },
+    /// The file is not TOML, or has a key or a value that makes no sense.
+    #[error("{}: {error}", file.display())]
+    Parse {
+        /// The file.
+        file: PathBuf,
+        /// Where and what.
+        error: Box<toml::de::Error>,
+    },
+    /// Settings that do not fit each other.
+    #[error("{0}")]
+    Check(String),
+}
+
+impl Config {
+    /// The defaults, changed by a TOML file.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn from_file(file: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(file).map_err(|error| ConfigError::Read { file: file.to_owned(), error })?;
+        toml::from_str(&text).map_err(|error| ConfigError::Parse { file: file.to_owned(), error: Box::new(error) })
+    }
+
+    /// Checks what no single value shows.
+    ///
+    /// # Errors
+    /// [`ConfigError::Check`] names the settings.
+    pub fn checked(self) -> Result<Self, ConfigError> {
+        let wrong = |what: String| Err(ConfigError::Check(what));
+        let ingest = &self.ingest;
+        if ingest.inflated_bytes_max > ingest.in_flight_bytes_max {
+            return wrong(format!(
+                "ingest.inflated_bytes_max ({}) is larger than ingest.in_flight_bytes_max ({}): such a request would never get room",
+                ingest.inflated_bytes_max, ingest.in_flight_bytes_max
+            ));
+        }
+        if ingest.body_bytes_max > ingest.inflated_bytes_max {
+            return wrong(format!(
+                "ingest.body_bytes_max ({}) is larger than ingest.inflated_bytes_max ({})",
+                ingest.body_bytes_max, ingest.inflated_bytes_max
+            ));
+        }
+        // A block of the log holds one request; records are never much larger than the JSON that they come from.
+        if ingest.inflated_bytes_max > 64 << 20 || ingest.in_flight_bytes_max > u32::MAX as usize {
+            return wrong("ingest.inflated_bytes_max must not exceed 64 MiB, ingest.in_flight_bytes_max not 4 GiB".into());
+        }
+        if self.log.segment_bytes < 1 << 20 {
+            return wrong("log.segment_bytes must be 1 MiB or more".into());
+        }
+        if let (Some(age), Some(future), Some(horizon)) = (ingest.max_event_age, ingest.max_event_future, self.log.dedup_horizon)
+            && age + future >= horizon
+        {
+            return wrong("log.dedup_horizon must be longer than ingest.max_event_age and ingest.max_event_future together, or a late retry could count twice".into());
+        }
+        if let (Some(retention), horizon) = (self.log.retention_age, self.log.dedup_horizon)
+            && horizon.is_none_or(|horizon| retention < horizon)
+        {
+            return wrong(
+                "log.retention_age must not be shorter than log.dedup_horizon: the dedup index could not be made again from the log".into(),
+            );
+        }
+        Ok(self)
+    }
+
+    /// What the fold needs, to be fixed with the log.
+    pub fn fold(&self) -> FoldSettings {
+        FoldSettings {
+            dedup_horizon_ms: self.log.dedup_horizon.map(millis),
+            dimension_sets_max: self.log.dimension_sets_max,
+            partitions: 1,
+        }
+    }
+
+    /// Settings of the events' log.
+    pub fn events_log(&self) -> embedded::Settings {
+        embedded::Settings {
+            segment_bytes: self.log.segment_bytes,
+            retention_age_ms: self.log.retention_age.map(millis),
+            retention_bytes: self.log.retention_bytes,
+        }
+    }
+
+    /// Settings of the dead letters' log.
+    pub fn dead_letters_log(&self) -> embedded::Settings {
+        embedded::Settings {
+            // Small enough that retention by size is not coarse.
+            segment_bytes: self.log.segment_bytes.min(32 << 20),
+            retention_age_ms: self.log.dead_letter_age.map(millis),
+            retention_bytes: self.log.dead_letter_bytes,
+        }
+    }
+
+    /// How far an event's time may lie from its receipt.
+    pub fn time_window(&self) -> TimeWindow {
+        TimeWindow { age_ms_max: self.ingest.max_event_age.map(millis), future_ms_max: self.ingest.max_event_future.map(millis) }
+    }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Reads `35d`, `12h`, `1d 6h`, `500ms`.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let span: jiff::Span = text.parse().map_err(|_| format!("`{text}` is not a duration such as 35d, 12h or 500ms"))?;
+    let total = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(|error| error.to_string())?;
+    Duration::try_from(total).map_err(|_| format!("`{text}` is negative"))
+}
+
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    duration_required(deserializer).map(Some)
+}
+
+fn duration_required<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    parse_duration(&text).map_err(serde::de::Error::custom)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        let config: Config = toml::from_str(text).map_err(|error| error.to_string())?;
+        config.checked().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn production_settings_fit_each_other() {
+        let config =
+            parse("[ingest]\nmax_event_age = '35d'\nmax_event_future = '24h'\n[log]\ndedup_horizon = '37d'\nretention_age = '44d'")
+                .expect("good");
+        assert_eq!(config.fold().dedup_horizon_ms, Some(37 * 86_400_000));
+    }
+
+    #[test]
+    fn unknown_keys_and_settings_that_do_not_fit_are_refused() {
+        assert!(parse("lissten = '127.0.0.1:1'").expect_err("refused").contains("unknown field `lissten`"));
+        assert!(parse("[log]\ndedup_horizon = 'soon'").expect_err("refused").contains("is not a duration"));
+        assert!(parse("[ingest]\nmax_event_age = '36d'\nmax_event_future = '24h'\n[log]\ndedup_horizon = '37d'").is_err());
+        assert!(parse("[log]\nretention_age = '1d'").expect_err("refused").contains("dedup_horizon"));
+        assert!(parse("[ingest]\nin_flight_bytes_max = 1000").is_err());
+    }
+}

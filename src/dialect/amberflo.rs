@@ -1,0 +1,8 @@
+//! Amberflo's wire format (contract `amberflo.md`).
+
+pub mod customers;
+pub mod error;
+pub mod ingest;
+pub mod usage;
+
+pub use error::AmberfloError;

@@ -1,0 +1,207 @@
+//! Amberflo's meter events: JSON members into a draft (contract `amberflo.md` section 2).
+
+use crate::clock::{UnixMicros, UnixMillis};
+use crate::event::parse::{Members, Value};
+use crate::event::{Amount, AmountError, Code, Draft, MEASUREMENTS_MAX, Measurement, MeterEvent, Rejection, TimeWindow};
+
+/// Room for the parts of one event, used again for the next.
+#[derive(Debug, Default)]
+pub struct Scratch<'t> {
+    measurements: Vec<Measurement<'t>>,
+    dimensions: Vec<(&'t str, &'t str)>,
+    generated: GeneratedIds,
+}
+
+/// Makes uniqueIds for events that came without one: 128 random bits a request, counted up.
+#[derive(Debug, Default)]
+struct GeneratedIds {
+    last: Option<u128>,
+    text: String,
+}
+
+impl GeneratedIds {
+    fn make(&mut self) -> Result<&str, Rejection> {
+        let next = match self.last {
+            Some(last) => last.wrapping_add(1),
+            None => random().ok_or_else(|| Rejection::new(Code::MissingField, "uniqueId", "is missing, and none can be made now"))?,
+        };
+        self.last = Some(next);
+        self.text = format!("{next:032x}");
+        Ok(&self.text)
+    }
+}
+
+fn random() -> Option<u128> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).ok()?;
+    Some(u128::from_le_bytes(bytes))
+}
+
+/// What the members of one event say.
+#[derive(Default)]
+struct Fields<'t> {
+    unique_id: Option<&'t str>,
+    customer_id: Option<&'t str>,
+    meter: Option<&'t str>,
+    value: Option<Amount>,
+    time: Option<UnixMicros>,
+    has_values: bool,
+    has_dimensions: bool,
+}
+
+/// Reads one event. A uniqueId that was not sent is made: nothing can be deduplicated then.
+///
+/// # Errors
+/// [`Rejection`] names the field.
+pub fn read_event<'t, 's>(
+    members: Members<'t>,
+    scratch: &'s mut Scratch<'t>,
+    received: UnixMillis,
+    window: TimeWindow,
+) -> Result<MeterEvent<'t, 's>, Rejection> {
+    scratch.measurements.clear();
+    scratch.dimensions.clear();
+    let mut fields = Fields::default();
+    for (key, value) in members {
+        read_member(key, value, &mut fields, scratch)?;
+    }
+    finish_measurements(&fields, scratch)?;
+    let unique_id = match fields.unique_id {
+        Some(sent) => sent,
+        None => scratch.generated.make()?,
+    };
+    let draft = Draft {
+        namespace: "",
+        unique_id,
+        unique_id_generated: fields.unique_id.is_none(),
+        customer_id: required("customerId", fields.customer_id)?,
+        time: Some(required("meterTimeInMillis", fields.time)?),
+        measurements: &mut scratch.measurements,
+        dimensions: &mut scratch.dimensions,
+    };
+    MeterEvent::check(draft, received, window)
+}
+
+/// Reads one member. `null` is an absent field; a key outside of the contract is ignored.
+#[inline]
+fn read_member<'t>(key: &'t str, value: Value<'t>, fields: &mut Fields<'t>, scratch: &mut Scratch<'t>) -> Result<(), Rejection> {
+    if matches!(value, Value::Null) {
+        return Ok(());
+    }
+    match key {
+        "uniqueId" => once(key, &mut fields.unique_id, string(key, &value)?),
+        "customerId" => once(key, &mut fields.customer_id, string(key, &value)?),
+        "meterApiName" => once(key, &mut fields.meter, string(key, &value)?),
+        "meterValue" => once(key, &mut fields.value, number(key, &value)?),
+        "meterTimeInMillis" => once(key, &mut fields.time, time(key, &value)?),
+        "dimensions" => {
+            first_time(key, &mut fields.has_dimensions)?;
+            read_dimensions(members(key, value)?, scratch)
+        }
+        "values" => {
+            first_time(key, &mut fields.has_values)?;
+            read_values(members(key, value)?, scratch)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn read_dimensions<'t>(members: Members<'t>, scratch: &mut Scratch<'t>) -> Result<(), Rejection> {
+    for (key, value) in members {
+        match value {
+            Value::Null => {}
+            Value::String(text) => scratch.dimensions.push((key, text)),
+            _ => return Err(wrong_type(&format!("dimensions.{key}"), "must be a string")),
+        }
+    }
+    Ok(())
+}
+
+fn read_values<'t>(members: Members<'t>, scratch: &mut Scratch<'t>) -> Result<(), Rejection> {
+    for (meter, value) in members {
+        if matches!(value, Value::Null) {
+            continue;
+        }
+        let field = || format!("values.{meter}");
+        if scratch.measurements.len() == MEASUREMENTS_MAX {
+            return Err(Rejection::new(Code::TooMany, "values", format!("has more than {MEASUREMENTS_MAX} entries")));
+        }
+        let value = number(&field(), &value)?;
+        scratch.measurements.push(Measurement { meter, value });
+    }
+    Ok(())
+}
+
+/// One of `meterApiName` + `meterValue`, or `values`.
+fn finish_measurements<'t>(fields: &Fields<'t>, scratch: &mut Scratch<'t>) -> Result<(), Rejection> {
+    if fields.has_values {
+        if fields.meter.is_some() || fields.value.is_some() {
+            return Err(Rejection::new(Code::WrongValue, "values", "must not be given together with meterApiName or meterValue"));
+        }
+        if scratch.measurements.is_empty() {
+            return Err(Rejection::new(Code::MissingField, "values", "has no entry"));
+        }
+        return Ok(());
+    }
+    let meter = required("meterApiName", fields.meter)?;
+    let value = required("meterValue", fields.value)?;
+    scratch.measurements.push(Measurement { meter, value });
+    Ok(())
+}
+
+fn required<T>(field: &str, value: Option<T>) -> Result<T, Rejection> {
+    value.ok_or_else(|| Rejection::new(Code::MissingField, field, "is missing"))
+}
+
+fn once<T>(field: &str, slot: &mut Option<T>, value: T) -> Result<(), Rejection> {
+    match slot.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(repeated(field)),
+    }
+}
+
+fn first_time(field: &str, seen: &mut bool) -> Result<(), Rejection> {
+    if std::mem::replace(seen, true) { Err(repeated(field)) } else { Ok(()) }
+}
+
+fn repeated(field: &str) -> Rejection {
+    Rejection::new(Code::RepeatedKey, field, "is given twice")
+}
+
+fn wrong_type(field: &str, reason: &str) -> Rejection {
+    Rejection::new(Code::WrongType, field, reason)
+}
+
+fn string<'t>(field: &str, value: &Value<'t>) -> Result<&'t str, Rejection> {
+    match value {
+        Value::String(text) => Ok(text),
+        _ => Err(wrong_type(field, "must be a string")),
+    }
+}
+
+fn members<'t>(field: &str, value: Value<'t>) -> Result<Members<'t>, Rejection> {
+    match value {
+        Value::Object(members) => Ok(members),
+        _ => Err(wrong_type(field, "must be an object")),
+    }
+}
+
+fn number(field: &str, value: &Value<'_>) -> Result<Amount, Rejection> {
+    let Value::Number(text) = value else { return Err(wrong_type(field, "must be a number")) };
+    Amount::parse(text).map_err(|error| {
+        let code = match error {
+            AmountError::NotANumber => Code::WrongType,
+            AmountError::OutOfRange => Code::OutOfRange,
+        };
+        Rejection::new(code, field, error.to_string())
+    })
+}
+
+/// Unix ms, a whole number. Its range is checked with the event.
+fn time(field: &str, value: &Value<'_>) -> Result<UnixMicros, Rejection> {
+    let millis = number(field, value)?.to_int();
+    millis.map(|millis| UnixMillis(millis).micros()).ok_or_else(|| wrong_type(field, "must be a whole number of milliseconds"))
+}
+
+#[cfg(test)]
+mod tests;

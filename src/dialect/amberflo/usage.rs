@@ -1,0 +1,384 @@
+//! Usage queries as Amberflo's clients ask them, and the answers as they read them (contract `amberflo.md` section 5).
+//!
+//! Two forms that disagree completely: form A (the metering description, the seed workflow) has a flat range, form B
+//! (the SDKs) a `timeRange`; which one a query has decides which one its answer has. This part reads queries,
+//! [`answer`] writes answers.
+
+pub mod answer;
+
+use std::num::NonZeroUsize;
+
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+
+use super::AmberfloError;
+use crate::clock::UnixMillis;
+use crate::event::Amount;
+use crate::usage::{Aggregation, Buckets, Draft, Field, Interval, MeterType, Query, QueryError, Take, TimeRange, ViewRequest};
+
+/// Most queries of a batch.
+pub const BATCH_QUERIES_MAX: usize = 100;
+
+const AGGREGATIONS: [(&str, Aggregation); 4] =
+    [("SUM", Aggregation::Sum), ("MIN", Aggregation::Min), ("MAX", Aggregation::Max), ("COUNT", Aggregation::Count)];
+const INTERVALS: [(&str, Interval); 4] =
+    [("HOUR", Interval::Hour), ("DAY", Interval::Day), ("WEEK", Interval::Week), ("MONTH", Interval::Month)];
+/// What a customer is called among the fields to filter and group by.
+const CUSTOMER_ID: &str = "customerId";
+
+/// What an answer looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// A map of meters, with the buckets that have events.
+    A,
+    /// An array of groups, with every bucket and the query itself.
+    B,
+}
+
+/// A query with what its answer must know of the request.
+#[derive(Debug, Clone)]
+pub struct UsageQuery {
+    /// What is asked.
+    pub query: Query,
+    /// How it is answered.
+    pub form: Form,
+    /// The query as it was received, byte for byte.
+    pub metadata: Box<RawValue>,
+}
+
+/// Reads the body of `POST /usage` or `/usage/sparse`: one query.
+///
+/// # Errors
+/// 400, `details` names the field.
+pub fn parse_query(body: &[u8], account: u32, now: UnixMillis) -> Result<UsageQuery, AmberfloError> {
+    let received: Box<RawValue> = serde_json::from_slice(body).map_err(|error| not_json(&error))?;
+    read_query(received, "", account, now)
+}
+
+/// Reads the body of `POST /usage/batch` or `/usage/sparse/batch`: an array of queries, each of either form.
+///
+/// # Errors
+/// 400, `details` names the index and the field.
+pub fn parse_batch(body: &[u8], account: u32, now: UnixMillis) -> Result<Vec<UsageQuery>, AmberfloError> {
+    let array: &RawValue = serde_json::from_slice(body).map_err(|error| not_json(&error))?;
+    let received: Vec<Box<RawValue>> =
+        serde_json::from_str(array.get()).map_err(|_| AmberfloError::bad_request("the body must be an array of usage queries"))?;
+    if received.len() > BATCH_QUERIES_MAX {
+        let reason = format!("the batch has {} queries, the limit is {BATCH_QUERIES_MAX}", received.len());
+        return Err(AmberfloError::bad_request(reason));
+    }
+    let read = |(index, query)| read_query(query, &format!("[{index}]"), account, now);
+    received.into_iter().enumerate().map(read).collect()
+}
+
+fn not_json(error: &serde_json::Error) -> AmberfloError {
+    AmberfloError::bad_request(format!("the body is not JSON: {error}"))
+}
+
+fn read_query(received: Box<RawValue>, path: &str, account: u32, now: UnixMillis) -> Result<UsageQuery, AmberfloError> {
+    let value: Value = serde_json::from_str(received.get()).map_err(|error| not_json(&error))?;
+    let Value::Object(object) = &value else {
+        let what = if path.is_empty() { "the body" } else { path };
+        return Err(AmberfloError::bad_field(what, "must be an object"));
+    };
+    let fields = Fields::of(object, path);
+    let (form, draft) = match fields.object("timeRange")? {
+        Some(range) => (Form::B, read_form_b(&fields, &range, account, now)?),
+        None => (Form::A, read_form_a(&fields, account)?),
+    };
+    let query = Query::check(draft).map_err(|error| refused(&fields, &fields, error))?;
+    Ok(UsageQuery { query, form, metadata: received })
+}
+
+fn read_form_a(fields: &Fields<'_>, account: u32) -> Result<Draft, AmberfloError> {
+    let (start_s, end_s) = (fields.required_int("startTimeInSeconds")?, fields.required_int("endTimeInSeconds")?);
+    let range = TimeRange::new(start_s, end_s).map_err(|error| refused(fields, fields, error))?;
+    let mut filters = read_filters(fields)?;
+    filters.extend(fields.values("customerFilter")?.map(|customers| (Field::Customer, customers)));
+    Ok(Draft {
+        account,
+        meter: fields.required_text("meterApiName")?.to_owned(),
+        aggregation: Some(fields.required_word("aggregation", &AGGREGATIONS)?),
+        buckets: read_buckets(fields, range)?,
+        filters,
+        group_by: read_group_by(fields)?,
+        take: None,
+    })
+}
+
+fn read_form_b(fields: &Fields<'_>, range: &Fields<'_>, account: u32, now: UnixMillis) -> Result<Draft, AmberfloError> {
+    let start_s = range.required_int("startTimeInSeconds")?;
+    let checked = match range.int("endTimeInSeconds")? {
+        Some(end_s) => TimeRange::new(start_s, end_s),
+        None => TimeRange::until_now(start_s, now),
+    };
+    let checked = checked.map_err(|error| refused(fields, range, error))?;
+    Ok(Draft {
+        account,
+        meter: fields.required_text("meterApiName")?.to_owned(),
+        aggregation: fields.word("aggregation", &AGGREGATIONS)?,
+        buckets: read_buckets(fields, checked)?,
+        filters: read_filters(fields)?,
+        group_by: read_group_by(fields)?,
+        take: fields.object("take")?.map(|take| read_take(&take)).transpose()?,
+    })
+}
+
+fn read_buckets(fields: &Fields<'_>, range: TimeRange) -> Result<Buckets, AmberfloError> {
+    let interval = fields.required_word("timeGroupingInterval", &INTERVALS)?;
+    Buckets::new(range, interval).map_err(|error| refused(fields, fields, error))
+}
+
+fn read_filters(fields: &Fields<'_>) -> Result<Vec<(Field, Vec<String>)>, AmberfloError> {
+    let Some(filter) = fields.object("filter")? else { return Ok(Vec::new()) };
+    let mut filters = Vec::with_capacity(filter.object.len());
+    for name in filter.object.keys() {
+        filters.extend(filter.values(name)?.map(|values| (field(name), values)));
+    }
+    Ok(filters)
+}
+
+fn read_group_by(fields: &Fields<'_>) -> Result<Vec<Field>, AmberfloError> {
+    Ok(fields.values("groupBy")?.unwrap_or_default().iter().map(|name| field(name)).collect())
+}
+
+fn read_take(take: &Fields<'_>) -> Result<Take, AmberfloError> {
+    let limit = usize::try_from(take.required_int("limit")?).ok().and_then(NonZeroUsize::new);
+    let limit = limit.ok_or_else(|| take.wrong("limit", "must be a positive whole number"))?;
+    Ok(Take { limit, ascending: take.bool("isAscending")?.unwrap_or(false) })
+}
+
+fn field(name: &str) -> Field {
+    if name == CUSTOMER_ID { Field::Customer } else { Field::Dimension(name.to_owned()) }
+}
+
+fn field_name(field: &Field) -> &str {
+    match field {
+        Field::Customer => CUSTOMER_ID,
+        Field::Dimension(name) => name,
+    }
+}
+
+/// What the model has against a query, at the field that it is about.
+fn refused(fields: &Fields<'_>, range: &Fields<'_>, error: QueryError) -> AmberfloError {
+    match error {
+        QueryError::StartOutside => range.wrong("startTimeInSeconds", error),
+        QueryError::EndOutside | QueryError::EndNotAfterStart => range.wrong("endTimeInSeconds", error),
+        QueryError::TooManyBuckets => fields.wrong("timeGroupingInterval", error),
+        QueryError::MeterEmpty | QueryError::MeterTooLong => fields.wrong("meterApiName", error),
+        QueryError::TooManyGroupKeys => fields.wrong("groupBy", error),
+        QueryError::TooManyFilterValues => fields.wrong("filter", error),
+    }
+}
+
+/// An object of the request and where it stands. A field that is null is absent.
+struct Fields<'v> {
+    object: &'v Map<String, Value>,
+    /// In front of the fields' names in messages: `[3].timeRange.`, or nothing.
+    prefix: String,
+}
+
+impl<'v> Fields<'v> {
+    fn of(object: &'v Map<String, Value>, path: &str) -> Self {
+        Self { object, prefix: if path.is_empty() { String::new() } else { format!("{path}.") } }
+    }
+
+    fn wrong(&self, name: &str, reason: impl std::fmt::Display) -> AmberfloError {
+        AmberfloError::bad_field(format_args!("{}{name}", self.prefix), reason)
+    }
+
+    fn get(&self, name: &str) -> Option<&'v Value> {
+        self.object.get(name).filter(|value| !value.is_null())
+    }
+
+    fn required<T>(&self, name: &str, value: Option<T>) -> Result<T, AmberfloError> {
+        value.ok_or_else(|| self.wrong(name, "is missing"))
+    }
+
+    fn object(&self, name: &str) -> Result<Option<Fields<'v>>, AmberfloError> {
+        match self.get(name) {
+            None => Ok(None),
+            Some(Value::Object(object)) => Ok(Some(Fields { object, prefix: format!("{}{name}.", self.prefix) })),
+            Some(_) => Err(self.wrong(name, "must be an object")),
+        }
+    }
+
+    fn text(&self, name: &str) -> Result<Option<&'v str>, AmberfloError> {
+        match self.get(name) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(self.wrong(name, "must be a string")),
+        }
+    }
+
+    fn required_text(&self, name: &str) -> Result<&'v str, AmberfloError> {
+        self.required(name, self.text(name)?)
+    }
+
+    fn bool(&self, name: &str) -> Result<Option<bool>, AmberfloError> {
+        match self.get(name) {
+            None => Ok(None),
+            Some(Value::Bool(value)) => Ok(Some(*value)),
+            Some(_) => Err(self.wrong(name, "must be true or false")),
+        }
+    }
+
+    /// A whole number; `1.0` and `1e3` are some, too (contract `README.md`, "Numbers in").
+    fn int(&self, name: &str) -> Result<Option<i64>, AmberfloError> {
+        let number = match self.get(name) {
+            None => return Ok(None),
+            Some(Value::Number(number)) => read_int(number.as_str()),
+            Some(_) => None,
+        };
+        number.map(Some).ok_or_else(|| self.wrong(name, "must be a whole number"))
+    }
+
+    fn required_int(&self, name: &str) -> Result<i64, AmberfloError> {
+        self.required(name, self.int(name)?)
+    }
+
+    /// One of a few words, in any case.
+    fn word<T: Copy>(&self, name: &str, words: &[(&str, T)]) -> Result<Option<T>, AmberfloError> {
+        self.text(name)?.map(|text| find_word(text, words).map_err(|reason| self.wrong(name, reason))).transpose()
+    }
+
+    fn required_word<T: Copy>(&self, name: &str, words: &[(&str, T)]) -> Result<T, AmberfloError> {
+        self.required(name, self.word(name, words)?)
+    }
+
+    /// A string or an array of strings. An empty array is as good as none: clients leave it out or not as it comes.
+    fn values(&self, name: &str) -> Result<Option<Vec<String>>, AmberfloError> {
+        let wrong = || self.wrong(name, "must be a string or an array of strings");
+        match self.get(name) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(vec![text.clone()])),
+            Some(Value::Array(values)) => {
+                let texts = values.iter().map(|value| value.as_str().map(str::to_owned).ok_or_else(wrong));
+                let texts = texts.collect::<Result<Vec<_>, _>>()?;
+                Ok((!texts.is_empty()).then_some(texts))
+            }
+            Some(_) => Err(wrong()),
+        }
+    }
+}
+
+fn read_int(text: &str) -> Option<i64> {
+    Amount::parse(text.as_bytes()).ok()?.to_int()
+}
+
+fn find_word<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, String> {
+    let found = words.iter().find(|(word, _)| word.eq_ignore_ascii_case(text));
+    found.map(|(_, value)| *value).ok_or_else(|| {
+        let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+        format!("must be one of {}", words.join(", "))
+    })
+}
+
+/// `GET /usage/all`: one question for all meters that have events in its range.
+#[derive(Debug, Clone)]
+pub struct AllMetersQuery {
+    account: u32,
+    buckets: Buckets,
+    customer: Option<String>,
+    by_customer: bool,
+    /// As received: spelling and digits.
+    received: Map<String, Value>,
+}
+
+impl AllMetersQuery {
+    /// Reads the parameters of the request.
+    ///
+    /// # Errors
+    /// 400, `details` names the parameter.
+    pub fn parse(parameters: &[(String, String)], account: u32, now: UnixMillis) -> Result<Self, AmberfloError> {
+        // Behind a `?` everything is text; once the numbers are numbers, it reads like a body.
+        let mut received = Map::new();
+        for (name, text) in parameters.iter().filter(|(_, text)| !text.is_empty()) {
+            let value = match name.as_str() {
+                "startTimeInSeconds" | "endTimeInSeconds" => {
+                    text.parse::<serde_json::Number>().map_or_else(|_| text.as_str().into(), Value::Number)
+                }
+                _ => Value::String(text.clone()),
+            };
+            if received.insert(name.clone(), value).is_some() {
+                return Err(AmberfloError::bad_field(name, "is given twice"));
+            }
+        }
+        let fields = Fields::of(&received, "");
+        let start_s = fields.required_int("startTimeInSeconds")?;
+        let range = match fields.int("endTimeInSeconds")? {
+            Some(end_s) => TimeRange::new(start_s, end_s),
+            None => TimeRange::until_now(start_s, now),
+        };
+        let buckets = read_buckets(&fields, range.map_err(|error| refused(&fields, &fields, error))?)?;
+        let customer = fields.text(CUSTOMER_ID)?.map(str::to_owned);
+        let by_customer = fields.word("groupBy", &[(CUSTOMER_ID, ())])?.is_some();
+        Ok(Self { account, buckets, customer, by_customer, received })
+    }
+
+    /// Whose meters.
+    pub fn account(&self) -> u32 {
+        self.account
+    }
+
+    /// When.
+    pub fn range(&self) -> TimeRange {
+        self.buckets.range()
+    }
+
+    /// The rows that it takes.
+    pub fn view_request(&self) -> ViewRequest {
+        let (from_s, to_s) = self.range().whole_hours_s();
+        let customers = self.customer.clone().map(|customer| vec![customer]);
+        ViewRequest { account: self.account, meter: None, from_s, to_s, customers }
+    }
+
+    /// The question for one meter; `metadata` is the body that would ask it by itself.
+    ///
+    /// # Errors
+    /// No meter has such a name.
+    pub fn of_meter(&self, meter: &str, meter_type: MeterType) -> Result<UsageQuery, AmberfloError> {
+        let group_by = if self.by_customer { vec![Field::Customer] } else { Vec::new() };
+        let filters = self.customer.iter().map(|customer| (Field::Customer, vec![customer.clone()]));
+        let draft = Draft {
+            account: self.account,
+            meter: meter.to_owned(),
+            aggregation: None,
+            buckets: self.buckets.clone(),
+            filters: filters.collect(),
+            group_by,
+            take: None,
+        };
+        let query = Query::check(draft).map_err(|error| AmberfloError::bad_field("meterApiName", error))?;
+        let metadata = serde_json::value::to_raw_value(&self.metadata(meter, meter_type)).map_err(|_| AmberfloError::internal())?;
+        Ok(UsageQuery { query, form: Form::B, metadata })
+    }
+
+    fn metadata(&self, meter: &str, meter_type: MeterType) -> Value {
+        let aggregation = match meter_type {
+            MeterType::SumOfAllUsage => "SUM",
+            MeterType::MaxInPeriod => "MAX",
+            MeterType::UniqueCustomersCount => "COUNT",
+        };
+        let only = |names: &[&str]| {
+            let found = names.iter().filter_map(|name| Some(((*name).to_owned(), self.received.get(*name)?.clone())));
+            Value::Object(found.collect())
+        };
+        let mut metadata = json!({
+            "meterApiName": meter,
+            "aggregation": aggregation,
+            "timeGroupingInterval": self.received.get("timeGroupingInterval"),
+            "timeRange": only(&["startTimeInSeconds", "endTimeInSeconds"]),
+        });
+        if self.by_customer {
+            metadata["groupBy"] = json!([CUSTOMER_ID]);
+        }
+        if let Some(customer) = &self.customer {
+            metadata["filter"] = json!({ CUSTOMER_ID: [customer] });
+        }
+        metadata
+    }
+}
+
+#[cfg(test)]
+mod tests;

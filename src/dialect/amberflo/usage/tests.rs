@@ -1,0 +1,318 @@
+//! Queries read and answers written, by the examples of the contract and beside them.
+
+use proptest::prelude::*;
+
+use super::answer::{Body, Gaps};
+use super::*;
+use crate::usage::memory::{ACCOUNT, Event, MemoryRows, event};
+use crate::usage::{Limits, evaluate, meters_in_range};
+
+const DAY_0: i64 = 1_767_225_600;
+const HOUR: i64 = 3_600;
+const DAY: i64 = 24 * HOUR;
+/// In the second day.
+const NOW: UnixMillis = UnixMillis((DAY_0 + DAY + HOUR) * 1_000);
+
+fn parse(body: &str) -> Result<UsageQuery, AmberfloError> {
+    parse_query(body.as_bytes(), ACCOUNT, NOW)
+}
+
+fn refusal(body: &str) -> String {
+    let error = parse(body).expect_err("no query");
+    assert_eq!((error.status.as_u16(), error.code), (400, "BAD_REQUEST"));
+    error.details.unwrap_or(error.message)
+}
+
+fn answered(events: &[Event], asked: &UsageQuery, gaps: Gaps) -> String {
+    let answer = evaluate(&asked.query, MeterType::default(), &MemoryRows::of(events), Limits::default()).expect("few cells");
+    let mut body = Body::single(1 << 20);
+    body.push(asked, &answer, gaps).expect("small");
+    String::from_utf8(body.finish()).expect("UTF-8")
+}
+
+fn answer(events: &[Event], body: &str) -> String {
+    answered(events, &parse(body).expect("a query"), Gaps::Filled)
+}
+
+// --- The examples of the contract -----------------------------------------------------------------------------------
+
+#[test]
+fn form_a_is_answered_as_in_the_contract() {
+    let events = [event("acme-7", DAY_0 + HOUR, "10"), event("acme-7", DAY_0 + 5 * HOUR, "2.5")];
+    let query = r#"{"meterApiName":"tokens","startTimeInSeconds":1767225600,"endTimeInSeconds":1767312000,
+        "aggregation":"SUM","timeGroupingInterval":"DAY","groupBy":["customerId"]}"#;
+    insta::assert_snapshot!(
+        answer(&events, query),
+        @r#"{"clientMeters":{"tokens":[{"groupInfo":{"customerId":"acme-7"},"records":[{"1767225600":12.5}]}]}}"#
+    );
+    insta::assert_snapshot!(answer(&[], query), @r#"{"clientMeters":{"tokens":[]}}"#);
+}
+
+#[test]
+fn form_b_is_answered_as_in_the_contract() {
+    let query = r#"{"meterApiName":"tokens","aggregation":"SUM","timeGroupingInterval":"DAY","timeRange":{"startTimeInSeconds":1767225600},"groupBy":["customerId"]}"#;
+    let events = [event("acme-7", DAY_0 + HOUR, "12.5")];
+    insta::assert_snapshot!(
+        answer(&events, query),
+        @r#"{"metadata":{"meterApiName":"tokens","aggregation":"SUM","timeGroupingInterval":"DAY","timeRange":{"startTimeInSeconds":1767225600},"groupBy":["customerId"]},"secondsSinceEpochIntervals":[1767225600,1767312000],"clientMeters":[{"group":{"groupInfo":{"customerId":"acme-7"}},"groupValue":12.5,"values":[{"value":12.5,"secondsSinceEpochUtc":1767225600,"percentageFromPrevious":0},{"value":0,"secondsSinceEpochUtc":1767312000,"percentageFromPrevious":-100}]}]}"#
+    );
+    insta::assert_snapshot!(
+        answer(&[], query),
+        @r#"{"metadata":{"meterApiName":"tokens","aggregation":"SUM","timeGroupingInterval":"DAY","timeRange":{"startTimeInSeconds":1767225600},"groupBy":["customerId"]},"secondsSinceEpochIntervals":[1767225600,1767312000],"clientMeters":[]}"#
+    );
+}
+
+#[test]
+fn the_workflow_is_answered_as_in_the_contract() {
+    let events = [event("acme-7", DAY_0 + 6 * HOUR, "3").meter("api-calls"), event("other", DAY_0, "1").meter("api-calls")];
+    let query = r#"{"meterApiName":"api-calls","startTimeInSeconds":1767225600,"endTimeInSeconds":1767312000,"aggregation":"SUM",
+        "timeGroupingInterval":"DAY","groupBy":["customerId"],"customerFilter":["acme-7"],"filter":null,"timeRange":null}"#;
+    insta::assert_snapshot!(
+        answer(&events, query),
+        @r#"{"clientMeters":{"api-calls":[{"groupInfo":{"customerId":"acme-7"},"records":[{"1767225600":3}]}]}}"#
+    );
+}
+
+#[test]
+fn a_sparse_answer_leaves_out_the_gaps_and_changes_no_number() {
+    let hours = [0, 1, 3, 4].map(|hour| event("acme-7", DAY_0 + hour * HOUR, "3").dimensions(&[("région", "\"eu\"")]));
+    let body = r#"{"meterApiName":"tokens","timeGroupingInterval":"hour","timeRange":{"startTimeInSeconds":1767225600,"endTimeInSeconds":1767247200},"groupBy":["région"]}"#;
+    let mut asked = parse(body).expect("a query");
+    asked.metadata = serde_json::value::to_raw_value(&()).expect("null");
+    insta::assert_snapshot!(
+        answered(&hours, &asked, Gaps::LeftOut),
+        @r#"{"metadata":null,"secondsSinceEpochIntervals":[1767225600,1767229200,1767232800,1767236400,1767240000,1767243600],"clientMeters":[{"group":{"groupInfo":{"région":"\"eu\""}},"groupValue":12,"values":[{"value":3,"secondsSinceEpochUtc":1767225600,"percentageFromPrevious":0},{"value":3,"secondsSinceEpochUtc":1767229200,"percentageFromPrevious":0},{"value":3,"secondsSinceEpochUtc":1767236400,"percentageFromPrevious":0},{"value":3,"secondsSinceEpochUtc":1767240000,"percentageFromPrevious":0}]}]}"#
+    );
+}
+
+#[test]
+fn all_meters_are_reports_of_form_b() {
+    let events = [event("acme-7", DAY_0, "3"), event("zeta-1", DAY_0, "0.5").meter("calls"), event("zeta-1", DAY_0 - 1, "1").meter("old")];
+    let all = |parameters: &[(&str, &str)]| {
+        let parameters: Vec<_> = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let asked = AllMetersQuery::parse(&parameters, ACCOUNT, NOW).expect("a query");
+        let rows = MemoryRows::of(&events);
+        let customers = asked.view_request().customers;
+        let mut body = Body::array(1 << 20);
+        for meter in meters_in_range(&rows, ACCOUNT, asked.range(), customers.as_deref()).expect("rows") {
+            let asked = asked.of_meter(&meter, MeterType::default()).expect("a meter");
+            let answer = evaluate(&asked.query, MeterType::default(), &rows, Limits::default()).expect("few cells");
+            body.push(&asked, &answer, Gaps::Filled).expect("small");
+        }
+        String::from_utf8(body.finish()).expect("UTF-8")
+    };
+    insta::assert_snapshot!(
+        all(&[("startTimeInSeconds", "1767225600"), ("timeGroupingInterval", "Week"), ("endTimeInSeconds", "1767225601.0"), ("groupBy", "customerId")]),
+        @r#"[{"metadata":{"aggregation":"SUM","groupBy":["customerId"],"meterApiName":"calls","timeGroupingInterval":"Week","timeRange":{"endTimeInSeconds":1767225601.0,"startTimeInSeconds":1767225600}},"secondsSinceEpochIntervals":[1766966400],"clientMeters":[{"group":{"groupInfo":{"customerId":"zeta-1"}},"groupValue":0.5,"values":[{"value":0.5,"secondsSinceEpochUtc":1766966400,"percentageFromPrevious":0}]}]},{"metadata":{"aggregation":"SUM","groupBy":["customerId"],"meterApiName":"tokens","timeGroupingInterval":"Week","timeRange":{"endTimeInSeconds":1767225601.0,"startTimeInSeconds":1767225600}},"secondsSinceEpochIntervals":[1766966400],"clientMeters":[{"group":{"groupInfo":{"customerId":"acme-7"}},"groupValue":3,"values":[{"value":3,"secondsSinceEpochUtc":1766966400,"percentageFromPrevious":0}]}]}]"#
+    );
+    insta::assert_snapshot!(
+        all(&[("customerId", "zeta-1"), ("timeGroupingInterval", "day"), ("startTimeInSeconds", "1767225600"), ("endTimeInSeconds", "")]),
+        @r#"[{"metadata":{"aggregation":"SUM","filter":{"customerId":["zeta-1"]},"meterApiName":"calls","timeGroupingInterval":"day","timeRange":{"startTimeInSeconds":1767225600}},"secondsSinceEpochIntervals":[1767225600,1767312000],"clientMeters":[{"group":{"groupInfo":{}},"groupValue":0.5,"values":[{"value":0.5,"secondsSinceEpochUtc":1767225600,"percentageFromPrevious":0},{"value":0,"secondsSinceEpochUtc":1767312000,"percentageFromPrevious":-100}]}]}]"#
+    );
+    insta::assert_snapshot!(all(&[("customerId", "nobody"), ("timeGroupingInterval", "day"), ("startTimeInSeconds", "1767225600")]), @"[]");
+}
+
+// --- Reading --------------------------------------------------------------------------------------------------------
+
+#[test]
+fn the_time_range_decides_the_form() {
+    let form = |range: &str| {
+        let body = format!(
+            r#"{{"meterApiName":"m","aggregation":"sum","timeGroupingInterval":"Day","startTimeInSeconds":0,"endTimeInSeconds":3600{range}}}"#
+        );
+        parse(&body).expect("a query").form
+    };
+    assert_eq!(form(""), Form::A);
+    assert_eq!(form(r#","timeRange":null"#), Form::A);
+    assert_eq!(form(r#","timeRange":{"startTimeInSeconds":1}"#), Form::B);
+}
+
+#[test]
+fn the_query_comes_back_as_it_was_sent() {
+    let body = "{\"meterApiName\" : \"m\", \"timeGroupingInterval\":\"dAy\",\n \"timeRange\":{\"startTimeInSeconds\":1.7672256E9}, \"mine\":[1.50,null]}";
+    let asked = parse(&format!("  {body}\n")).expect("a query");
+    assert_eq!(asked.metadata.get(), body);
+    assert_eq!(asked.query.buckets().starts(), [DAY_0, DAY_0 + DAY]);
+}
+
+#[test]
+fn filters_take_one_value_or_several() {
+    let query = |members: &str| {
+        let body = format!(r#"{{"meterApiName":"m","timeGroupingInterval":"DAY","timeRange":{{"startTimeInSeconds":0}},{members}}}"#);
+        parse(&body).expect("a query").query
+    };
+    let one = query(r#""filter":{"customerId":"a","region":"eu"}"#);
+    assert_eq!(one, query(r#""filter":{"customerId":["a","a"],"region":["eu"],"tier":null,"model":[]},"groupBy":[],"take":null"#));
+    assert_ne!(one, query(r#""filter":{"customerId":["a","b"],"region":["eu"]}"#));
+    assert_eq!(query(r#""groupBy":["customerId","x","x"]"#).group_by(), [Field::Customer, Field::Dimension("x".into())]);
+
+    let flat = |members: &str| {
+        let body = format!(
+            r#"{{"meterApiName":"m","timeGroupingInterval":"DAY","aggregation":"MAX","startTimeInSeconds":0,"endTimeInSeconds":1,{members}}}"#
+        );
+        parse(&body).expect("a query").query.view_request().customers
+    };
+    assert_eq!(flat(r#""customerFilter":["b","a"]"#), Some(vec!["a".into(), "b".into()]));
+    assert_eq!(flat(r#""customerFilter":["b","a"],"filter":{"customerId":"b"}"#), Some(vec!["b".into()]));
+    assert_eq!(flat(r#""customerFilter":null"#), None);
+}
+
+#[test]
+fn a_refusal_names_the_field() {
+    insta::assert_snapshot!(refusal("nope"), @"the body is not JSON: expected ident at line 1 column 2");
+    insta::assert_snapshot!(refusal("[]"), @"the body must be an object");
+    insta::assert_snapshot!(refusal("{}"), @"startTimeInSeconds is missing");
+    let with = |change: &str| {
+        let mut body =
+            json!({"meterApiName":"m","aggregation":"SUM","timeGroupingInterval":"DAY","startTimeInSeconds":0,"endTimeInSeconds":3600});
+        let change: Map<String, Value> = serde_json::from_str(change).expect("an object");
+        body.as_object_mut().expect("an object").extend(change);
+        refusal(&body.to_string())
+    };
+    let long = "x".repeat(256);
+    let changes = [
+        r#"{"meterApiName":null}"#,
+        r#"{"meterApiName":7}"#,
+        r#"{"meterApiName":""}"#,
+        &format!(r#"{{"meterApiName":"{long}"}}"#),
+        r#"{"aggregation":null}"#,
+        r#"{"aggregation":"AVERAGE"}"#,
+        r#"{"timeGroupingInterval":"YEAR"}"#,
+        r#"{"timeGroupingInterval":"HOUR","endTimeInSeconds":400000000}"#,
+        r#"{"startTimeInSeconds":"0"}"#,
+        r#"{"startTimeInSeconds":0.5}"#,
+        r#"{"startTimeInSeconds":-1}"#,
+        r#"{"startTimeInSeconds":1767225600000,"endTimeInSeconds":1767225600001}"#,
+        r#"{"endTimeInSeconds":null}"#,
+        r#"{"endTimeInSeconds":0}"#,
+        r#"{"filter":[]}"#,
+        r#"{"filter":{"region":7}}"#,
+        r#"{"filter":{"region":["eu",null]}}"#,
+        r#"{"customerFilter":{}}"#,
+        r#"{"groupBy":["a","b","c","d","e","f","g","h","i","j","k"]}"#,
+        r#"{"timeRange":7}"#,
+        r#"{"timeRange":{}}"#,
+        r#"{"timeRange":{"startTimeInSeconds":true}}"#,
+        r#"{"timeRange":{"startTimeInSeconds":5,"endTimeInSeconds":5}}"#,
+        r#"{"timeRange":{"startTimeInSeconds":1767319200}}"#,
+        r#"{"timeRange":{"startTimeInSeconds":0},"take":{}}"#,
+        r#"{"timeRange":{"startTimeInSeconds":0},"take":{"limit":0}}"#,
+        r#"{"timeRange":{"startTimeInSeconds":0},"take":{"limit":1,"isAscending":"no"}}"#,
+    ];
+    let refusals: Vec<String> = changes.iter().map(|change| format!("{} => {}", change.replace(&long, "…"), with(change))).collect();
+    insta::assert_snapshot!(refusals.join("\n"), @r#"
+    {"meterApiName":null} => meterApiName is missing
+    {"meterApiName":7} => meterApiName must be a string
+    {"meterApiName":""} => meterApiName must not be empty
+    {"meterApiName":"…"} => meterApiName has more than 255 bytes, the limit
+    {"aggregation":null} => aggregation is missing
+    {"aggregation":"AVERAGE"} => aggregation must be one of SUM, MIN, MAX, COUNT
+    {"timeGroupingInterval":"YEAR"} => timeGroupingInterval must be one of HOUR, DAY, WEEK, MONTH
+    {"timeGroupingInterval":"HOUR","endTimeInSeconds":400000000} => timeGroupingInterval cuts the range into more than 100000 buckets, the limit
+    {"startTimeInSeconds":"0"} => startTimeInSeconds must be a whole number
+    {"startTimeInSeconds":0.5} => startTimeInSeconds must be a whole number
+    {"startTimeInSeconds":-1} => startTimeInSeconds must be between 0 and 253402300800, in seconds since 1970
+    {"startTimeInSeconds":1767225600000,"endTimeInSeconds":1767225600001} => startTimeInSeconds must be between 0 and 253402300800, in seconds since 1970
+    {"endTimeInSeconds":null} => endTimeInSeconds is missing
+    {"endTimeInSeconds":0} => endTimeInSeconds must be after the start
+    {"filter":[]} => filter must be an object
+    {"filter":{"region":7}} => filter.region must be a string or an array of strings
+    {"filter":{"region":["eu",null]}} => filter.region must be a string or an array of strings
+    {"customerFilter":{}} => customerFilter must be a string or an array of strings
+    {"groupBy":["a","b","c","d","e","f","g","h","i","j","k"]} => groupBy has more than 10 keys, the limit
+    {"timeRange":7} => timeRange must be an object
+    {"timeRange":{}} => timeRange.startTimeInSeconds is missing
+    {"timeRange":{"startTimeInSeconds":true}} => timeRange.startTimeInSeconds must be a whole number
+    {"timeRange":{"startTimeInSeconds":5,"endTimeInSeconds":5}} => timeRange.endTimeInSeconds must be after the start
+    {"timeRange":{"startTimeInSeconds":1767319200}} => timeRange.endTimeInSeconds must be after the start
+    {"timeRange":{"startTimeInSeconds":0},"take":{}} => take.limit is missing
+    {"timeRange":{"startTimeInSeconds":0},"take":{"limit":0}} => take.limit must be a positive whole number
+    {"timeRange":{"startTimeInSeconds":0},"take":{"limit":1,"isAscending":"no"}} => take.isAscending must be true or false
+    "#);
+}
+
+#[test]
+fn a_batch_names_the_query_as_well() {
+    let good = r#"{"meterApiName":"m","timeGroupingInterval":"DAY","timeRange":{"startTimeInSeconds":0}}"#;
+    let batch = |queries: &[&str]| {
+        let body = format!("[{}]", queries.join(","));
+        parse_batch(body.as_bytes(), ACCOUNT, NOW).map(|queries| queries.len()).map_err(|error| error.details.unwrap_or(error.message))
+    };
+    assert_eq!(batch(&[]), Ok(0));
+    assert_eq!(batch(&[good; 100]), Ok(100));
+    assert_eq!(batch(&[good; 101]), Err("the batch has 101 queries, the limit is 100".into()));
+    assert_eq!(batch(&[good, "7"]), Err("[1] must be an object".into()));
+    let bad = r#"{"meterApiName":"m","timeGroupingInterval":"DAY","timeRange":{}}"#;
+    assert_eq!(batch(&[good, good, bad]), Err("[2].timeRange.startTimeInSeconds is missing".into()));
+    let single = parse_batch(good.as_bytes(), ACCOUNT, NOW).expect_err("no array");
+    assert_eq!(single.message, "the body must be an array of usage queries");
+}
+
+#[test]
+fn the_parameters_of_all_meters_are_checked() {
+    let refusal = |parameters: &[(&str, &str)]| {
+        let parameters: Vec<_> = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        AllMetersQuery::parse(&parameters, ACCOUNT, NOW).expect_err("no query").details
+    };
+    let (start, interval) = (("startTimeInSeconds", "0"), ("timeGroupingInterval", "DAY"));
+    insta::assert_snapshot!(
+        [
+            refusal(&[interval]),
+            refusal(&[start]),
+            refusal(&[("startTimeInSeconds", "soon"), interval]),
+            refusal(&[start, interval, ("endTimeInSeconds", "0")]),
+            refusal(&[start, interval, ("groupBy", "region")]),
+            refusal(&[start, interval, ("customerId", "a"), ("customerId", "b")]),
+        ]
+        .map(Option::unwrap_or_default)
+        .join("\n"),
+        @r#"
+        startTimeInSeconds is missing
+        timeGroupingInterval is missing
+        startTimeInSeconds must be a whole number
+        endTimeInSeconds must be after the start
+        groupBy must be one of customerId
+        customerId is given twice
+        "#
+    );
+}
+
+// --- Writing --------------------------------------------------------------------------------------------------------
+
+#[test]
+fn an_answer_past_its_limit_is_none() {
+    let asked = parse(r#"{"meterApiName":"m","timeGroupingInterval":"DAY","timeRange":{"startTimeInSeconds":0}}"#).expect("a query");
+    let empty = evaluate(&asked.query, MeterType::default(), &MemoryRows::default(), Limits::default()).expect("few cells");
+    let mut body = Body::array(400_000);
+    assert_eq!(body.push(&asked, &empty, Gaps::Filled), Ok(()), "20,455 begins of days");
+    assert_eq!(body.push(&asked, &empty, Gaps::Filled).map_err(|error| error.bytes_max), Err(400_000));
+}
+
+/// The numbers of a JSON text, as they are written.
+fn numbers(value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::Number(number) => found.push(number.to_string()),
+        Value::Array(items) => items.iter().for_each(|item| numbers(item, found)),
+        Value::Object(members) => members.values().for_each(|member| numbers(member, found)),
+        Value::Null | Value::Bool(_) | Value::String(_) => {}
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_number_has_an_exponent_or_a_trailing_zero(values in proptest::collection::vec("-?(0|[1-9][0-9]{0,19})(\\.[0-9]{1,13})?", 1..9), gaps in any::<bool>(), interval in 0_usize..4) {
+        let events: Vec<Event> = values.iter().enumerate().map(|(n, value)| event("a", DAY_0 + n as i64 * 7 * HOUR, value)).collect();
+        let body = json!({"meterApiName":"tokens","timeGroupingInterval":INTERVALS[interval].0,"timeRange":{"startTimeInSeconds":DAY_0,"endTimeInSeconds":DAY_0 + 4 * DAY}});
+        let asked = parse(&body.to_string()).expect("a query");
+        let text = answered(&events, &asked, if gaps { Gaps::LeftOut } else { Gaps::Filled });
+        let answer: Value = serde_json::from_str(&text).expect("JSON");
+        let mut found = Vec::new();
+        numbers(&answer["clientMeters"], &mut found);
+        prop_assert!(!found.is_empty());
+        for number in found {
+            prop_assert!(!number.contains(['e', 'E', '+']), "{}", number);
+            prop_assert!(!number.contains('.') || !number.ends_with(['0', '.']), "{}", number);
+            prop_assert!(number != "-0");
+        }
+    }
+}

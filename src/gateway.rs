@@ -1,0 +1,340 @@
+//! The hot path: from a request to the answer that its events are durable. Stage 1 of the way of an event.
+//!
+//! One request is one block of the log and one wake-up. Nothing here does I/O but the append: keys are in memory, events are
+//! slices of the body.
+
+pub mod body;
+pub mod budget;
+mod letters;
+mod receipt;
+
+use std::cell::RefCell;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use hyper::{Request, Response, StatusCode};
+
+use crate::accounts::{Caller, KeyRing, Scope};
+use crate::batch::{BatchError, Batcher};
+use crate::clock::{Clock, ClockJumped, UnixMillis};
+use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::amberflo::ingest::{Scratch, read_event};
+use crate::event::parse::{self, Parser};
+use crate::event::{Code, HashKey, Rejection, TimeWindow};
+use crate::log::{self, Block, Position, record};
+use crate::telemetry::{self, Outcome};
+use body::{BodyError, BodyLimits};
+use budget::{Budget, NoRoom};
+
+pub use letters::{DeadLetter, letters};
+
+/// `Accept` of a client that wants a receipt (contract `amberflo.md` section 2).
+pub const RECEIPT_TYPE: &str = "application/vnd.tollgate.receipt+json";
+/// How many events of a request went to the dead letters.
+const REJECTED_HEADER: HeaderName = HeaderName::from_static("tollgate-rejected");
+/// Bodies from this size on are parsed on a thread that may be kept busy.
+const LARGE_BODY_BYTES: usize = 512 << 10;
+
+/// What the gateway goes by.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Of a body.
+    pub body: BodyLimits,
+    /// Events a request.
+    pub events_max: usize,
+    /// One event as sent, in bytes.
+    pub event_bytes_max: usize,
+    /// How far an event's time may lie from its receipt.
+    pub window: TimeWindow,
+}
+
+/// Takes requests that bring events.
+pub struct Gateway {
+    settings: Settings,
+    keys: Arc<KeyRing>,
+    budget: Budget,
+    events: Batcher,
+    dead_letters: Batcher,
+    hash_key: HashKey,
+    clock: Clock,
+}
+
+/// Why a request brought nothing, or nobody knows what.
+#[derive(Debug, thiserror::Error)]
+enum IngestError {
+    #[error("the API key is missing or unknown")]
+    NoKey,
+    #[error("the API key has not the scope ingest")]
+    Forbidden,
+    #[error("the content type `{0}` is not supported here; send JSON")]
+    MediaType(String),
+    #[error(transparent)]
+    Clock(#[from] ClockJumped),
+    #[error(transparent)]
+    Body(#[from] BodyError),
+    #[error(transparent)]
+    Json(#[from] parse::BodyError),
+    /// Nothing was stored: the only event, all of them, or one where all or nothing was asked for.
+    #[error("an event was rejected")]
+    Rejected(Rejected, bool),
+    #[error(transparent)]
+    Append(#[from] BatchError),
+    #[error("parsing was interrupted")]
+    Interrupted,
+}
+
+/// An event that was not taken.
+#[derive(Debug, Clone)]
+struct Rejected {
+    index: u32,
+    rejection: Rejection,
+    raw: Box<[u8]>,
+}
+
+/// A request taken apart.
+struct Batch {
+    block: Block,
+    /// Index in the request of each record of the block.
+    taken: Vec<u32>,
+    rejected: Vec<Rejected>,
+    is_array: bool,
+}
+
+impl Gateway {
+    /// Puts the parts together.
+    pub fn new(
+        settings: Settings,
+        keys: Arc<KeyRing>,
+        budget: Budget,
+        events: Batcher,
+        dead_letters: Batcher,
+        hash_key: HashKey,
+        clock: Clock,
+    ) -> Self {
+        Self { settings, keys, budget, events, dead_letters, hash_key, clock }
+    }
+
+    /// `POST /ingest` (contract `amberflo.md` section 2): answers when every taken event is durable.
+    pub async fn ingest(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let (head, body) = request.into_parts();
+        match self.take(&head.headers, body).await {
+            Ok(response) => response,
+            Err(error) => self.refusal(error).into_response(),
+        }
+    }
+
+    async fn take(&self, headers: &HeaderMap, body: Incoming) -> Result<Response<Full<Bytes>>, IngestError> {
+        let caller = self.caller(headers)?;
+        check_media_type(headers)?;
+        let received = self.clock.receive_time()?;
+        let (body, _room) = body::read(headers, body, self.settings.body, &self.budget).await?;
+        let batch = self.parse(body, caller.account, received).await?;
+        let batch = all_or_some(batch, wants_strict(headers))?;
+        let wants_receipt = headers.get(ACCEPT).is_some_and(|accept| accept.as_bytes() == RECEIPT_TYPE.as_bytes());
+        let unique_ids = if wants_receipt { receipt::unique_ids(&batch.block) } else { Vec::new() };
+        let positions = self.append(batch.block, &batch.rejected, caller.account).await?;
+        telemetry::count_events(Outcome::Logged, batch.taken.len() as u64);
+        count_rejected(&batch.rejected);
+        let mut response = if wants_receipt {
+            receipt::receipt(&batch.taken, &unique_ids, &positions, &batch.rejected)
+        } else {
+            text(format!("{} records were ingested", batch.taken.len()))
+        };
+        if !batch.rejected.is_empty() {
+            response.headers_mut().insert(REJECTED_HEADER, HeaderValue::from(batch.rejected.len()));
+        }
+        Ok(response)
+    }
+
+    fn caller(&self, headers: &HeaderMap) -> Result<Caller, IngestError> {
+        let caller = presented_key(headers).and_then(|key| self.keys.caller(key)).ok_or(IngestError::NoKey)?;
+        if caller.may(Scope::Ingest) { Ok(caller) } else { Err(IngestError::Forbidden) }
+    }
+
+    async fn parse(&self, body: Bytes, account: u32, received: UnixMillis) -> Result<Batch, IngestError> {
+        let (settings, hash_key) = (self.settings, self.hash_key);
+        let is_large = body.len() >= LARGE_BODY_BYTES;
+        let parse = move || parse_batch(&body, &settings, &hash_key, account, received);
+        if is_large { tokio::task::spawn_blocking(parse).await.map_err(|_| IngestError::Interrupted)? } else { parse() }
+    }
+
+    /// Makes events and dead letters durable, side by side.
+    async fn append(&self, block: Block, rejected: &[Rejected], account: u32) -> Result<Range<Position>, IngestError> {
+        let events = u64::from(block.count());
+        let letters = letters::block(rejected, account, block.received());
+        let appended = tokio::join!(append_unless_empty(&self.events, block), append_unless_empty(&self.dead_letters, letters));
+        match appended {
+            (Ok(positions), Ok(_)) => Ok(positions),
+            (Err(error), _) => {
+                telemetry::count_events(if nothing_happened(&error) { Outcome::Shed } else { Outcome::Unknown }, events);
+                Err(error.into())
+            }
+            (Ok(_), Err(error)) => {
+                // The events are durable, but the answer cannot say that all of the request is.
+                telemetry::count_events(Outcome::Logged, events);
+                Err(error.into())
+            }
+        }
+    }
+
+    /// The one place where an error becomes an answer.
+    fn refusal(&self, error: IngestError) -> AmberfloError {
+        let too_large =
+            |error: &dyn std::fmt::Display| AmberfloError::new(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", error.to_string());
+        let busy = |what: &str| AmberfloError::unavailable(format!("{what}; send the same request again"), retry_after_s());
+        match error {
+            IngestError::NoKey => AmberfloError::unauthorized(),
+            IngestError::Forbidden => AmberfloError::forbidden("ingest"),
+            IngestError::MediaType(_) => {
+                AmberfloError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", error.to_string())
+            }
+            IngestError::Clock(jumped) => {
+                tracing::error!(error = %jumped, "events are refused");
+                busy("the server's clock is wrong")
+            }
+            IngestError::Body(error) => match error {
+                BodyError::TooLarge { .. } | BodyError::InflatedTooLarge { .. } | BodyError::RatioTooLarge => too_large(&error),
+                BodyError::UnknownCoding(_) => {
+                    AmberfloError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", error.to_string())
+                }
+                BodyError::Damaged(_) => AmberfloError::bad_request(error.to_string()),
+                BodyError::TooSlow | BodyError::Cut => {
+                    AmberfloError::new(StatusCode::REQUEST_TIMEOUT, "REQUEST_TIMEOUT", error.to_string())
+                }
+                BodyError::NoRoom(NoRoom) => busy("too many bytes are in flight"),
+            },
+            IngestError::Json(error @ parse::BodyError::TooMany { .. }) => too_large(&error),
+            IngestError::Json(error) => AmberfloError::bad_request(error.to_string()),
+            IngestError::Rejected(rejected, is_array) => rejection_error(&rejected, is_array),
+            IngestError::Append(BatchError::Busy) => busy("too many requests wait"),
+            IngestError::Append(BatchError::Log(log::Error::Full)) => busy("the disk is full, nothing was stored"),
+            IngestError::Append(BatchError::Log(error)) => {
+                tracing::debug!(%error, "an append did not complete");
+                busy("the append did not complete, its outcome is unknown")
+            }
+            IngestError::Interrupted => AmberfloError::internal(),
+        }
+    }
+}
+
+fn nothing_happened(error: &BatchError) -> bool {
+    matches!(error, BatchError::Busy | BatchError::Log(log::Error::Full | log::Error::Stopping))
+}
+
+async fn append_unless_empty(batcher: &Batcher, block: Block) -> Result<Range<Position>, BatchError> {
+    if block.is_empty() { Ok(Position(0)..Position(0)) } else { batcher.append(block.seal()).await }
+}
+
+/// The key of a request: `X-API-KEY`, or else `Authorization: Bearer` (a key is valid in every dialect).
+pub fn presented_key(headers: &HeaderMap) -> Option<&[u8]> {
+    if let Some(key) = headers.get("x-api-key") {
+        return Some(key.as_bytes());
+    }
+    let authorization = headers.get(hyper::header::AUTHORIZATION)?.as_bytes();
+    let (scheme, key) = authorization.split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"Bearer ").then(|| key.trim_ascii())
+}
+
+fn check_media_type(headers: &HeaderMap) -> Result<(), IngestError> {
+    let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(()) };
+    let text = value.to_str().unwrap_or("?");
+    let essence = text.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+    match essence.as_str() {
+        // Forms that the contract has and that are not built yet: better no than wrong.
+        "text/csv" | "application/x-ndjson" | "application/ndjson" => Err(IngestError::MediaType(essence)),
+        _ => Ok(()),
+    }
+}
+
+fn wants_strict(headers: &HeaderMap) -> bool {
+    let preferences = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+    preferences.flat_map(|value| value.split(',')).any(|preference| preference.trim().eq_ignore_ascii_case("handling=strict"))
+}
+
+/// Between 1 and 5 s, so that refused clients do not all come back at once.
+fn retry_after_s() -> u32 {
+    let mut random = [0];
+    // Without random bytes everyone waits the same time: no harm beyond a burst.
+    let _fallback = getrandom::fill(&mut random);
+    1 + u32::from(random[0]) % 5
+}
+
+fn text(body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+fn rejection_error(rejected: &Rejected, is_array: bool) -> AmberfloError {
+    let rejection = &rejected.rejection;
+    let place = match (is_array, rejection.field.is_empty()) {
+        (true, true) => format!("[{}]", rejected.index),
+        (true, false) => format!("[{}].{}", rejected.index, rejection.field),
+        (false, true) => "the event".to_owned(),
+        (false, false) => rejection.field.clone(),
+    };
+    AmberfloError::bad_field(place, &rejection.reason)
+}
+
+fn count_rejected(rejected: &[Rejected]) {
+    telemetry::count_events(Outcome::Rejected, rejected.len() as u64);
+    for one in rejected {
+        telemetry::count_rejected(one.rejection.code.label(), 1);
+    }
+}
+
+/// Decides whether what is good in a batch is taken although something is bad.
+fn all_or_some(batch: Batch, strict: bool) -> Result<Batch, IngestError> {
+    let none_is_good = batch.taken.is_empty();
+    match batch.rejected.first() {
+        Some(first) if strict || none_is_good => {
+            let first = first.clone();
+            count_rejected(&batch.rejected);
+            let neighbours = batch.taken.len() as u64;
+            if neighbours > 0 {
+                telemetry::count_events(Outcome::Rejected, neighbours);
+                telemetry::count_rejected("strict", neighbours);
+            }
+            Err(IngestError::Rejected(first, batch.is_array))
+        }
+        _ => Ok(batch),
+    }
+}
+
+thread_local! {
+    static PARSER: RefCell<Parser> = RefCell::default();
+}
+
+/// From the bytes of a body to a block of records and what had to be left out.
+fn parse_batch(body: &[u8], settings: &Settings, hash_key: &HashKey, account: u32, received: UnixMillis) -> Result<Batch, IngestError> {
+    PARSER.with_borrow_mut(|parser| {
+        let parsed = parser.parse(body, settings.events_max)?;
+        let mut batch =
+            Batch { block: Block::new(received, body.len()), taken: Vec::new(), rejected: Vec::new(), is_array: parsed.is_array() };
+        let mut scratch = Scratch::default();
+        for (index, element) in (0..).zip(parsed.elements()) {
+            let sized = check_size(element.raw, settings.event_bytes_max);
+            let members = sized.and(element.members);
+            match members.and_then(|members| read_event(members, &mut scratch, received, settings.window)) {
+                Ok(event) => {
+                    batch.block.push(|to| _ = record::write(to, hash_key, account, &event, record::Decisions::default()));
+                    batch.taken.push(index);
+                }
+                Err(rejection) => batch.rejected.push(Rejected { index, rejection, raw: element.raw.into() }),
+            }
+        }
+        Ok(batch)
+    })
+}
+
+fn check_size(raw: &[u8], limit: usize) -> Result<(), Rejection> {
+    if raw.len() <= limit {
+        Ok(())
+    } else {
+        Err(Rejection::new(Code::TooLarge, "", format!("has {} bytes, the limit is {limit}", raw.len())))
+    }
+}

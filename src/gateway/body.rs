@@ -1,0 +1,246 @@
+//! A request's body: read within its limits and times, inflated within its limits (contract `README.md`, common rules).
+
+use std::io::Read;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use http_body_util::BodyExt;
+use hyper::HeaderMap;
+use hyper::body::{Body, Incoming};
+use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH};
+use tokio::time::{Instant, timeout_at};
+
+use super::budget::{Budget, NoRoom, Room};
+
+/// Limits of a body.
+#[derive(Debug, Clone, Copy)]
+pub struct BodyLimits {
+    /// On the wire, in bytes.
+    pub wire_max: usize,
+    /// Inflated, in bytes.
+    pub inflated_max: usize,
+    /// Longest pause between two pieces.
+    pub idle: Duration,
+    /// Time for all of it.
+    pub total: Duration,
+}
+
+/// Inflated bytes per byte on the wire.
+const RATIO_MAX: usize = 100;
+/// Below this, any ratio is fine: there is nothing to gain from a bomb so small.
+const RATIO_FREE_BYTES: usize = 64 << 10;
+/// Room that is taken for a compressed body before it is read, as a multiple of its wire size.
+const INFLATED_ESTIMATE: usize = 10;
+/// Room that is taken first for a body whose length was not announced.
+const CHUNK_ROOM_BYTES: usize = 64 << 10;
+
+/// Why there is no body. Nothing of the request was stored.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// Longer on the wire than the limit.
+    #[error("the body has more than {limit} bytes, the limit")]
+    TooLarge {
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// Longer than the limit once inflated.
+    #[error("the inflated body has more than {limit} bytes, the limit")]
+    InflatedTooLarge {
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// Inflates more than a hundredfold.
+    #[error("the body inflates to more than {RATIO_MAX} times its size on the wire, the limit")]
+    RatioTooLarge,
+    /// A coding that is not known.
+    #[error("the content encoding `{0}` is not supported; gzip, deflate, zstd and identity are")]
+    UnknownCoding(String),
+    /// The compressed bytes are damaged or cut off.
+    #[error("the body is not valid {0}")]
+    Damaged(&'static str),
+    /// It did not come in time.
+    #[error("the body did not arrive in time")]
+    TooSlow,
+    /// The connection broke.
+    #[error("the connection ended inside the body")]
+    Cut,
+    /// No room in memory.
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
+}
+
+/// A content coding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Coding {
+    Identity,
+    Gzip,
+    Deflate,
+    Zstd,
+}
+
+impl Coding {
+    fn of(headers: &HeaderMap) -> Result<Self, BodyError> {
+        let mut codings = headers.get_all(CONTENT_ENCODING).iter();
+        let Some(value) = codings.next() else { return Ok(Self::Identity) };
+        let text = value.to_str().unwrap_or("?").trim();
+        match text.to_ascii_lowercase().as_str() {
+            _ if codings.next().is_some() => Err(BodyError::UnknownCoding("several".into())),
+            "" | "identity" => Ok(Self::Identity),
+            "gzip" | "x-gzip" => Ok(Self::Gzip),
+            "deflate" => Ok(Self::Deflate),
+            "zstd" => Ok(Self::Zstd),
+            _ => Err(BodyError::UnknownCoding(text.chars().take(64).collect())),
+        }
+    }
+}
+
+/// Reads and inflates a body, with the room that its bytes take.
+///
+/// # Errors
+/// [`BodyError`].
+pub async fn read(headers: &HeaderMap, body: Incoming, limits: BodyLimits, budget: &Budget) -> Result<(Bytes, Room), BodyError> {
+    let coding = Coding::of(headers)?;
+    let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > limits.wire_max) || body.size_hint().lower() > limits.wire_max as u64 {
+        return Err(BodyError::TooLarge { limit: limits.wire_max });
+    }
+    let wire = announced.unwrap_or(CHUNK_ROOM_BYTES);
+    let estimate = if coding == Coding::Identity { wire } else { (wire * (1 + INFLATED_ESTIMATE)).min(limits.inflated_max) };
+    let mut room = budget.reserve(estimate).await?;
+    let wire = read_wire(body, limits, &mut room).await?;
+    if coding == Coding::Identity {
+        return Ok((wire, room));
+    }
+    let inflated = inflate(coding, &wire, limits, &mut room)?;
+    drop(wire);
+    room.shrink_to(inflated.len());
+    Ok((inflated.into(), room))
+}
+
+async fn read_wire(mut body: Incoming, limits: BodyLimits, room: &mut Room) -> Result<Bytes, BodyError> {
+    let deadline = Instant::now() + limits.total;
+    let mut first = Bytes::new();
+    let mut rest: Vec<u8> = Vec::new();
+    loop {
+        let until = deadline.min(Instant::now() + limits.idle);
+        let frame = match timeout_at(until, body.frame()).await {
+            Err(_) => return Err(BodyError::TooSlow),
+            Ok(None) => break,
+            Ok(Some(Err(_))) => return Err(BodyError::Cut),
+            Ok(Some(Ok(frame))) => frame,
+        };
+        // Trailers are of no interest.
+        let Ok(data) = frame.into_data() else { continue };
+        let length = first.len() + rest.len() + data.remaining();
+        if length > limits.wire_max {
+            return Err(BodyError::TooLarge { limit: limits.wire_max });
+        }
+        room.grow_to(length)?;
+        // A small body comes in one piece, which is used as it is.
+        if first.is_empty() && rest.is_empty() {
+            first = data;
+        } else {
+            if rest.is_empty() {
+                let announced = body.size_hint().exact().unwrap_or(0) as usize;
+                rest.reserve((length + announced).min(limits.wire_max));
+                rest.extend_from_slice(&first);
+                first.clear();
+            }
+            rest.extend_from_slice(&data);
+        }
+    }
+    Ok(if rest.is_empty() { first } else { rest.into() })
+}
+
+fn inflate(coding: Coding, wire: &[u8], limits: BodyLimits, room: &mut Room) -> Result<Vec<u8>, BodyError> {
+    match coding {
+        Coding::Identity => Ok(wire.to_vec()),
+        // A gzip body may consist of several members, one after the other.
+        Coding::Gzip => inflate_from(flate2::read::MultiGzDecoder::new(wire), "gzip", wire.len(), limits, room),
+        Coding::Deflate if is_zlib(wire) => inflate_from(flate2::read::ZlibDecoder::new(wire), "deflate", wire.len(), limits, room),
+        Coding::Deflate => inflate_from(flate2::read::DeflateDecoder::new(wire), "deflate", wire.len(), limits, room),
+        Coding::Zstd => {
+            let decoder = zstd::stream::read::Decoder::with_buffer(wire).map_err(|_| BodyError::Damaged("zstd"))?;
+            inflate_from(decoder, "zstd", wire.len(), limits, room)
+        }
+    }
+}
+
+/// `deflate` means the zlib format, but some clients send it bare.
+fn is_zlib(wire: &[u8]) -> bool {
+    matches!(wire, [method, flags, ..] if method & 0x0f == 8 && (u16::from(*method) << 8 | u16::from(*flags)) % 31 == 0)
+}
+
+fn inflate_from(
+    mut decoder: impl Read,
+    name: &'static str,
+    wire: usize,
+    limits: BodyLimits,
+    room: &mut Room,
+) -> Result<Vec<u8>, BodyError> {
+    let ratio_max = (wire * RATIO_MAX).max(RATIO_FREE_BYTES);
+    let mut inflated = Vec::with_capacity((wire * 4).min(limits.inflated_max));
+    loop {
+        let before = inflated.len();
+        let step = (before / 2).clamp(16 << 10, 1 << 20) as u64;
+        let read = decoder.by_ref().take(step).read_to_end(&mut inflated).map_err(|_| BodyError::Damaged(name))?;
+        if inflated.len() > limits.inflated_max {
+            return Err(BodyError::InflatedTooLarge { limit: limits.inflated_max });
+        }
+        if inflated.len() > ratio_max {
+            return Err(BodyError::RatioTooLarge);
+        }
+        room.grow_to(wire + inflated.len())?;
+        if read == 0 {
+            return Ok(inflated);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    const LIMITS: BodyLimits =
+        BodyLimits { wire_max: 1 << 20, inflated_max: 4 << 20, idle: Duration::from_secs(1), total: Duration::from_secs(1) };
+
+    async fn inflated(coding: Coding, wire: &[u8]) -> Result<Vec<u8>, BodyError> {
+        let mut room = Budget::new(64 << 20, Duration::ZERO).reserve(1).await?;
+        inflate(coding, wire, LIMITS, &mut room)
+    }
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(bytes).expect("compresses");
+        encoder.finish().expect("compresses")
+    }
+
+    #[tokio::test]
+    async fn every_coding_is_inflated() {
+        let text = b"[{\"meterApiName\":\"tokens\"}]".repeat(50);
+        assert_eq!(inflated(Coding::Gzip, &gzip(&text)).await.expect("gzip"), text);
+        let two = [gzip(&text[..40]), gzip(&text[40..])].concat();
+        assert_eq!(inflated(Coding::Gzip, &two).await.expect("two members"), text);
+        let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+        zlib.write_all(&text).expect("compresses");
+        assert_eq!(inflated(Coding::Deflate, &zlib.finish().expect("compresses")).await.expect("zlib"), text);
+        let mut bare = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
+        bare.write_all(&text).expect("compresses");
+        assert_eq!(inflated(Coding::Deflate, &bare.finish().expect("compresses")).await.expect("deflate"), text);
+        assert_eq!(inflated(Coding::Zstd, &zstd::encode_all(&text[..], 1).expect("compresses")).await.expect("zstd"), text);
+    }
+
+    #[tokio::test]
+    async fn a_cut_body_is_damaged_and_a_bomb_is_refused() {
+        let wire = gzip(b"[{\"meterApiName\":\"tokens\"}]");
+        assert!(matches!(inflated(Coding::Gzip, &wire[..wire.len() - 3]).await, Err(BodyError::Damaged("gzip"))));
+        assert!(matches!(inflated(Coding::Gzip, b"not gzip").await, Err(BodyError::Damaged("gzip"))));
+        assert!(matches!(inflated(Coding::Gzip, &gzip(&vec![b' '; 3 << 20])).await, Err(BodyError::RatioTooLarge)));
+        let noise: Vec<u8> = (0_u32..5 << 20).map(|at| (at.wrapping_mul(2_654_435_761) >> 27) as u8).collect();
+        assert!(matches!(
+            inflated(Coding::Zstd, &zstd::encode_all(&noise[..], 1).expect("compresses")).await,
+            Err(BodyError::InflatedTooLarge { .. })
+        ));
+    }
+}

@@ -1,0 +1,49 @@
+//! The receipt: each event's verdict at the door, for a client that asks for it.
+//!
+//! ```json
+//! {"received": 2, "logged": 1, "known": 0, "rejected": 1, "events": [
+//!   {"index": 0, "verdict": "logged", "uniqueId": "u-1", "partition": 0, "position": 7},
+//!   {"index": 1, "verdict": "rejected", "code": "missing_field", "field": "customerId", "reason": "is missing"}]}
+//! ```
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::Response;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use serde_json::{Value, json};
+
+use super::{RECEIPT_TYPE, Rejected};
+use crate::log::{Block, Position, record};
+use crate::telemetry::Outcome;
+
+/// The uniqueIds in a block, as sent or as made.
+pub(super) fn unique_ids(block: &Block) -> Vec<String> {
+    let records = record::records(block.payload(), block.count(), block.received());
+    records.map(|record| record.map_or_else(|_| String::new(), |record| record.unique_id.to_owned())).collect()
+}
+
+/// The receipt of a request whose taken events are durable.
+pub(super) fn receipt(taken: &[u32], unique_ids: &[String], positions: &Range<Position>, rejected: &[Rejected]) -> Response<Full<Bytes>> {
+    let logged = taken.iter().zip(unique_ids).zip(positions.start.0..).map(|((index, unique_id), position)| {
+        let event =
+            json!({"index": index, "verdict": Outcome::Logged.label(), "uniqueId": unique_id, "partition": 0, "position": position});
+        (*index, event)
+    });
+    let refused = rejected.iter().map(|one| {
+        let rejection = &one.rejection;
+        let event = json!({
+            "index": one.index, "verdict": Outcome::Rejected.label(),
+            "code": rejection.code.label(), "field": rejection.field, "reason": rejection.reason,
+        });
+        (one.index, event)
+    });
+    let mut events: Vec<(u32, Value)> = logged.chain(refused).collect();
+    events.sort_unstable_by_key(|(index, _)| *index);
+    let events: Vec<Value> = events.into_iter().map(|(_, event)| event).collect();
+    let body = json!({"received": events.len(), "logged": taken.len(), "known": 0, "rejected": rejected.len(), "events": events});
+    let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(RECEIPT_TYPE));
+    response
+}

@@ -1,0 +1,19 @@
+//! Tollgate (work in progress).
+pub mod accounts;
+pub mod api;
+pub mod batch;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod customers;
+pub mod data_dir;
+pub mod dialect;
+pub mod event;
+pub mod gateway;
+pub mod loadgen;
+pub mod log;
+pub mod materializer;
+pub mod server;
+pub mod store;
+pub mod telemetry;
+pub mod usage;

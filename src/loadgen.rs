@@ -1,0 +1,338 @@
+//! `tollgate bench`: a bounded load generator for a gateway on this machine.
+//!
+//! It sends usage events in the Amberflo form (`contract/amberflo.md`, section 2) and says how many were acked,
+//! how fast, and what that cost in CPU. It shares the machine with the server that it measures, so it has to be
+//! cheap: requests are laid out once and only digits change in them, ids and contents are computed from the
+//! event's number, and HTTP is written by hand.
+//!
+//! A run is bounded by events and by time, whatever is asked for. Every request is sent again, with the same ids,
+//! until it is acked, refused for good, 60 s have passed or the run is ended early. Every event that was sent ends
+//! as exactly one of acked, rejected, refused (not stored), unknown (perhaps stored).
+//!
+//! Who owns what: the main thread the phases, the clock and the progress bar; each worker thread a tokio runtime
+//! of its own with its share of the connections; each connection its buffers and its tally. Between them there are
+//! two counters (tickets taken, events acked) and bounded channels.
+//!
+//! It deliberately does not check what the server stored, and it sends no other dialect.
+
+mod args;
+mod events;
+mod ledger;
+mod process;
+mod report;
+mod schedule;
+mod tally;
+mod wire;
+mod worker;
+
+use std::io::Write as _;
+use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::clock::Clock;
+pub use args::BenchArgs;
+use args::{ApiKey, EVENTS_MAX, Size};
+use events::{Encoding, Mix, RequestBuffer, Workload};
+use ledger::{Ledger, Lines};
+use process::Process;
+use report::{EndedBy, Load, OwnUsage, Report, ServerUsage};
+use schedule::Schedule;
+use tally::Tally;
+use wire::{Reach, Target};
+use worker::{Phase, Phases, Shared, Worker};
+
+/// Connections are opened in this time before the clock starts.
+const WARM_UP: Duration = Duration::from_millis(100);
+/// How long answers are waited for after the last request of a run that ended early.
+const DRAIN_MAX: Duration = Duration::from_secs(10);
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
+/// How long the server is given to finish what it does after the last ack, and how often it is looked at.
+const SETTLE_MAX: Duration = Duration::from_secs(5);
+const SETTLE_INTERVAL: Duration = Duration::from_millis(250);
+/// CPU time in such an interval that counts as idle: a tick of `/proc`.
+const SETTLED_CPU: Duration = Duration::from_millis(10);
+
+/// Runs `tollgate bench` to its end: sends, and prints the report to stdout. Blocks; makes its own threads and
+/// runtimes, so it must not be called from inside one.
+///
+/// # Errors
+/// Before anything is sent: the URL, the key, the process or the ledger cannot be used, or nothing listens there.
+/// After the report was printed: no event was acked, or the ledger is incomplete.
+pub fn run(args: BenchArgs) -> anyhow::Result<()> {
+    let size = Size::new(&args)?;
+    let reach = if args.allow_remote { Reach::Anywhere } else { Reach::Loopback };
+    let target = Target::find(&args.url, args.key.as_ref().map(ApiKey::reveal), reach)?;
+    let runtime = current_thread_runtime()?;
+    if runtime.block_on(target.connect()).is_err() {
+        bail!("nothing takes connections at {}", args.url);
+    }
+    let server = args.pid.map(Process::Other);
+    if let Some(server) = server {
+        server.cpu_time().context("cannot read the CPU time of the process given by --pid")?;
+    }
+    let ledger = args.ledger.as_deref().map(Ledger::open).transpose()?;
+    let (ledger, lines) = ledger.unzip();
+
+    let workload = workload(&args, size)?;
+    let encoding = if args.gzip { Encoding::Gzip } else { Encoding::Identity };
+    let requests =
+        (0..size.connections).map(|_| RequestBuffer::new(&workload, size.events_per_request as usize, target.head(), encoding)).collect();
+    let start = Instant::now() + WARM_UP;
+    let shared = Arc::new(Shared {
+        workload,
+        schedule: Schedule::new(start, size.events_per_request, size.events_max, size.rate),
+        target,
+        events_acked: AtomicU64::new(0),
+    });
+    let (phase, phases) = watch::channel(Phase::Running);
+    let threads = Threads::start(size, &shared, &Phases::new(phases), requests, lines)?;
+    let cpu_before = (Process::Own.cpu_time().ok(), server.and_then(|server| server.cpu_time().ok()));
+
+    let conductor = Conductor { shared: &shared, size, start, phase };
+    let End { tally, ended_by, stopped_at } = runtime.block_on(conductor.conduct(threads))?;
+
+    let own_cpu = since(cpu_before.0, Process::Own.cpu_time().ok());
+    let server_usage = match (args.pid, cpu_before.1) {
+        (Some(pid), Some(before)) => server_usage(pid, before, tally.events_acked),
+        _ => None,
+    };
+    let ledger_finished = ledger.map_or(Ok(()), Ledger::finish);
+    let own_usage = own_cpu.map(|cpu| OwnUsage::new(cpu, tally.events_acked));
+    let load = Load {
+        events_per_request: size.events_per_request,
+        connections: size.connections as usize,
+        threads: size.threads as usize,
+        rate: size.rate.map(NonZeroU64::get),
+        is_gzipped: args.gzip,
+    };
+    // A stall before the end of a timed run counts, the waiting for answers after it does not.
+    let ended_at = stopped_at.max(tally.last_outcome_at).unwrap_or(start);
+    let elapsed = ended_at.saturating_duration_since(start);
+    let report = Report::new(load, ended_by, elapsed, tally, server_usage, own_usage);
+    print(&report, args.json)?;
+    if args.pid.is_some() && !report.has_server_usage() {
+        writeln!(std::io::stderr(), "warning: the process given by --pid ended during the run")?;
+    }
+    ledger_finished?;
+    match report.failure() {
+        Some(failure) => bail!(failure),
+        None => Ok(()),
+    }
+}
+
+fn workload(args: &BenchArgs, size: Size) -> anyhow::Result<Workload> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).context("the system has no random numbers")?;
+    let start_ms = u64::try_from(Clock::start().now().0).context("the system clock stands before 1970")?;
+    let mix = Mix {
+        events_per_request: size.events_per_request,
+        customers: args.customers,
+        meters: args.meters,
+        dimension_sets: args.dimension_sets,
+        repeated_millionths: args.duplicates.millionths,
+        late_millionths: args.late.millionths,
+        rate: size.rate,
+    };
+    Ok(Workload::new(u128::from_ne_bytes(random), start_ms, mix))
+}
+
+fn print(report: &Report, as_json: bool) -> anyhow::Result<()> {
+    let text = if as_json { serde_json::to_string(report)? + "\n" } else { report.to_string() };
+    std::io::stdout().lock().write_all(text.as_bytes()).context("cannot print the report")
+}
+
+fn current_thread_runtime() -> anyhow::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build().context("cannot start a tokio runtime")
+}
+
+fn since(before: Option<Duration>, after: Option<Duration>) -> Option<Duration> {
+    after?.checked_sub(before?)
+}
+
+/// The server's CPU time since `before`, once now and once when it is idle again. `None` if it is gone.
+fn server_usage(pid: u32, before: Duration, events: u64) -> Option<ServerUsage> {
+    let server = Process::Other(pid);
+    let used = || server.cpu_time().ok()?.checked_sub(before);
+    let while_loaded = used()?;
+    let give_up_at = Instant::now() + SETTLE_MAX;
+    let mut until_idle = while_loaded;
+    loop {
+        std::thread::sleep(SETTLE_INTERVAL);
+        let now = used()?;
+        let is_idle = now - until_idle <= SETTLED_CPU;
+        until_idle = now;
+        if is_idle || Instant::now() >= give_up_at {
+            break;
+        }
+    }
+    Some(ServerUsage::new(pid, while_loaded, until_idle, server.memory().ok()?, events))
+}
+
+/// The threads that send.
+struct Threads {
+    handles: Vec<JoinHandle<()>>,
+    /// One result a thread; closed when all have ended.
+    results: mpsc::Receiver<anyhow::Result<Tally>>,
+}
+
+impl Threads {
+    /// Starts them, each with its share of the connections, of which each gets one of the `requests`. `lines` ends up
+    /// in the connections only, so that the ledger sees the end of them.
+    fn start(
+        size: Size,
+        shared: &Arc<Shared>,
+        phases: &Phases,
+        requests: Vec<RequestBuffer>,
+        lines: Option<Lines>,
+    ) -> anyhow::Result<Self> {
+        let mut shares: Vec<_> = (0..size.threads).map(|_| Vec::new()).collect();
+        for (number, request) in (0..).zip(requests) {
+            let share = (number % size.threads) as usize;
+            shares[share].push(Worker::new(number, Arc::clone(shared), phases.clone(), request, lines.clone())?);
+        }
+        let (done, results) = mpsc::channel(shares.len());
+        let mut handles = Vec::with_capacity(shares.len());
+        for (thread, workers) in shares.into_iter().enumerate() {
+            let done = done.clone();
+            let handle = std::thread::Builder::new()
+                .name(format!("bench-{thread}"))
+                .spawn(move || {
+                    // The receiver lives until all threads have ended, and there is room for each.
+                    drop(done.blocking_send(run_workers(workers)));
+                })
+                .context("cannot start a thread")?;
+            handles.push(handle);
+        }
+        Ok(Self { handles, results })
+    }
+}
+
+/// Runs connections on the calling thread until all have ended.
+fn run_workers(workers: Vec<Worker>) -> anyhow::Result<Tally> {
+    current_thread_runtime()?.block_on(async {
+        let mut running = JoinSet::new();
+        for worker in workers {
+            running.spawn(worker.run());
+        }
+        let mut sum = Tally::new()?;
+        while let Some(ended) = running.join_next().await {
+            sum.add(ended.context("a connection's task panicked")??)?;
+        }
+        Ok(sum)
+    })
+}
+
+/// How a run ended.
+struct End {
+    tally: Tally,
+    ended_by: EndedBy,
+    /// When the last request was permitted, if the run was ended early.
+    stopped_at: Option<Instant>,
+}
+
+/// Ends the run when it has to end, and shows how far it is.
+struct Conductor<'a> {
+    shared: &'a Shared,
+    size: Size,
+    start: Instant,
+    phase: watch::Sender<Phase>,
+}
+
+impl Conductor<'_> {
+    async fn conduct(self, mut threads: Threads) -> anyhow::Result<End> {
+        let bar = self.progress_bar()?;
+        let mut tick = tokio::time::interval(PROGRESS_INTERVAL);
+        let mut deadline = tokio::time::Instant::from(self.start + self.size.duration_max);
+        let mut stop: Option<(EndedBy, Instant)> = None;
+        let mut tally = Tally::new()?;
+        // Kept across the turns of the loop: one that is made anew misses what was pressed in between.
+        let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
+        loop {
+            tokio::select! {
+                biased;
+                result = threads.results.recv() => match result {
+                    Some(part) => tally.add(part?)?,
+                    None => break,
+                },
+                pressed = &mut interrupt => {
+                    pressed.context("cannot wait for Ctrl-C")?;
+                    interrupt.set(tokio::signal::ctrl_c());
+                    stop.get_or_insert((EndedBy::Interrupt, Instant::now()));
+                    deadline = self.advance();
+                }
+                () = tokio::time::sleep_until(deadline) => {
+                    stop.get_or_insert((EndedBy::Duration, Instant::now()));
+                    deadline = self.advance();
+                }
+                _ = tick.tick() => self.show(&bar),
+            }
+        }
+        bar.finish_and_clear();
+        for handle in threads.handles {
+            ensure!(handle.join().is_ok(), "a thread panicked");
+        }
+        let (ended_by, stopped_at) = stop.unzip();
+        Ok(End { tally, ended_by: ended_by.unwrap_or(EndedBy::Events), stopped_at })
+    }
+
+    /// One phase on; returns when the next one is due. The first Ctrl-C or the deadline stops new requests, the
+    /// second one the waiting for answers.
+    fn advance(&self) -> tokio::time::Instant {
+        self.phase.send_modify(|phase| {
+            *phase = match *phase {
+                Phase::Running => Phase::Draining,
+                Phase::Draining | Phase::Abandoned => Phase::Abandoned,
+            }
+        });
+        tokio::time::Instant::now() + DRAIN_MAX
+    }
+
+    /// A bar over the events, or over the time where that is the only bound that was given.
+    fn progress_bar(&self) -> anyhow::Result<ProgressBar> {
+        let length = if self.is_timed() { self.size.duration_max.as_secs() } else { self.size.events_max };
+        let bar = ProgressBar::new(length); // on stderr, hidden if that is no terminal
+        bar.set_style(ProgressStyle::with_template("{elapsed_precise} {wide_bar} {percent:>3} % {msg}")?);
+        Ok(bar)
+    }
+
+    fn is_timed(&self) -> bool {
+        self.size.events_max == EVENTS_MAX
+    }
+
+    fn show(&self, bar: &ProgressBar) {
+        let acked = self.shared.events_acked.load(Ordering::Relaxed);
+        let elapsed = self.start.elapsed();
+        bar.set_position(if self.is_timed() { elapsed.as_secs() } else { acked });
+        let rate = acked as f64 / elapsed.as_secs_f64().max(0.001);
+        bar.set_message(format!("{} acked, {}/s", HumanCount(acked), HumanCount(rate as u64)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser, Debug)]
+    struct Cli {
+        #[command(flatten)]
+        bench: BenchArgs,
+    }
+
+    #[test]
+    fn a_server_elsewhere_is_refused_before_anything_is_sent() {
+        let cli = Cli::try_parse_from(["bench", "--url", "http://192.0.2.1:8080"]).expect("accepted");
+        let error = run(cli.bench).expect_err("refused");
+        assert!(error.to_string().contains("--allow-remote"), "{error}");
+    }
+}

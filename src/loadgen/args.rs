@@ -1,0 +1,316 @@
+//! What `tollgate bench` is asked for, and the bounds that hold whatever is asked.
+
+use std::fmt;
+use std::num::NonZeroU64;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::ensure;
+use clap::builder::RangedU64ValueParser;
+
+use super::events::MILLION;
+
+/// Events of one run at most.
+pub(super) const EVENTS_MAX: u64 = 1_000_000_000;
+/// Length of one run at most, in seconds.
+const DURATION_S_MAX: u64 = 3_600;
+/// The server's own limit (`design.md`, Limits).
+const EVENTS_PER_REQUEST_MAX: u64 = 10_000;
+const CONNECTIONS_MAX: u64 = 1_024;
+/// Events in the buffers of all connections together: some 200 MB.
+const EVENTS_BUFFERED_MAX: u64 = 1_000_000;
+const RATE_MAX: u64 = 10_000_000;
+const CUSTOMERS_MAX: u64 = 10_000_000;
+const METERS_MAX: u64 = 1_000;
+const DIMENSION_SETS_MAX: u64 = 100_000;
+const THREADS_MAX: u64 = 64;
+
+/// Sends usage events to a gateway on this machine and reports throughput, latency and CPU cost.
+#[derive(clap::Args, Debug)]
+pub struct BenchArgs {
+    /// Where the gateway is: http only, a path prefix is kept; events go to {url}/ingest
+    #[arg(long, default_value = "http://127.0.0.1:8080")]
+    pub(super) url: String,
+
+    /// API key, sent as X-API-KEY
+    #[arg(long, env = "TOLLGATE_KEY", hide_env_values = true)]
+    pub(super) key: Option<ApiKey>,
+
+    /// Size of the requests: s = 1 event each over 64 connections, b = 1,000 events each over 8 connections
+    #[arg(long, value_enum, default_value = "b", ignore_case = true)]
+    pub(super) shape: Shape,
+
+    /// Events in each request (up to 10,000) instead of the shape's; 1 is sent as an object, more as an array
+    #[arg(long, value_name = "N", value_parser = up_to(EVENTS_PER_REQUEST_MAX))]
+    pub(super) events_per_request: Option<u64>,
+
+    /// Connections (up to 1,024) instead of the shape's, each with one request at a time
+    #[arg(long, value_name = "N", value_parser = up_to(CONNECTIONS_MAX))]
+    pub(super) connections: Option<u64>,
+
+    /// End after this many events [default: 1000000, in shape s 100000; with --duration only the cap]; never more
+    /// than 1,000,000,000
+    #[arg(long, value_name = "N", value_parser = up_to(EVENTS_MAX))]
+    pub(super) events: Option<u64>,
+
+    /// End after this time; with --events, whichever comes first; never more than 3,600 s
+    #[arg(long, value_name = "SECONDS", value_parser = up_to(DURATION_S_MAX))]
+    pub(super) duration: Option<u64>,
+
+    /// Events a second at which requests are due, whether or not the server keeps up; latency then counts from
+    /// when a request was due. 0 = closed loop: each connection sends when it has its answer (up to 10,000,000)
+    #[arg(long, value_name = "EVENTS/S", default_value_t = 0, value_parser = up_to_or_none(RATE_MAX))]
+    pub(super) rate: u64,
+
+    /// Different customers (up to 10,000,000)
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = up_to(CUSTOMERS_MAX))]
+    pub(super) customers: u64,
+
+    /// Different meters (up to 1,000)
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = up_to(METERS_MAX))]
+    pub(super) meters: u64,
+
+    /// Different sets of the dimensions region and tier (up to 100,000)
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = up_to(DIMENSION_SETS_MAX))]
+    pub(super) dimension_sets: u64,
+
+    /// Events that repeat one of an earlier request, id and content, in percent; half of them a recent one
+    #[arg(long, value_name = "PERCENT", default_value = "0")]
+    pub(super) duplicates: Percent,
+
+    /// Events whose time lies up to 7 days in the past, in percent; the others lie up to a minute in the past
+    #[arg(long, value_name = "PERCENT", default_value = "0")]
+    pub(super) late: Percent,
+
+    /// Compress bodies with gzip; this costs the generator more CPU than all else
+    #[arg(long)]
+    pub(super) gzip: bool,
+
+    /// Process of the server: its CPU time (until it is idle after the last ack) and memory are reported (Linux)
+    #[arg(long)]
+    pub(super) pid: Option<u32>,
+
+    /// Append the uniqueId of every acked event to this file, one a line
+    #[arg(long, value_name = "FILE")]
+    pub(super) ledger: Option<PathBuf>,
+
+    /// Report one JSON object instead of text
+    #[arg(long)]
+    pub(super) json: bool,
+
+    /// Threads that send (up to 64), each with its share of the connections
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = up_to(THREADS_MAX))]
+    pub(super) threads: u64,
+
+    /// Permit a server that is not on this machine. Ask whoever runs it first
+    #[arg(long)]
+    pub(super) allow_remote: bool,
+}
+
+fn up_to(max: u64) -> RangedU64ValueParser<u64> {
+    RangedU64ValueParser::new().range(1..=max)
+}
+
+fn up_to_or_none(max: u64) -> RangedU64ValueParser<u64> {
+    RangedU64ValueParser::new().range(0..=max)
+}
+
+/// The two standard sizes of requests.
+#[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// One event a request, 64 connections.
+    S,
+    /// 1,000 events a request, 8 connections.
+    B,
+}
+
+impl Shape {
+    fn events_per_request(self) -> u64 {
+        match self {
+            Self::S => 1,
+            Self::B => 1_000,
+        }
+    }
+
+    fn connections(self) -> u64 {
+        match self {
+            Self::S => 64,
+            Self::B => 8,
+        }
+    }
+
+    fn events(self) -> u64 {
+        match self {
+            Self::S => 100_000,
+            Self::B => 1_000_000,
+        }
+    }
+}
+
+/// A secret: shown as dots.
+#[derive(Clone)]
+pub(super) struct ApiKey(String);
+
+impl ApiKey {
+    /// The key itself, for the header.
+    pub(super) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ApiKey {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
+}
+
+/// A share, kept in millionths: 0 to 100 % with four decimals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Percent {
+    pub(super) millionths: u64,
+}
+
+impl FromStr for Percent {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let percent: f64 = text.parse().map_err(|_| "is not a number".to_owned())?;
+        if !(0.0..=100.0).contains(&percent) {
+            return Err("must be between 0 and 100".into());
+        }
+        Ok(Self { millionths: (percent / 100.0 * MILLION as f64).round() as u64 })
+    }
+}
+
+/// How big a run is, with defaults and caps applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Size {
+    pub(super) events_per_request: u64,
+    pub(super) connections: u64,
+    pub(super) threads: u64,
+    pub(super) events_max: u64,
+    pub(super) duration_max: Duration,
+    pub(super) rate: Option<NonZeroU64>,
+}
+
+impl Size {
+    /// Applies the defaults of the shape.
+    ///
+    /// # Errors
+    /// Connections of that number would need too much memory for requests of that size.
+    pub(super) fn new(args: &BenchArgs) -> anyhow::Result<Self> {
+        let shape = args.shape;
+        let connections = args.connections.unwrap_or(shape.connections());
+        let events_per_request = args.events_per_request.unwrap_or(shape.events_per_request());
+        let buffered = connections * events_per_request;
+        ensure!(
+            buffered <= EVENTS_BUFFERED_MAX,
+            "{connections} connections × {events_per_request} events a request is {buffered} events at a time, \
+             the limit is {EVENTS_BUFFERED_MAX}"
+        );
+        // Who gives a time alone wants all of it.
+        let events_default = if args.duration.is_some() { EVENTS_MAX } else { shape.events() };
+        Ok(Self {
+            events_per_request,
+            connections,
+            threads: args.threads.min(connections),
+            events_max: args.events.unwrap_or(events_default),
+            duration_max: Duration::from_secs(args.duration.unwrap_or(DURATION_S_MAX)),
+            rate: NonZeroU64::new(args.rate),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser, Debug)]
+    struct Cli {
+        #[command(flatten)]
+        bench: BenchArgs,
+    }
+
+    fn parse(args: &str) -> Result<BenchArgs, clap::Error> {
+        Cli::try_parse_from(std::iter::once("bench").chain(args.split_whitespace())).map(|cli| cli.bench)
+    }
+
+    fn size(args: &str) -> Size {
+        Size::new(&parse(args).expect("accepted")).expect("within bounds")
+    }
+
+    #[test]
+    fn the_shapes_have_their_documented_sizes() {
+        let b = size("");
+        assert_eq!((b.events_per_request, b.connections, b.threads, b.events_max), (1_000, 8, 1, 1_000_000));
+        assert_eq!((b.duration_max, b.rate), (Duration::from_secs(3_600), None));
+        let s = size("--shape S");
+        assert_eq!((s.events_per_request, s.connections, s.events_max), (1, 64, 100_000));
+        let own = size("--shape s --events-per-request 10 --connections 2 --threads 4 --events 5 --rate 7");
+        assert_eq!((own.events_per_request, own.connections, own.threads, own.events_max), (10, 2, 2, 5));
+        assert_eq!(own.rate, NonZeroU64::new(7));
+    }
+
+    #[test]
+    fn a_run_is_bounded_by_events_and_by_time_in_any_case() {
+        let timed = size("--duration 5");
+        assert_eq!((timed.events_max, timed.duration_max), (EVENTS_MAX, Duration::from_secs(5)));
+        let both = size("--duration 5 --events 10");
+        assert_eq!((both.events_max, both.duration_max), (10, Duration::from_secs(5)));
+    }
+
+    #[test]
+    fn numbers_beyond_their_caps_are_refused() {
+        for (option, max) in [
+            ("--events", EVENTS_MAX),
+            ("--duration", DURATION_S_MAX),
+            ("--events-per-request", EVENTS_PER_REQUEST_MAX),
+            ("--connections", CONNECTIONS_MAX),
+            ("--customers", CUSTOMERS_MAX),
+            ("--meters", METERS_MAX),
+            ("--dimension-sets", DIMENSION_SETS_MAX),
+            ("--threads", THREADS_MAX),
+        ] {
+            assert!(parse(&format!("{option} {max}")).is_ok(), "{option}");
+            assert!(parse(&format!("{option} {}", max + 1)).is_err(), "{option}");
+            assert!(parse(&format!("{option} 0")).is_err(), "{option}");
+        }
+        assert!(parse("--rate 0").is_ok());
+        assert!(parse(&format!("--rate {}", RATE_MAX + 1)).is_err());
+    }
+
+    #[test]
+    fn many_connections_with_large_requests_are_refused() {
+        let of = |args: &str| Size::new(&parse(args).expect("accepted")).map(|size| size.connections);
+        assert_eq!(of("--connections 100 --events-per-request 10000").ok(), Some(100));
+        assert!(of("--connections 101 --events-per-request 10000").is_err());
+    }
+
+    #[test]
+    fn percentages_lie_between_0_and_100() {
+        let duplicates = |text: &str| parse(&format!("--duplicates {text}")).map(|args| args.duplicates.millionths);
+        assert_eq!(duplicates("0.1").ok(), Some(1_000));
+        assert_eq!(duplicates("100").ok(), Some(MILLION));
+        for refused in ["100.1", "NaN", "inf", "x"] {
+            assert!(duplicates(refused).is_err(), "{refused}");
+        }
+        assert!(parse("--late=-1").is_err());
+    }
+
+    #[test]
+    fn the_key_is_not_shown() {
+        let args = parse("--key secret-1").expect("accepted");
+        assert!(!format!("{args:?}").contains("secret-1"));
+    }
+}

@@ -1,0 +1,222 @@
+//! The log: what is in it happened. Stage 4 of the way of an event.
+//!
+//! A log keeps blocks of records at consecutive positions, durably, in the order of their appends. It neither knows
+//! what a customer is nor looks into a record. One implementation so far: [`embedded`], segment files in the data
+//! directory.
+
+pub mod disk;
+pub mod embedded;
+pub mod meta;
+pub mod record;
+
+use std::fmt;
+use std::ops::Range;
+
+use tokio::sync::oneshot;
+
+use crate::clock::UnixMillis;
+
+/// The place of a record in its partition: 0, 1, 2 … in the embedded log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Position(pub u64);
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Bytes in front of a block's records, kept free so that header and records go out in one write.
+pub const BLOCK_HEADER_BYTES: usize = 48;
+/// Largest block: well above what one request's limits can make.
+pub const BLOCK_BYTES_MAX: usize = 128 << 20;
+
+/// Records of one request on their way into the log. Positions come when they are appended.
+#[derive(Debug, Clone)]
+pub struct Block {
+    bytes: Vec<u8>,
+    count: u32,
+    received: UnixMillis,
+    payload_crc: u32,
+}
+
+impl Block {
+    /// An empty block of what was received at `received`, with room for `bytes` of records.
+    pub fn new(received: UnixMillis, bytes: usize) -> Self {
+        let mut block = Self { bytes: Vec::with_capacity(BLOCK_HEADER_BYTES + bytes), count: 0, received, payload_crc: 0 };
+        block.bytes.resize(BLOCK_HEADER_BYTES, 0);
+        block
+    }
+
+    /// Lets `write` append one record.
+    pub fn push(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        write(&mut self.bytes);
+        self.count += 1;
+    }
+
+    /// Number of records.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// When the gateway received what is in it.
+    pub fn received(&self) -> UnixMillis {
+        self.received
+    }
+
+    /// The records.
+    pub fn payload(&self) -> &[u8] {
+        &self.bytes[BLOCK_HEADER_BYTES..]
+    }
+
+    /// Size with its header, in bytes.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether nothing is in it.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Computes the checksum, on the thread that filled the block rather than on the one that all appends share.
+    pub fn seal(mut self) -> Self {
+        assert!(self.bytes.len() <= BLOCK_BYTES_MAX, "a block is bounded by the limits of a request");
+        self.payload_crc = crc32c::crc32c(&self.bytes[BLOCK_HEADER_BYTES..]);
+        self
+    }
+}
+
+/// A block and who waits for it.
+pub struct Append {
+    /// Sealed.
+    pub block: Block,
+    /// Told once, when the block is durable or is not going to be. A receiver that is gone changes nothing.
+    pub done: oneshot::Sender<Result<Range<Position>, Error>>,
+}
+
+/// Why records were not appended. Cloned to everyone who waited on the same write.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// No room on the disk. **Nothing was written**; the log goes on as soon as there is room.
+    #[error("the disk is full")]
+    Full,
+    /// A write or a sync failed, now or earlier in this process. The outcome is **unknown**; no further append is
+    /// taken until a restart has looked at what is really there.
+    #[error("the log is closed after a failed write: {0}")]
+    Closed(String),
+    /// The appender is gone: the process is stopping.
+    #[error("the log is shutting down")]
+    Stopping,
+    /// Bytes that were durable are not what was written.
+    #[error("{file} is damaged at byte {offset}: {what}")]
+    Corrupt {
+        /// The file.
+        file: String,
+        /// Where in it.
+        offset: u64,
+        /// What does not fit.
+        what: String,
+    },
+    /// A record from a newer version of Tollgate.
+    #[error("{file} has records of version {version} at byte {offset}; this binary knows up to {known}: run the newer one")]
+    Newer {
+        /// The file.
+        file: String,
+        /// Where in it.
+        offset: u64,
+        /// The version found.
+        version: u16,
+        /// The newest one known.
+        known: u16,
+    },
+    /// The position is not in the log any more, or not yet.
+    #[error("position {wanted} is outside of the log, which has {start} to {end}")]
+    OutOfRange {
+        /// The position asked for.
+        wanted: Position,
+        /// The first one there is.
+        start: Position,
+        /// One past the last one.
+        end: Position,
+    },
+    /// Reading failed.
+    #[error("{file}: {error}")]
+    Io {
+        /// The file.
+        file: String,
+        /// What the operating system said.
+        error: String,
+    },
+}
+
+/// Takes groups of appends; owned by one thread (see [`crate::batch`]).
+pub trait Appender: Send {
+    /// Appends a group in order and answers every member of it, after the group is durable. Leaves `group` empty.
+    fn append(&mut self, group: &mut Vec<Append>);
+
+    /// Ends the log in good order, so that the next start need not recover anything.
+    ///
+    /// # Errors
+    /// [`Error`]; the next start recovers then, nothing is lost.
+    fn close(&mut self) -> Result<(), Error>;
+}
+
+/// Reads what is durable, and nothing else.
+pub trait LogReader: Send {
+    /// Blocks from the one that holds `from` on, of about `bytes_max` bytes but at least one. Empty at the end.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`], [`Error::Corrupt`], [`Error::Newer`], [`Error::Io`].
+    fn read(&mut self, from: Position, bytes_max: usize) -> Result<Chunk, Error>;
+}
+
+/// Some blocks, as read.
+#[derive(Debug, Default)]
+pub struct Chunk {
+    bytes: Vec<u8>,
+    blocks: Vec<BlockAt>,
+}
+
+#[derive(Debug, Clone)]
+struct BlockAt {
+    first: Position,
+    count: u32,
+    received: UnixMillis,
+    payload: Range<usize>,
+}
+
+/// One block of a [`Chunk`].
+#[derive(Debug, Clone, Copy)]
+pub struct BlockView<'c> {
+    /// Position of its first record.
+    pub first: Position,
+    /// How many records it has.
+    pub count: u32,
+    /// When the gateway received them.
+    pub received: UnixMillis,
+    /// The records, one after the other ([`record`]).
+    pub payload: &'c [u8],
+}
+
+impl Chunk {
+    /// The blocks in order.
+    pub fn blocks(&self) -> impl Iterator<Item = BlockView<'_>> {
+        self.blocks.iter().map(|at| BlockView {
+            first: at.first,
+            count: at.count,
+            received: at.received,
+            payload: &self.bytes[at.payload.clone()],
+        })
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.blocks.is_empty()
+    }
+
+    /// One past the last position in it, if any.
+    pub fn end(&self) -> Option<Position> {
+        self.blocks.last().map(|at| Position(at.first.0 + u64::from(at.count)))
+    }
+}

@@ -1,0 +1,533 @@
+//! The embedded log: segment files of one partition in a directory.
+//!
+//! One [`EmbeddedAppender`] writes, any number of [`EmbeddedReader`]s read what it has synced. What both share, the list
+//! of segments and the durable end, is in [`EmbeddedLog`].
+//!
+//! Deliberately not here: what is in a record, and when a group of appends is complete (`batch`).
+
+mod recovery;
+mod segment;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+
+use super::disk::{Disk, DiskFile};
+use super::{Append, Appender, BLOCK_HEADER_BYTES, Block, BlockAt, Chunk, Error, LogReader, Position, record};
+use crate::clock::UnixMillis;
+use crate::telemetry;
+use segment::{BlockHeader, SEGMENT_HEADER_BYTES, SegmentHeader, SparseIndex};
+
+/// What an operator may turn.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// A segment that has reached this size is closed and the next one begun.
+    pub segment_bytes: u64,
+    /// Sealed segments whose last record was received longer ago than this may go, in ms. `None`: never.
+    pub retention_age_ms: Option<i64>,
+    /// While all segments together are larger than this, the oldest may go. `None`: never.
+    pub retention_bytes: Option<u64>,
+}
+
+/// What tells this log from others: stands in each segment.
+#[derive(Debug, Clone, Copy)]
+pub struct LogIdentity {
+    /// See [`super::meta::LogMeta::log_id`].
+    pub log_id: [u8; 16],
+    /// Name in metrics: `events` or `dead_letters`.
+    pub name: &'static str,
+}
+
+/// A sealed or open segment.
+#[derive(Debug, Clone)]
+struct Segment {
+    base: Position,
+    path: PathBuf,
+    bytes: u64,
+    /// Receive time of its newest block.
+    newest: UnixMillis,
+    /// `None`: sealed by an earlier process and not looked into since.
+    index: Arc<Mutex<Option<SparseIndex>>>,
+}
+
+impl Segment {
+    fn index(&self) -> MutexGuard<'_, Option<SparseIndex>> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The part that appender and readers share.
+pub struct EmbeddedLog {
+    dir: PathBuf,
+    disk: Arc<dyn Disk>,
+    identity: LogIdentity,
+    segments: Mutex<Vec<Segment>>,
+    end: AtomicU64,
+    /// Nothing from here on may be removed: its reader has not passed it yet.
+    keep_from: AtomicU64,
+    grown: (Sender<()>, Receiver<()>),
+}
+
+/// What was found and mended when the log was opened.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Records that were copied out of a tail that had not been closed in good order.
+    pub records: u64,
+    /// Bytes behind the last valid block, dropped: writes that were never acknowledged.
+    pub torn_bytes: u64,
+}
+
+impl EmbeddedLog {
+    /// Opens the log in `dir`, making it if there is none, and recovers its tail.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when durable bytes are not what was written, [`Error::Newer`], [`Error::Io`]. Nothing was lost by trying.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        identity: LogIdentity,
+        settings: Settings,
+    ) -> Result<(Arc<Self>, EmbeddedAppender, Recovered), Error> {
+        disk.create_dir(dir).map_err(|error| io_error(dir, &error))?;
+        let found = recovery::recover(&*disk, dir, &identity)?;
+        let log = Arc::new(Self {
+            dir: dir.to_owned(),
+            disk,
+            identity,
+            segments: Mutex::new(found.segments),
+            end: AtomicU64::new(found.end.0),
+            keep_from: AtomicU64::new(0),
+            grown: bounded(1),
+        });
+        let appender = EmbeddedAppender {
+            log: log.clone(),
+            settings,
+            open: None,
+            next: found.end,
+            staged: Vec::with_capacity(STAGED_BYTES_MAX),
+            failed: None,
+        };
+        telemetry::set_log_bytes(identity.name, log.bytes());
+        Ok((log, appender, found.recovered))
+    }
+
+    /// One past the last durable record.
+    pub fn end(&self) -> Position {
+        Position(self.end.load(Ordering::Acquire))
+    }
+
+    /// The oldest record there is.
+    pub fn start(&self) -> Position {
+        self.lock().first().map_or(self.end(), |segment| segment.base)
+    }
+
+    /// Size of all segments in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.lock().iter().map(|segment| segment.bytes).sum()
+    }
+
+    /// Gets a message when the end has moved; several moves may share one.
+    pub fn grown(&self) -> Receiver<()> {
+        self.grown.1.clone()
+    }
+
+    /// Tells how far the log's reader has come: retention removes nothing from there on.
+    pub fn keep_from(&self, position: Position) {
+        self.keep_from.store(position.0, Ordering::Release);
+    }
+
+    /// Makes a reader.
+    pub fn reader(self: &Arc<Self>) -> EmbeddedReader {
+        EmbeddedReader { log: self.clone(), open: None }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Segment>> {
+        // The list is replaced in single steps; a panic elsewhere cannot leave it half changed.
+        self.segments.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn publish(&self, end: Position, bytes: u64, newest: UnixMillis, blocks: &[(Position, u64)]) {
+        if let Some(open) = self.lock().last_mut() {
+            open.bytes = bytes;
+            open.newest = open.newest.max(newest);
+            if let Some(index) = &mut *open.index() {
+                blocks.iter().for_each(|(first, offset)| index.note(*first, *offset));
+            }
+        }
+        self.end.store(end.0, Ordering::Release);
+        match self.grown.0.try_send(()) {
+            // A message is waiting already, it will do for this move too.
+            Ok(()) | Err(TrySendError::Full(()) | TrySendError::Disconnected(())) => {}
+        }
+    }
+
+    /// Removes the oldest sealed segments that retention lets go and the reader has passed.
+    fn retain(&self, settings: &Settings, now: UnixMillis) {
+        loop {
+            let mut segments = self.lock();
+            let [first, second, ..] = segments.as_slice() else { return };
+            let passed = second.base.0 <= self.keep_from.load(Ordering::Acquire);
+            let too_old = settings.retention_age_ms.is_some_and(|age| now.0.saturating_sub(first.newest.0) > age);
+            let total: u64 = segments.iter().map(|segment| segment.bytes).sum();
+            let too_many = settings.retention_bytes.is_some_and(|limit| total > limit);
+            if !passed || !(too_old || too_many) {
+                return;
+            }
+            let gone = segments.remove(0);
+            drop(segments);
+            let removed = self.disk.remove(&gone.path).and_then(|()| match self.disk.remove(&segment::index_path(&gone.path)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => self.disk.sync_dir(&self.dir),
+            });
+            if let Err(error) = removed {
+                tracing::warn!(file = %gone.path.display(), %error, "could not remove an expired segment, the next start will see it again");
+                return;
+            }
+        }
+    }
+}
+
+/// Small blocks are gathered up to this size and written at once; larger ones go out by themselves.
+const STAGED_BYTES_MAX: usize = 256 << 10;
+
+/// The one writer of an embedded log.
+pub struct EmbeddedAppender {
+    log: Arc<EmbeddedLog>,
+    settings: Settings,
+    open: Option<Open>,
+    next: Position,
+    staged: Vec<u8>,
+    failed: Option<Error>,
+}
+
+/// The segment that is written to.
+struct Open {
+    file: Box<dyn DiskFile>,
+    path: PathBuf,
+    /// Bytes known to be durable.
+    synced: u64,
+}
+
+impl EmbeddedAppender {
+    /// Where the next record goes.
+    pub fn next(&self) -> Position {
+        self.next
+    }
+
+    fn write_group(&mut self, group: &mut [Append]) -> Result<Position, Error> {
+        if let Some(failed) = &self.failed {
+            return Err(failed.clone());
+        }
+        let newest = group.iter().map(|append| append.block.received()).max().unwrap_or_default();
+        self.open_segment(newest)?;
+        let Some(mut open) = self.open.take() else { return Err(Error::Stopping) };
+        let result = self.write_blocks(&mut open, group, newest);
+        self.open = Some(open);
+        result
+    }
+
+    fn write_blocks(&mut self, open: &mut Open, group: &mut [Append], newest: UnixMillis) -> Result<Position, Error> {
+        let mut next = self.next;
+        let mut written = open.synced;
+        self.staged.clear();
+        let mut blocks = Vec::with_capacity(group.len());
+        for append in group.iter_mut() {
+            let first = next;
+            next = Position(first.0 + u64::from(append.block.count));
+            append.block.place(first, open.synced);
+            blocks.push((first, written + self.staged.len() as u64));
+            let bytes = &append.block.bytes;
+            let result = if bytes.len() + self.staged.len() <= STAGED_BYTES_MAX {
+                self.staged.extend_from_slice(bytes);
+                Ok(())
+            } else {
+                flush(&*open.file, &mut written, &mut self.staged).and_then(|()| flush_block(&*open.file, &mut written, bytes))
+            };
+            if let Err(error) = result {
+                return Err(self.write_failed(open, &error));
+            }
+        }
+        if let Err(error) = flush(&*open.file, &mut written, &mut self.staged) {
+            return Err(self.write_failed(open, &error));
+        }
+        let started = Instant::now();
+        if let Err(error) = open.file.sync() {
+            return Err(self.close_for_good(&open.path, "sync", &error));
+        }
+        telemetry::observe_sync(self.log.identity.name, started.elapsed());
+        open.synced = written;
+        let first = self.next;
+        self.next = next;
+        self.log.publish(next, written, newest, &blocks);
+        Ok(first)
+    }
+
+    /// After a failed write: a full disk is cut back to what is durable and tried again by the next group, anything
+    /// else closes the log.
+    fn write_failed(&mut self, open: &Open, error: &io::Error) -> Error {
+        let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        if full && open.file.truncate(open.synced).is_ok() {
+            return Error::Full;
+        }
+        self.close_for_good(&open.path, "write", error)
+    }
+
+    fn close_for_good(&mut self, path: &Path, what: &str, error: &io::Error) -> Error {
+        let failed = Error::Closed(format!("{what} of {}: {error}", path.display()));
+        tracing::error!(log = self.log.identity.name, error = %failed, "the log takes no further append until a restart");
+        telemetry::set_log_closed(self.log.identity.name);
+        self.failed = Some(failed.clone());
+        failed
+    }
+
+    fn open_segment(&mut self, now: UnixMillis) -> Result<(), Error> {
+        let is_due = self.open.as_ref().is_some_and(|open| open.synced >= self.settings.segment_bytes);
+        if is_due {
+            self.seal()?;
+            self.log.retain(&self.settings, now);
+            telemetry::set_log_bytes(self.log.identity.name, self.log.bytes());
+        }
+        if self.open.is_some() {
+            return Ok(());
+        }
+        let path = segment::path(&self.log.dir, self.next);
+        let made = self.create_segment(&path);
+        let file = match made {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                // Nothing refers to the file yet: the next attempt begins with a clean one.
+                return match self.log.disk.remove(&path) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.close_for_good(&path, "removal", &error)),
+                    _ => Err(Error::Full),
+                };
+            }
+            Err(error) => return Err(self.close_for_good(&path, "creation", &error)),
+        };
+        self.log.lock().push(Segment {
+            base: self.next,
+            path: path.clone(),
+            bytes: SEGMENT_HEADER_BYTES as u64,
+            newest: UnixMillis(i64::MIN),
+            index: Arc::new(Mutex::new(Some(SparseIndex::default()))),
+        });
+        self.open = Some(Open { file, path, synced: SEGMENT_HEADER_BYTES as u64 });
+        Ok(())
+    }
+
+    fn create_segment(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        let header = SegmentHeader { log_id: self.log.identity.log_id, base: self.next };
+        let file = self.log.disk.create(path)?;
+        file.write_at(0, &header.to_bytes())?;
+        file.sync()?;
+        self.log.disk.sync_dir(&self.log.dir)?;
+        Ok(file)
+    }
+
+    /// Closes the open segment: writes its index, which also says that the segment ended in good order.
+    fn seal(&mut self) -> Result<(), Error> {
+        let Some(open) = self.open.take() else { return Ok(()) };
+        let Some(segment) = self.log.lock().last().cloned() else { return Ok(()) };
+        let bytes = match &*segment.index() {
+            Some(index) => index.to_bytes(&segment::Sealed { end: self.next, bytes: open.synced, newest: segment.newest }),
+            None => return Ok(()),
+        };
+        segment::write_index(&*self.log.disk, &self.log.dir, &open.path, &bytes)
+            .map_err(|error| self.close_for_good(&open.path, "index", &error))
+    }
+}
+
+fn flush(file: &dyn DiskFile, written: &mut u64, staged: &mut Vec<u8>) -> io::Result<()> {
+    if !staged.is_empty() {
+        file.write_at(*written, staged)?;
+        *written += staged.len() as u64;
+        staged.clear();
+    }
+    Ok(())
+}
+
+fn flush_block(file: &dyn DiskFile, written: &mut u64, bytes: &[u8]) -> io::Result<()> {
+    file.write_at(*written, bytes)?;
+    *written += bytes.len() as u64;
+    Ok(())
+}
+
+impl Block {
+    /// Fills in the header, once the place of the block is known.
+    fn place(&mut self, first: Position, synced: u64) {
+        let header = BlockHeader {
+            version: record::VERSION,
+            payload_bytes: (self.bytes.len() - BLOCK_HEADER_BYTES) as u32,
+            count: self.count,
+            first,
+            received: self.received,
+            synced,
+            payload_crc: self.payload_crc,
+        };
+        self.bytes[..BLOCK_HEADER_BYTES].copy_from_slice(&header.to_bytes());
+    }
+}
+
+impl Appender for EmbeddedAppender {
+    fn append(&mut self, group: &mut Vec<Append>) {
+        if group.is_empty() {
+            return;
+        }
+        let result = self.write_group(group);
+        let mut first = result.as_ref().map_or(Position(0), |first| *first);
+        for append in group.drain(..) {
+            let end = Position(first.0 + u64::from(append.block.count));
+            let answer = result.clone().map(|_| first..end);
+            // A client that hung up changes nothing: its events are in the log or not, as for everyone else.
+            drop(append.done.send(answer));
+            first = end;
+        }
+    }
+
+    fn close(&mut self) -> Result<(), Error> {
+        match &self.failed {
+            Some(failed) => Err(failed.clone()),
+            None => self.seal(),
+        }
+    }
+}
+
+/// Reads the durable part of the log.
+pub struct EmbeddedReader {
+    log: Arc<EmbeddedLog>,
+    open: Option<OpenRead>,
+}
+
+/// Where the last read ended, so that the next one can go on from there.
+struct OpenRead {
+    base: Position,
+    path: PathBuf,
+    file: Box<dyn DiskFile>,
+    next: Position,
+    offset: u64,
+}
+
+impl EmbeddedReader {
+    /// Opens the segment that holds `from`; gives one past its last readable record.
+    fn seek(&mut self, from: Position) -> Result<(OpenRead, Position), Error> {
+        let end = self.log.end();
+        let segments = self.log.lock();
+        let after = segments.partition_point(|segment| segment.base <= from);
+        let Some(segment) = after.checked_sub(1).and_then(|at| segments.get(at)).cloned() else {
+            let start = segments.first().map_or(end, |segment| segment.base);
+            return Err(Error::OutOfRange { wanted: from, start, end });
+        };
+        let stop = segments.get(after).map_or(end, |next| next.base.min(end));
+        drop(segments);
+        match self.open.take() {
+            Some(open) if open.base == segment.base && open.next == from => return Ok((open, stop)),
+            _ => {}
+        }
+        let offset = {
+            let mut index = segment.index();
+            let index = match &mut *index {
+                Some(index) => index,
+                none => none.insert(segment::load_index(&*self.log.disk, &segment.path)?.0),
+            };
+            index.offset_before(from)
+        };
+        let file = self.log.disk.open(&segment.path).map_err(|error| io_error(&segment.path, &error))?;
+        Ok((OpenRead { base: segment.base, path: segment.path, file, next: segment.base, offset }, stop))
+    }
+}
+
+impl LogReader for EmbeddedReader {
+    fn read(&mut self, from: Position, bytes_max: usize) -> Result<Chunk, Error> {
+        let end = self.log.end();
+        if from == end {
+            return Ok(Chunk::default());
+        }
+        if from > end {
+            return Err(Error::OutOfRange { wanted: from, start: self.log.start(), end });
+        }
+        let (mut open, stop) = self.seek(from)?;
+        let chunk = read_blocks(&mut open, from, stop, bytes_max)?;
+        self.open = Some(open);
+        Ok(chunk)
+    }
+}
+
+/// Reads blocks from `open.offset` on, leaves out those that end before `from`, stops before `stop`.
+fn read_blocks(open: &mut OpenRead, from: Position, stop: Position, bytes_max: usize) -> Result<Chunk, Error> {
+    let mut chunk = Chunk::default();
+    let mut wanted = bytes_max.max(2 * BLOCK_HEADER_BYTES);
+    let mut bytes = Vec::new();
+    loop {
+        bytes.resize(wanted, 0);
+        let read = open.file.read_at(open.offset, &mut bytes).map_err(|error| io_error(&open.path, &error))?;
+        let mut at = 0;
+        let mut needed = None;
+        while open.next < stop {
+            let offset = open.offset + at as u64;
+            let corrupt = |what: String| Error::Corrupt { file: open.path.display().to_string(), offset, what };
+            let Some(header) = bytes[at..read].first_chunk::<BLOCK_HEADER_BYTES>() else {
+                needed = Some(BLOCK_HEADER_BYTES);
+                break;
+            };
+            let header = BlockHeader::read(header).map_err(corrupt)?;
+            if header.version > record::VERSION {
+                return Err(Error::Newer {
+                    file: open.path.display().to_string(),
+                    offset,
+                    version: header.version,
+                    known: record::VERSION,
+                });
+            }
+            let end = Position(header.first.0 + u64::from(header.count));
+            let payload = at + BLOCK_HEADER_BYTES..at + BLOCK_HEADER_BYTES + header.payload_bytes as usize;
+            if payload.end > read {
+                needed = Some(payload.len() + BLOCK_HEADER_BYTES);
+                break;
+            }
+            if end > from {
+                if crc32c::crc32c(&bytes[payload.clone()]) != header.payload_crc {
+                    return Err(corrupt("the checksum of the block's records does not fit".into()));
+                }
+                if let Some(before) = chunk.end()
+                    && before != header.first
+                {
+                    return Err(corrupt(format!("the block begins at position {}, the one before it ends at {before}", header.first)));
+                }
+                chunk.blocks.push(BlockAt {
+                    first: header.first,
+                    count: header.count,
+                    received: header.received,
+                    payload: payload.clone(),
+                });
+            }
+            at = payload.end;
+            open.next = end;
+        }
+        open.offset += at as u64;
+        if !chunk.is_empty() || open.next >= stop {
+            break;
+        }
+        if read < wanted && at == 0 {
+            let what = format!("the file ends before position {stop}, which was durable");
+            return Err(Error::Corrupt { file: open.path.display().to_string(), offset: open.offset, what });
+        }
+        // Nothing fitted, or all of it came before `from`: go on behind it, with room for what comes next.
+        wanted = wanted.max(needed.unwrap_or(0));
+    }
+    if chunk.blocks.first().is_none_or(|block| block.first > from) {
+        let what = format!("position {from} is not where the index says");
+        return Err(Error::Corrupt { file: open.path.display().to_string(), offset: open.offset, what });
+    }
+    chunk.bytes = bytes;
+    Ok(chunk)
+}
+
+fn io_error(path: &Path, error: &io::Error) -> Error {
+    Error::Io { file: path.display().to_string(), error: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,352 @@
+use std::ops::Range;
+use std::sync::atomic::AtomicU32;
+
+use super::*;
+use crate::log::disk::RealDisk;
+use proptest::prelude::*;
+use tokio::sync::oneshot;
+
+const IDENTITY: LogIdentity = LogIdentity { log_id: [3; 16], name: "events" };
+const SMALL: Settings = Settings { segment_bytes: 300, retention_age_ms: None, retention_bytes: None };
+const LARGE: Settings = Settings { segment_bytes: 1 << 30, ..SMALL };
+
+fn open(dir: &Path, settings: Settings) -> Result<(Arc<EmbeddedLog>, EmbeddedAppender, Recovered), Error> {
+    EmbeddedLog::open(Arc::new(RealDisk), dir, IDENTITY, settings)
+}
+
+/// A block of `count` records of 7 bytes that say which one they are.
+fn block(first: u64, count: u32) -> Block {
+    let mut block = Block::new(UnixMillis(1_000 + first as i64), 64);
+    for at in 0..u64::from(count) {
+        block.push(|to| to.extend_from_slice(format!("{:07}", first + at).as_bytes()));
+    }
+    block.seal()
+}
+
+fn append(appender: &mut EmbeddedAppender, blocks: &[u32]) -> Vec<Result<Range<Position>, Error>> {
+    let mut first = appender.next().0;
+    let mut group = Vec::new();
+    let mut answers = Vec::new();
+    for count in blocks {
+        let (done, answer) = oneshot::channel();
+        group.push(Append { block: block(first, *count), done });
+        first += u64::from(*count);
+        answers.push(answer);
+    }
+    appender.append(&mut group);
+    answers.into_iter().map(|mut answer| answer.try_recv().expect("is answered")).collect()
+}
+
+/// Reads the records from `from` on, a little at a time, and checks that each says its own position.
+fn read_all(log: &Arc<EmbeddedLog>, from: u64) -> Result<u64, Error> {
+    let mut reader = log.reader();
+    let mut next = from;
+    while Position(next) < log.end() {
+        let chunk = reader.read(Position(next), 100)?;
+        for block in chunk.blocks() {
+            for (at, record) in (block.first.0..).zip(block.payload.as_chunks::<7>().0) {
+                if at >= next {
+                    assert_eq!(record, format!("{at:07}").as_bytes());
+                    next = at + 1;
+                }
+            }
+        }
+    }
+    Ok(next)
+}
+
+fn last_segment(dir: &Path) -> PathBuf {
+    let names = RealDisk.list(dir).expect("a list");
+    dir.join(names.iter().rfind(|name| name.ends_with(".seg")).expect("a segment"))
+}
+
+#[test]
+fn appends_get_consecutive_positions_over_segments_and_restarts() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut expected = 0;
+    for restart in 0..4 {
+        let (log, mut appender, recovered) = open(dir.path(), SMALL).expect("opens");
+        assert_eq!(recovered, Recovered::default(), "the last process closed the log in good order");
+        assert_eq!(log.end(), Position(expected));
+        for group in [&[1, 2][..], &[3], &[1, 1, 40]] {
+            for (answer, count) in append(&mut appender, group).into_iter().zip(group) {
+                let end = expected + u64::from(*count);
+                assert_eq!(answer.expect("is durable"), Position(expected)..Position(end));
+                expected = end;
+            }
+        }
+        for from in [0, 1, expected / 2, expected - 1] {
+            assert_eq!(read_all(&log, from).expect("reads"), expected, "restart {restart}");
+        }
+        assert!(matches!(log.reader().read(Position(expected + 1), 1), Err(Error::OutOfRange { .. })));
+        appender.close().expect("closes");
+    }
+}
+
+#[test]
+fn acked_is_durable_a_tail_torn_at_any_byte_reopens_as_a_prefix() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (_log, mut appender, _) = open(dir.path(), LARGE).expect("opens");
+    // What is synced, and then one group that a power cut tears.
+    append(&mut appender, &[2, 1]).into_iter().for_each(|answer| drop(answer.expect("is durable")));
+    let segment = last_segment(dir.path());
+    let durable = std::fs::metadata(&segment).expect("is there").len();
+    append(&mut appender, &[1, 3]).into_iter().for_each(|answer| drop(answer.expect("is durable")));
+    let whole = std::fs::read(&segment).expect("reads");
+    for cut in durable as usize..=whole.len() {
+        for zeros in [false, true] {
+            let copy = tempfile::tempdir().expect("a directory");
+            let mut bytes = whole[..cut].to_vec();
+            if zeros {
+                // The length reached the disk, the data did not.
+                bytes.resize(whole.len(), 0);
+            }
+            std::fs::write(copy.path().join(segment.file_name().expect("a name")), &bytes).expect("writes");
+            let (log, mut appender, _) = open(copy.path(), LARGE).expect("recovers");
+            let kept = log.end().0;
+            assert!(kept >= 3, "cut at {cut}: what was synced is there");
+            assert_eq!(read_all(&log, 0).expect("reads"), kept);
+            assert_eq!(append(&mut appender, &[2]).remove(0).expect("goes on"), Position(kept)..Position(kept + 2));
+            assert_eq!(read_all(&log, 0).expect("reads"), kept + 2);
+        }
+    }
+}
+
+#[test]
+fn recovery_reads_its_own_work_without_recovering_again() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (_, mut appender, _) = open(dir.path(), LARGE).expect("opens");
+    append(&mut appender, &[2, 1]).into_iter().for_each(|answer| drop(answer.expect("is durable")));
+    drop(appender);
+    let (_, _, recovered) = open(dir.path(), LARGE).expect("recovers");
+    assert_eq!(recovered, Recovered { records: 3, torn_bytes: 0 });
+    let (log, _, recovered) = open(dir.path(), LARGE).expect("opens");
+    assert_eq!((recovered, log.end()), (Recovered::default(), Position(3)));
+}
+
+#[test]
+fn a_flipped_bit_in_what_was_durable_is_an_error_with_file_and_offset() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (_, mut appender, _) = open(dir.path(), LARGE).expect("opens");
+    for _ in 0..3 {
+        append(&mut appender, &[2]).remove(0).expect("is durable");
+    }
+    let segment = last_segment(dir.path());
+    let whole = std::fs::read(&segment).expect("reads");
+    let block_bytes = BLOCK_HEADER_BYTES + 14;
+    // Everything but the last block: behind a broken one stands a block that says the broken one was durable.
+    for at in 0..whole.len() - block_bytes {
+        if (40..SEGMENT_HEADER_BYTES).contains(&at) || (8..12).contains(&at) {
+            continue; // padding
+        }
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        std::fs::write(&segment, &bytes).expect("writes");
+        match open(dir.path(), LARGE) {
+            Err(Error::Corrupt { file, .. }) => assert!(file.ends_with(".seg")),
+            Ok((log, ..)) => panic!("byte {at}: opened with {} records", log.end()),
+            Err(other) => panic!("byte {at}: {other}"),
+        }
+    }
+}
+
+#[test]
+fn a_flipped_bit_in_a_sealed_segment_stops_the_reader_there() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (_, mut appender, _) = open(dir.path(), LARGE).expect("opens");
+    append(&mut appender, &[2, 2]).into_iter().for_each(|answer| drop(answer.expect("is durable")));
+    appender.close().expect("closes");
+    let segment = last_segment(dir.path());
+    let mut bytes = std::fs::read(&segment).expect("reads");
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::write(&segment, &bytes).expect("writes");
+    let (log, _, _) = open(dir.path(), LARGE).expect("opens: the index says that it is whole");
+    let error = read_all(&log, 0).expect_err("is damaged");
+    assert!(matches!(&error, Error::Corrupt { file, offset: 126, .. } if file.ends_with(".seg")), "{error}");
+}
+
+#[test]
+fn retention_takes_old_segments_but_none_that_the_reader_needs() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let settings = Settings { retention_bytes: Some(700), ..SMALL };
+    let (log, mut appender, _) = open(dir.path(), settings).expect("opens");
+    for _ in 0..10 {
+        append(&mut appender, &[30]).remove(0).expect("is durable");
+    }
+    assert_eq!(log.start(), Position(0), "nothing was read yet");
+    log.keep_from(Position(100));
+    append(&mut appender, &[30]).remove(0).expect("is durable");
+    assert_eq!(log.start(), Position(90));
+    assert_eq!(read_all(&log, 90).expect("reads"), 330);
+    assert!(matches!(log.reader().read(Position(89), 1), Err(Error::OutOfRange { .. })));
+    appender.close().expect("closes");
+    let (log, ..) = open(dir.path(), settings).expect("opens");
+    assert_eq!((log.start(), log.end()), (Position(90), Position(330)));
+}
+
+/// A disk on which the nth write or sync fails.
+struct FaultyDisk {
+    writes_left: Arc<AtomicU32>,
+    syncs_left: Arc<AtomicU32>,
+    error: io::ErrorKind,
+}
+
+struct FaultyFile {
+    file: Box<dyn DiskFile>,
+    writes_left: Arc<AtomicU32>,
+    syncs_left: Arc<AtomicU32>,
+    error: io::ErrorKind,
+}
+
+fn use_up(left: &AtomicU32) -> bool {
+    left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
+}
+
+impl FaultyDisk {
+    fn wrap(&self, file: Box<dyn DiskFile>) -> Box<dyn DiskFile> {
+        Box::new(FaultyFile { file, writes_left: self.writes_left.clone(), syncs_left: self.syncs_left.clone(), error: self.error })
+    }
+}
+
+impl Disk for FaultyDisk {
+    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        Ok(self.wrap(RealDisk.create(path)?))
+    }
+    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        Ok(self.wrap(RealDisk.open(path)?))
+    }
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        RealDisk.list(dir)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        RealDisk.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        RealDisk.remove(path)
+    }
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        RealDisk.create_dir(path)
+    }
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        RealDisk.sync_dir(path)
+    }
+}
+
+impl DiskFile for FaultyFile {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        self.file.read_at(offset, buffer)
+    }
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        if use_up(&self.writes_left) {
+            return self.file.write_at(offset, bytes);
+        }
+        // Half of it gets out before the disk says no.
+        self.file.write_at(offset, &bytes[..bytes.len() / 2])?;
+        Err(self.error.into())
+    }
+    fn sync(&self) -> io::Result<()> {
+        if use_up(&self.syncs_left) { self.file.sync() } else { Err(self.error.into()) }
+    }
+    fn truncate(&self, bytes: u64) -> io::Result<()> {
+        self.file.truncate(bytes)
+    }
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+}
+
+fn faulty(dir: &Path, writes: u32, syncs: u32, error: io::ErrorKind) -> (Arc<FaultyDisk>, Arc<EmbeddedLog>, EmbeddedAppender) {
+    let disk = Arc::new(FaultyDisk { writes_left: Arc::new(AtomicU32::new(writes)), syncs_left: Arc::new(AtomicU32::new(syncs)), error });
+    let (log, appender, _) = EmbeddedLog::open(disk.clone(), dir, IDENTITY, LARGE).expect("opens");
+    (disk, log, appender)
+}
+
+#[test]
+fn a_failed_sync_acks_nobody_and_closes_the_log_for_good() {
+    let dir = tempfile::tempdir().expect("a directory");
+    // The header of the segment takes one sync, the first group another.
+    let (disk, log, mut appender) = faulty(dir.path(), u32::MAX, 2, io::ErrorKind::Other);
+    append(&mut appender, &[2]).remove(0).expect("is durable");
+    for answer in append(&mut appender, &[1, 1]) {
+        assert!(matches!(answer, Err(Error::Closed(_))));
+    }
+    assert_eq!(log.end(), Position(2), "readers see nothing of it");
+    disk.syncs_left.store(u32::MAX, Ordering::SeqCst);
+    assert!(matches!(append(&mut appender, &[1]).remove(0), Err(Error::Closed(_))), "a sync that succeeds later proves nothing");
+    assert!(appender.close().is_err());
+    drop(appender);
+    let (log, mut appender, _) = open(dir.path(), LARGE).expect("recovers");
+    let kept = log.end().0;
+    assert!((2..=4).contains(&kept), "what was acked is there; the rest may be");
+    append(&mut appender, &[1]).remove(0).expect("goes on");
+    assert_eq!(read_all(&log, 0).expect("reads"), kept + 1);
+}
+
+#[test]
+fn a_full_disk_refuses_and_goes_on_when_there_is_room() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (disk, log, mut appender) = faulty(dir.path(), 2, u32::MAX, io::ErrorKind::StorageFull);
+    append(&mut appender, &[2]).remove(0).expect("is durable");
+    let length = std::fs::metadata(last_segment(dir.path())).expect("is there").len();
+    for _ in 0..2 {
+        assert!(matches!(append(&mut appender, &[1]).remove(0), Err(Error::Full)));
+        assert_eq!(std::fs::metadata(last_segment(dir.path())).expect("is there").len(), length, "cut back to what is durable");
+    }
+    disk.writes_left.store(u32::MAX, Ordering::SeqCst);
+    assert_eq!(append(&mut appender, &[3]).remove(0).expect("there is room"), Position(2)..Position(5));
+    assert_eq!(read_all(&log, 0).expect("reads"), 5);
+    drop(appender);
+    let (log, ..) = open(dir.path(), LARGE).expect("recovers");
+    assert_eq!(read_all(&log, 0).expect("reads"), 5);
+}
+
+#[test]
+fn a_disk_that_is_full_when_a_segment_begins_is_no_end_either() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (disk, log, mut appender) = faulty(dir.path(), 0, u32::MAX, io::ErrorKind::StorageFull);
+    assert!(matches!(append(&mut appender, &[1]).remove(0), Err(Error::Full)));
+    disk.writes_left.store(u32::MAX, Ordering::SeqCst);
+    append(&mut appender, &[1]).remove(0).expect("there is room");
+    assert_eq!(read_all(&log, 0).expect("reads"), 1);
+}
+
+#[test]
+fn a_segment_of_another_log_is_not_taken_for_one_of_this() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (_, mut appender, _) = open(dir.path(), LARGE).expect("opens");
+    append(&mut appender, &[1]).remove(0).expect("is durable");
+    let other = LogIdentity { log_id: [4; 16], ..IDENTITY };
+    assert!(matches!(EmbeddedLog::open(Arc::new(RealDisk), dir.path(), other, LARGE), Err(Error::Corrupt { .. })));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn any_groups_segments_and_restarts_read_back_in_order(
+        actions in proptest::collection::vec((proptest::collection::vec(1_u32..9, 1..5), 0_u8..6), 1..20),
+        segment_bytes in 100_u64..1_500,
+    ) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let settings = Settings { segment_bytes, ..SMALL };
+        let mut open_now = open(dir.path(), settings).expect("opens");
+        let mut expected = 0;
+        for (group, action) in actions {
+            for answer in append(&mut open_now.1, &group) {
+                expected = answer.expect("is durable").end.0;
+            }
+            match action {
+                0 => {
+                    open_now.1.close().expect("closes");
+                    open_now = open(dir.path(), settings).expect("opens");
+                }
+                1 => open_now = open(dir.path(), settings).expect("recovers after a crash"),
+                _ => {}
+            }
+            prop_assert_eq!(open_now.0.end(), Position(expected));
+        }
+        prop_assert_eq!(read_all(&open_now.0, 0).expect("reads"), expected);
+        prop_assert_eq!(read_all(&open_now.0, expected / 3).expect("reads"), expected);
+    }
+}

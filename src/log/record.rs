@@ -1,0 +1,347 @@
+//! One event as it stands in the log, version 1. The fold reads it without parsing JSON; `GET /v1/events` turns it back
+//! into JSON on demand.
+//!
+//! ```text
+//! u32 length of what follows
+//! u128 identity hash          keyed, see event::identity
+//! u64 content hash
+//! u8  flags                   1: uniqueId made by the gateway; 2: filtered by a rule, counts nowhere
+//! u32 account
+//! u16 length, namespace
+//! u8  length, uniqueId
+//! …   content in its canonical form, see event::identity
+//! ```
+//!
+//! Little-endian. The receive time is the block's; the event time is the one sent, or else the receive time.
+
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
+use crate::clock::{UnixMicros, UnixMillis};
+use crate::event::identity::{read_amount, write_content};
+use crate::event::{Amount, ContentHash, HashKey, IdentityHash, MeterEvent, Sum};
+
+/// The version that this binary writes.
+pub const VERSION: u16 = 1;
+
+const GENERATED: u8 = 1;
+const FILTERED: u8 = 2;
+/// Identity hash, content hash, flags, account.
+const FIXED_BYTES: usize = 16 + 8 + 1 + 4;
+
+/// What the gateway decided about an event, to be kept beside it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Decisions {
+    /// A filtering rule dropped it: it has its verdict and counts nowhere.
+    pub filtered: bool,
+}
+
+/// Appends an event; gives back the hashes that were computed on the way.
+pub fn write(
+    to: &mut Vec<u8>,
+    key: &HashKey,
+    account: u32,
+    event: &MeterEvent<'_, '_>,
+    decisions: Decisions,
+) -> (IdentityHash, ContentHash) {
+    let start = to.len();
+    let identity = key.identity(account, event.namespace(), event.unique_id());
+    let flags = if event.unique_id_generated() { GENERATED } else { 0 } | if decisions.filtered { FILTERED } else { 0 };
+    let mut fixed = [0; 4 + FIXED_BYTES + 2];
+    fixed[4..20].copy_from_slice(&identity.0.to_le_bytes());
+    fixed[28] = flags;
+    fixed[29..33].copy_from_slice(&account.to_le_bytes());
+    fixed[33..35].copy_from_slice(&(event.namespace().len() as u16).to_le_bytes());
+    to.extend_from_slice(&fixed);
+    to.extend_from_slice(event.namespace().as_bytes());
+    to.push(event.unique_id().len() as u8);
+    to.extend_from_slice(event.unique_id().as_bytes());
+    let content_at = to.len();
+    write_content(event, to);
+    let content = key.content(&to[content_at..]);
+    let length = (to.len() - start - 4) as u32;
+    to[start..start + 4].copy_from_slice(&length.to_le_bytes());
+    to[start + 20..start + 28].copy_from_slice(&content.0.to_le_bytes());
+    (identity, content)
+}
+
+/// A record as it was read; slices of the block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Record<'b> {
+    /// Which event it is.
+    pub identity: IdentityHash,
+    /// What it says.
+    pub content: ContentHash,
+    /// Whose it is.
+    pub account: u32,
+    /// Whether the gateway made the uniqueId.
+    pub unique_id_generated: bool,
+    /// Whether a filtering rule dropped it.
+    pub filtered: bool,
+    /// Empty except for CloudEvents.
+    pub namespace: &'b str,
+    /// The producer's id.
+    pub unique_id: &'b str,
+    /// Who is billed.
+    pub customer_id: &'b str,
+    /// When it happened.
+    pub time: UnixMicros,
+    /// When the gateway received it.
+    pub received: UnixMillis,
+    measurements: &'b [u8],
+    dimensions: &'b [u8],
+}
+
+/// The bytes of one record do not make sense, although their checksum is right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the record cannot be decoded")]
+pub struct Undecodable;
+
+/// The records of a block's payload, each with its place in the block. After a length that makes no sense, the rest of
+/// the block is undecodable record by record, so that positions stay right.
+pub fn records(payload: &[u8], count: u32, received: UnixMillis) -> impl Iterator<Item = Result<Record<'_>, Undecodable>> {
+    let mut rest = payload;
+    (0..count).map(move |_| {
+        let (bytes, after) = split_record(rest).ok_or(Undecodable)?;
+        rest = after;
+        read(bytes, received).ok_or(Undecodable)
+    })
+}
+
+fn split_record(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    rest.split_at_checked(u32::from_le_bytes(*length) as usize)
+}
+
+/// Reads off the front of a slice; `None` where it is too short.
+struct Cursor<'b>(&'b [u8]);
+
+impl<'b> Cursor<'b> {
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (head, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(*head)
+    }
+
+    fn byte(&mut self) -> Option<u8> {
+        self.array::<1>().map(|[byte]| byte)
+    }
+
+    fn bytes(&mut self, len: usize) -> Option<&'b [u8]> {
+        let (head, rest) = self.0.split_at_checked(len)?;
+        self.0 = rest;
+        Some(head)
+    }
+
+    fn text(&mut self, len: usize) -> Option<&'b str> {
+        std::str::from_utf8(self.bytes(len)?).ok()
+    }
+
+    fn short_text(&mut self) -> Option<&'b str> {
+        let len = self.byte()?;
+        self.text(usize::from(len))
+    }
+
+    fn measurement(&mut self) -> Option<(&'b str, Amount)> {
+        let meter = self.short_text()?;
+        let len = self.byte()?;
+        Some((meter, read_amount(self.bytes(usize::from(len))?)?))
+    }
+
+    fn dimension(&mut self) -> Option<(&'b str, &'b str)> {
+        let key = self.short_text()?;
+        let len = u16::from_le_bytes(self.array()?);
+        Some((key, self.text(usize::from(len))?))
+    }
+
+    /// The bytes of `count` items that `item` can read.
+    fn items<T>(&mut self, mut item: impl FnMut(&mut Self) -> Option<T>) -> Option<&'b [u8]> {
+        let start = self.0;
+        for _ in 0..self.byte()? {
+            item(self)?;
+        }
+        Some(&start[..start.len() - self.0.len()])
+    }
+}
+
+fn read(bytes: &[u8], received: UnixMillis) -> Option<Record<'_>> {
+    let mut cursor = Cursor(bytes);
+    let identity = IdentityHash(u128::from_le_bytes(cursor.array()?));
+    let content = ContentHash(u64::from_le_bytes(cursor.array()?));
+    let flags = cursor.byte()?;
+    let account = u32::from_le_bytes(cursor.array()?);
+    let namespace_len = u16::from_le_bytes(cursor.array()?);
+    let namespace = cursor.text(usize::from(namespace_len))?;
+    let unique_id = cursor.short_text()?;
+    let customer_id = cursor.short_text()?;
+    let time_sent = i64::from_le_bytes(cursor.array()?);
+    let measurements = cursor.items(Cursor::measurement)?;
+    let dimensions = cursor.items(Cursor::dimension)?;
+    if !cursor.0.is_empty() || flags & !(GENERATED | FILTERED) != 0 || measurements[0] == 0 {
+        return None;
+    }
+    Some(Record {
+        identity,
+        content,
+        account,
+        unique_id_generated: flags & GENERATED != 0,
+        filtered: flags & FILTERED != 0,
+        namespace,
+        unique_id,
+        customer_id,
+        time: if time_sent == i64::MIN { received.micros() } else { UnixMicros(time_sent) },
+        received,
+        measurements,
+        dimensions,
+    })
+}
+
+impl<'b> Record<'b> {
+    /// The meters and what they showed, sorted by meter.
+    pub fn measurements(&self) -> impl Iterator<Item = (&'b str, Amount)> + use<'b> {
+        let (count, items) = self.measurements.split_first().unwrap_or((&0, &[]));
+        let mut cursor = Cursor(items);
+        (0..*count).map_while(move |_| cursor.measurement())
+    }
+
+    /// The dimensions, sorted by key.
+    pub fn dimensions(&self) -> impl Iterator<Item = (&'b str, &'b str)> + use<'b> {
+        let (count, items) = self.dimensions.split_first().unwrap_or((&0, &[]));
+        let mut cursor = Cursor(items);
+        (0..*count).map_while(move |_| cursor.dimension())
+    }
+
+    /// The dimensions as they stand in the log: count and items. Equal dimensions have equal bytes.
+    pub fn dimension_bytes(&self) -> &'b [u8] {
+        self.dimensions
+    }
+}
+
+/// Takes the dimensions that [`Record::dimension_bytes`] gave apart again.
+pub fn dimensions(bytes: &[u8]) -> impl Iterator<Item = (&str, &str)> {
+    let (count, items) = bytes.split_first().unwrap_or((&0, &[]));
+    let mut cursor = Cursor(items);
+    (0..*count).map_while(move |_| cursor.dimension())
+}
+
+/// The event as JSON, in Amberflo's field names (contract `amberflo.md` section 2).
+impl Serialize for Record<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("uniqueId", self.unique_id)?;
+        if !self.namespace.is_empty() {
+            map.serialize_entry("namespace", self.namespace)?;
+        }
+        map.serialize_entry("customerId", self.customer_id)?;
+        map.serialize_entry("meterTimeInMillis", &self.time.millis().0)?;
+        let mut measurements = self.measurements();
+        if let (Some((meter, value)), None) = (measurements.next(), measurements.next()) {
+            map.serialize_entry("meterApiName", meter)?;
+            map.serialize_entry("meterValue", &Sum::from(value))?;
+        } else {
+            map.serialize_entry("values", &Pairs(|| self.measurements().map(|(meter, value)| (meter, Sum::from(value)))))?;
+        }
+        map.serialize_entry("dimensions", &Pairs(|| self.dimensions()))?;
+        map.end()
+    }
+}
+
+/// Serializes the pairs of an iterator as an object, without collecting them.
+struct Pairs<F>(F);
+
+impl<F: Fn() -> I, I: Iterator<Item = (K, V)>, K: Serialize, V: Serialize> Serialize for Pairs<F> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0())
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::event::{Draft, Measurement, TimeWindow};
+    use proptest::prelude::*;
+
+    pub(crate) const RECEIVED: UnixMillis = UnixMillis(1_767_225_600_000);
+
+    fn encode(customer: &str, values: &[(&str, i64)], dimensions: &[(&str, &str)], time: Option<UnixMicros>) -> Vec<u8> {
+        let mut measurements: Vec<_> = values.iter().map(|(meter, value)| Measurement { meter, value: Amount::from_int(*value) }).collect();
+        let mut dimensions = dimensions.to_vec();
+        let draft = Draft {
+            namespace: "svc-a",
+            unique_id: "u-1",
+            unique_id_generated: false,
+            customer_id: customer,
+            time,
+            measurements: &mut measurements,
+            dimensions: &mut dimensions,
+        };
+        let event = MeterEvent::check(draft, RECEIVED, TimeWindow::default()).expect("a good event");
+        let mut bytes = Vec::new();
+        write(&mut bytes, &HashKey::from_bytes([1; 16]), 9, &event, Decisions::default());
+        bytes
+    }
+
+    fn only(bytes: &[u8]) -> Result<Record<'_>, Undecodable> {
+        records(bytes, 1, RECEIVED).next().expect("one record")
+    }
+
+    fn json(bytes: &[u8]) -> String {
+        serde_json::to_string_pretty(&only(bytes).expect("decodes")).expect("serializes")
+    }
+
+    #[test]
+    fn an_event_comes_back_as_json() {
+        let bytes = encode("acme-7", &[("tokens", 42)], &[("model", "m-2")], Some(UnixMicros(1_767_225_600_500_250)));
+        insta::assert_snapshot!(json(&bytes), @r#"
+        {
+          "uniqueId": "u-1",
+          "namespace": "svc-a",
+          "customerId": "acme-7",
+          "meterTimeInMillis": 1767225600500,
+          "meterApiName": "tokens",
+          "meterValue": 42,
+          "dimensions": {
+            "model": "m-2"
+          }
+        }
+        "#);
+        let several = encode("acme-7", &[("out", 2), ("in", -1)], &[], None);
+        insta::assert_snapshot!(json(&several), @r#"
+        {
+          "uniqueId": "u-1",
+          "namespace": "svc-a",
+          "customerId": "acme-7",
+          "meterTimeInMillis": 1767225600000,
+          "values": {
+            "in": -1,
+            "out": 2
+          },
+          "dimensions": {}
+        }
+        "#);
+    }
+
+    #[test]
+    fn the_content_hash_knows_what_was_said_and_not_in_which_order() {
+        let content = |bytes: &[u8]| only(bytes).expect("decodes").content;
+        let one = encode("a", &[("x", 1), ("y", 2)], &[("k", "1"), ("l", "2")], None);
+        let same = encode("a", &[("y", 2), ("x", 1)], &[("l", "2"), ("k", "1")], None);
+        let other = encode("a", &[("x", 1), ("y", 3)], &[("k", "1"), ("l", "2")], None);
+        let timed = encode("a", &[("x", 1), ("y", 2)], &[("k", "1"), ("l", "2")], Some(RECEIVED.micros()));
+        assert_eq!(content(&one), content(&same));
+        assert_ne!(content(&one), content(&other));
+        assert_ne!(content(&one), content(&timed), "a default is not what was sent");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_record_or_undecodable(bytes in proptest::collection::vec(any::<u8>(), 0..200), count in 0_u32..4) {
+            prop_assert_eq!(records(&bytes, count, RECEIVED).count(), count as usize);
+        }
+
+        #[test]
+        fn a_cut_record_is_undecodable(cut in any::<prop::sample::Index>()) {
+            let bytes = encode("acme-7", &[("tokens", 42), ("calls", 1)], &[("model", "m-2")], None);
+            prop_assert!(only(&bytes[..cut.index(bytes.len())]).is_err());
+        }
+    }
+}

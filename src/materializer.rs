@@ -1,0 +1,577 @@
+//! From the log to the rows. Stage 5 of the way of an event.
+//!
+//! One thread owns a partition: it reads the log in order, asks the dedup index where each record stands, folds what counts
+//! into its working set, and hands changed rows to a second thread that commits them together with the position reached. Folding goes
+//! on while a commit is under way.
+//!
+//! Queries ask this thread for a view: the rows as they are stored, with what was folded since laid over them. A view that must
+//! see everything acked so far waits until the fold has passed the log's end as it stood when the query came (`design.md`,
+//! promise 9).
+
+pub mod first_positions;
+pub mod fold;
+pub mod working_set;
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, after, bounded, never, select};
+use tokio::sync::oneshot;
+
+use crate::clock::Clock;
+use crate::log::embedded::{EmbeddedLog, EmbeddedReader};
+use crate::log::meta::LogMeta;
+use crate::log::{self, BlockView, LogReader, Position, disk::Disk, record};
+use crate::store::{self, Commit, Progress, Row, RowKey, RowSelection, Rows, Snapshot, Store};
+use crate::telemetry;
+use first_positions::{FirstPositions, IndexError};
+use fold::{Verdict, verdict};
+use working_set::WorkingSet;
+
+/// The embedded log has one partition.
+const PARTITION: u32 = 0;
+/// Bytes of log read at once: large enough to amortise, small enough that a query waits for a few ms at most.
+const READ_BYTES: usize = 512 << 10;
+/// Views that may wait to be answered.
+const REQUESTS: usize = 1_024;
+/// Shortest time from the begin of one commit to that of the next.
+pub const COMMIT_INTERVAL: Duration = Duration::from_millis(250);
+/// How often a commit whose outcome is unknown is looked at again before the process stops.
+const COMMIT_ATTEMPTS: u32 = 5;
+
+/// Why the materializer ended, or could not begin. The process stops with it: half a gateway is worse than none.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store says that it has folded records that the log does not have.
+    #[error(
+        "the rows stand at position {rows}, but the log ends at {log}: the log has lost what was folded; restore the data directory from a backup"
+    )]
+    RowsAheadOfLog {
+        /// Next position of the rows.
+        rows: Position,
+        /// End of the log.
+        log: Position,
+    },
+    /// The same, of the dedup index.
+    #[error(
+        "the dedup index covers the log up to {index}, but the log ends at {log}: the log has lost records; restore the data directory from a backup"
+    )]
+    IndexAheadOfLog {
+        /// What the index covers.
+        index: Position,
+        /// End of the log.
+        log: Position,
+    },
+    /// The log begins behind what the rows need next.
+    #[error("the log begins at {log}, but the rows need it from {rows} on: the records between are gone")]
+    LogTruncated {
+        /// What is needed next.
+        rows: Position,
+        /// Start of the log.
+        log: Position,
+    },
+    /// The log cannot be read.
+    #[error(transparent)]
+    Log(#[from] log::Error),
+    /// The rows cannot be read or written.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// The dedup index cannot be read or written.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// The operating system gives no thread.
+    #[error("no thread: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// What the materializer is built from.
+pub struct Parts {
+    /// Read from.
+    pub log: Arc<EmbeddedLog>,
+    /// What the fold needs besides the records.
+    pub meta: LogMeta,
+    /// Written to.
+    pub store: Arc<dyn Store>,
+    /// For the files of the dedup index.
+    pub disk: Arc<dyn Disk>,
+    /// Where the dedup index is.
+    pub index_dir: PathBuf,
+    /// For the lag that is reported; nothing that is folded depends on it.
+    pub clock: Clock,
+}
+
+/// What a view must show.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// Whose rows.
+    pub account: u32,
+    /// One meter, or all.
+    pub meter: Option<String>,
+    /// Some customers, or all.
+    pub customers: Option<Vec<String>>,
+    /// First day, as days since 1970.
+    pub from_day: u32,
+    /// One past the last day.
+    pub to_day: u32,
+}
+
+impl Wanted {
+    fn holds(&self, key: &RowKey<'_>) -> bool {
+        key.account == self.account
+            && (self.from_day..self.to_day).contains(&key.bucket)
+            && self.meter.as_deref().is_none_or(|meter| meter == key.meter)
+            && self.customers.as_ref().is_none_or(|customers| customers.iter().any(|customer| customer == key.customer))
+    }
+}
+
+/// Rows as of one position.
+pub struct View {
+    /// What is stored, with what was folded since.
+    pub rows: Box<dyn Rows>,
+    /// Everything before this position is in it.
+    pub next: Position,
+    /// Whether that is everything that was durable when the view was asked for.
+    pub complete: bool,
+}
+
+/// No view can be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ViewError {
+    /// Too many queries wait.
+    #[error("too many queries wait for the rows")]
+    Busy,
+    /// The store failed, or the process is stopping.
+    #[error("the rows cannot be read now: {0}")]
+    Failed(String),
+}
+
+struct ViewRequest {
+    wanted: Vec<Wanted>,
+    at_least: Position,
+    deadline: Instant,
+    answer: oneshot::Sender<Result<View, ViewError>>,
+}
+
+/// A handle for everyone who asks the materializer something.
+#[derive(Clone)]
+pub struct Materializer {
+    requests: Sender<ViewRequest>,
+    log: Arc<EmbeddedLog>,
+    ready: Arc<AtomicBool>,
+    folded: Arc<AtomicU64>,
+}
+
+/// The materializer's thread.
+pub struct Running {
+    thread: JoinHandle<Result<(), Error>>,
+    stop: Sender<()>,
+}
+
+impl Running {
+    /// Whether the thread has ended, asked or unasked.
+    pub fn has_ended(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Folds what is in the log, commits it, ends.
+    ///
+    /// # Errors
+    /// What ended it before; the next start goes on from the last commit.
+    pub fn stop(self) -> Result<(), Error> {
+        drop(self.stop);
+        match self.thread.join() {
+            Ok(result) => result,
+            Err(_) => Err(Error::Index(IndexError::Io("the materializer panicked".into()))),
+        }
+    }
+}
+
+impl Materializer {
+    /// Reads where rows and index stand and starts the thread.
+    ///
+    /// # Errors
+    /// [`Error`]: rows or index do not fit the log. Nothing was changed.
+    pub fn start(parts: Parts) -> Result<(Self, Running), Error> {
+        let ready = Arc::new(AtomicBool::new(false));
+        let folded = Arc::new(AtomicU64::new(0));
+        let (requests, waiting) = bounded(REQUESTS);
+        let (stop, stopping) = bounded(0);
+        let log = parts.log.clone();
+        let mut owner = Owner::open(parts, ready.clone(), folded.clone())?;
+        let thread = std::thread::Builder::new().name("materializer".into()).spawn(move || owner.run(&waiting, &stopping))?;
+        Ok((Self { requests, log, ready, folded }, Running { thread, stop }))
+    }
+
+    /// Whether everything that was in the log at the start has been folded.
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
+    /// The next position to be folded.
+    pub fn folded(&self) -> Position {
+        Position(self.folded.load(Ordering::Acquire))
+    }
+
+    /// Rows that show everything durable at this moment, or what there is after `wait`.
+    ///
+    /// # Errors
+    /// [`ViewError`].
+    pub async fn view(&self, wanted: Vec<Wanted>, wait: Duration) -> Result<View, ViewError> {
+        let (answer, answered) = oneshot::channel();
+        let request = ViewRequest { wanted, at_least: self.log.end(), deadline: Instant::now() + wait, answer };
+        self.requests.try_send(request).map_err(|refused| match refused {
+            crossbeam_channel::TrySendError::Full(_) => ViewError::Busy,
+            crossbeam_channel::TrySendError::Disconnected(_) => stopping(),
+        })?;
+        answered.await.unwrap_or_else(|_| Err(stopping()))
+    }
+}
+
+fn stopping() -> ViewError {
+    ViewError::Failed("the materializer has ended".into())
+}
+
+/// The state of the thread that owns the partition.
+struct Owner {
+    log: Arc<EmbeddedLog>,
+    reader: EmbeddedReader,
+    index: FirstPositions,
+    store: Arc<dyn Store>,
+    snapshot: Box<dyn Snapshot>,
+    working: WorkingSet,
+    clock: Clock,
+    /// What the working set holds.
+    folded: Progress,
+    /// What the store holds.
+    committed: Progress,
+    committer: Committer,
+    last_commit: Instant,
+    pending: Vec<ViewRequest>,
+    ready_at: Position,
+    ready: Arc<AtomicBool>,
+    folded_shared: Arc<AtomicU64>,
+}
+
+impl Owner {
+    fn open(parts: Parts, ready: Arc<AtomicBool>, folded_shared: Arc<AtomicU64>) -> Result<Self, Error> {
+        let snapshot = parts.store.snapshot()?;
+        let committed = snapshot.progress(PARTITION)?;
+        let (start, end) = (parts.log.start(), parts.log.end());
+        if committed.next > end {
+            return Err(Error::RowsAheadOfLog { rows: committed.next, log: end });
+        }
+        let index = FirstPositions::open(parts.disk, &parts.index_dir, parts.meta.log_id, parts.meta.fold.dedup_horizon_ms)?;
+        if index.covered() > end {
+            return Err(Error::IndexAheadOfLog { index: index.covered(), log: end });
+        }
+        let needed = committed.next.min(index.covered());
+        if needed < start {
+            return Err(Error::LogTruncated { rows: needed, log: start });
+        }
+        folded_shared.store(committed.next.0, Ordering::Release);
+        Ok(Self {
+            reader: parts.log.reader(),
+            log: parts.log,
+            index,
+            committer: Committer::start(parts.store.clone())?,
+            store: parts.store,
+            snapshot,
+            working: WorkingSet::new(PARTITION, parts.meta.fold.dimension_sets_max),
+            clock: parts.clock,
+            folded: committed,
+            committed,
+            last_commit: Instant::now(),
+            pending: Vec::new(),
+            ready_at: end,
+            ready,
+            folded_shared,
+        })
+    }
+
+    fn run(&mut self, requests: &Receiver<ViewRequest>, stopping: &Receiver<()>) -> Result<(), Error> {
+        self.catch_up_index()?;
+        let grown = self.log.grown();
+        let commits = self.committer.results.clone();
+        let mut is_stopping = false;
+        loop {
+            self.pending.extend(requests.try_iter().take(REQUESTS));
+            self.answer_views();
+            let moved = !self.working.is_full() && self.fold_some()?;
+            if let Some(done) = self.committer.finished() {
+                self.end_commit(done?)?;
+            }
+            self.begin_commit_if_due(is_stopping)?;
+            if moved {
+                continue;
+            }
+            if is_stopping && self.committed == self.folded && self.folded.next == self.log.end() {
+                return Ok(());
+            }
+            let timer = self.next_timer().map_or_else(never, after);
+            let stopping = if is_stopping { &never() } else { stopping };
+            select! {
+                recv(grown) -> _ => {}
+                recv(commits) -> done => self.end_commit(done.unwrap_or_else(|_| Err(committer_gone()))?)?,
+                recv(requests) -> request => self.pending.extend(request),
+                recv(stopping) -> _ => is_stopping = true,
+                recv(timer) -> _ => {}
+            }
+        }
+    }
+
+    /// Gives the index what it does not cover of the records that the rows have already.
+    fn catch_up_index(&mut self) -> Result<(), Error> {
+        let mut next = self.index.covered();
+        let mut log_time = self.index.covered_log_time();
+        while next < self.committed.next {
+            let chunk = self.reader.read(next, READ_BYTES)?;
+            for block in chunk.blocks() {
+                log_time = log_time.max(block.received);
+                for (at, record) in positions(&block) {
+                    if let (true, Ok(record)) = (next <= at && at < self.committed.next, record) {
+                        self.index.stand(record.identity, record.content, at, log_time)?;
+                    }
+                }
+            }
+            next = chunk.end().unwrap_or(self.committed.next);
+            self.index.maintain(next, log_time, self.committed.log_time)?;
+        }
+        Ok(())
+    }
+
+    /// Reads and folds a chunk; `false` at the end of the log.
+    fn fold_some(&mut self) -> Result<bool, Error> {
+        let chunk = self.reader.read(self.folded.next, READ_BYTES)?;
+        let Some(end) = chunk.end() else {
+            self.set_ready();
+            telemetry::set_lag(PARTITION, 0, 0.0);
+            return Ok(false);
+        };
+        let mut verdicts = [0_u64; Verdict::ALL.len()];
+        for block in chunk.blocks() {
+            self.fold_block(&block, &mut verdicts)?;
+        }
+        self.folded.next = end;
+        self.folded_shared.store(end.0, Ordering::Release);
+        for (verdict, records) in Verdict::ALL.into_iter().zip(verdicts) {
+            telemetry::count_verdicts(PARTITION, verdict.label(), records);
+        }
+        self.index.maintain(end, self.folded.log_time, self.committed.log_time)?;
+        self.report_lag();
+        self.set_ready();
+        Ok(true)
+    }
+
+    fn fold_block(&mut self, block: &BlockView<'_>, verdicts: &mut [u64; Verdict::ALL.len()]) -> Result<(), Error> {
+        self.folded.log_time = self.folded.log_time.max(block.received);
+        for (at, record) in positions(block) {
+            if at < self.folded.next {
+                continue;
+            }
+            let verdict = match record {
+                Err(record::Undecodable) => {
+                    tracing::error!(position = at.0, "a record of the log cannot be decoded, it counts nowhere");
+                    Verdict::Undecodable
+                }
+                Ok(record) => {
+                    let standing = self.index.stand(record.identity, record.content, at, self.folded.log_time)?;
+                    let verdict = verdict(standing, &record);
+                    if verdict == Verdict::Counted {
+                        self.working.add(&*self.snapshot, &record)?;
+                    }
+                    verdict
+                }
+            };
+            verdicts[verdict as usize] += 1;
+        }
+        Ok(())
+    }
+
+    fn set_ready(&self) {
+        if self.folded.next >= self.ready_at {
+            self.ready.store(true, Ordering::Release);
+        }
+    }
+
+    fn report_lag(&self) {
+        let records = self.log.end().0.saturating_sub(self.folded.next.0);
+        let behind_ms = self.clock.now().0.saturating_sub(self.folded.log_time.0).max(0);
+        telemetry::set_lag(PARTITION, records, if records == 0 { 0.0 } else { behind_ms as f64 / 1e3 });
+    }
+
+    fn begin_commit_if_due(&mut self, is_stopping: bool) -> Result<(), Error> {
+        let is_due = is_stopping || self.working.is_full() || self.last_commit.elapsed() >= COMMIT_INTERVAL;
+        if self.committed == self.folded || !is_due || self.committer.is_busy() {
+            return Ok(());
+        }
+        self.last_commit = Instant::now();
+        let rows = self.working.begin_commit();
+        self.committer.begin(Commit { partition: PARTITION, expected: self.committed, reached: self.folded, rows })
+    }
+
+    fn end_commit(&mut self, reached: Progress) -> Result<(), Error> {
+        self.committer.busy = false;
+        self.committed = reached;
+        self.snapshot = self.store.snapshot()?;
+        self.working.end_commit();
+        self.log.keep_from(reached.next.min(self.index.covered()));
+        telemetry::set_materializer_sizes(self.store.row_count()?, self.index.len(), self.working.len());
+        Ok(())
+    }
+
+    fn answer_views(&mut self) {
+        let now = Instant::now();
+        let folded = self.folded.next;
+        let is_due = |request: &mut ViewRequest| request.at_least <= folded || request.deadline <= now;
+        for request in self.pending.extract_if(.., is_due).collect::<Vec<_>>() {
+            let view = self.view(&request);
+            // Whoever asked may have hung up.
+            drop(request.answer.send(view));
+        }
+    }
+
+    fn view(&self, request: &ViewRequest) -> Result<View, ViewError> {
+        let snapshot = self.store.snapshot().map_err(|error| ViewError::Failed(error.to_string()))?;
+        let uncommitted = self.working.uncommitted(&mut |key| request.wanted.iter().any(|wanted| wanted.holds(key)));
+        Ok(View {
+            rows: Box::new(Overlaid { snapshot, uncommitted }),
+            next: self.folded.next,
+            complete: request.at_least <= self.folded.next,
+        })
+    }
+
+    /// When something is due though nobody calls.
+    fn next_timer(&self) -> Option<Duration> {
+        let commit = (self.committed != self.folded && !self.committer.is_busy()).then(|| self.last_commit + COMMIT_INTERVAL);
+        let view = self.pending.iter().map(|request| request.deadline).min();
+        let next = commit.into_iter().chain(view).min()?;
+        Some(next.saturating_duration_since(Instant::now()))
+    }
+}
+
+fn positions<'b>(block: &BlockView<'b>) -> impl Iterator<Item = (Position, Result<record::Record<'b>, record::Undecodable>)> {
+    let first = block.first.0;
+    let records = record::records(block.payload, block.count, block.received);
+    (first..).map(Position).zip(records)
+}
+
+/// The thread that commits, so that folding goes on meanwhile.
+struct Committer {
+    commits: Sender<Commit>,
+    results: Receiver<Result<Progress, Error>>,
+    busy: bool,
+}
+
+impl Committer {
+    fn start(store: Arc<dyn Store>) -> std::io::Result<Self> {
+        let (commits, waiting) = bounded::<Commit>(1);
+        let (finished, results) = bounded(1);
+        std::thread::Builder::new().name("commit".into()).spawn(move || {
+            for commit in waiting {
+                if finished.send(commit_once(&*store, &commit)).is_err() {
+                    return;
+                }
+            }
+        })?;
+        Ok(Self { commits, results, busy: false })
+    }
+
+    fn is_busy(&self) -> bool {
+        self.busy
+    }
+
+    fn begin(&mut self, commit: Commit) -> Result<(), Error> {
+        self.busy = true;
+        self.commits.send(commit).map_err(|_| committer_gone())
+    }
+
+    fn finished(&self) -> Option<Result<Progress, Error>> {
+        self.results.try_recv().ok()
+    }
+}
+
+fn committer_gone() -> Error {
+    Error::Store(store::Error::Failed("the thread that commits has ended".into()))
+}
+
+/// Commits; where the answer is lost, the position that is stored tells what happened. Rows are absolute, so the same
+/// commit can be tried again.
+fn commit_once(store: &dyn Store, commit: &Commit) -> Result<Progress, Error> {
+    let started = Instant::now();
+    let mut attempt = 1;
+    loop {
+        match store.commit(commit) {
+            Ok(()) => break,
+            Err(store::Error::Failed(what)) if attempt < COMMIT_ATTEMPTS => {
+                tracing::warn!(%what, attempt, "a commit did not complete, looking where the store stands");
+                std::thread::sleep(Duration::from_millis(50 << attempt));
+                if store.snapshot().and_then(|snapshot| snapshot.progress(commit.partition)).is_ok_and(|found| found == commit.reached) {
+                    break;
+                }
+                attempt += 1;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    telemetry::observe_commit(commit.rows.len() as u64, started.elapsed());
+    Ok(commit.reached)
+}
+
+/// Stored rows with those laid over them that were folded since. All rows are absolute.
+struct Overlaid {
+    snapshot: Box<dyn Snapshot>,
+    uncommitted: BTreeMap<Vec<u8>, Row>,
+}
+
+impl Rows for Overlaid {
+    fn scan(
+        &self,
+        selection: &RowSelection,
+        visit: &mut dyn FnMut(RowKey<'_>, &Row) -> Result<(), store::Error>,
+    ) -> Result<(), store::Error> {
+        let mut newer = selection
+            .key_ranges()
+            .into_iter()
+            .flat_map(|(from, to)| self.uncommitted.range((Bound::Included(from), Bound::Excluded(to))))
+            .peekable();
+        if newer.peek().is_none() {
+            return self.snapshot.scan(selection, visit);
+        }
+        let mut bytes = Vec::with_capacity(128);
+        self.snapshot.scan(selection, &mut |key, row| {
+            bytes.clear();
+            key.write(&mut bytes);
+            while let Some((newer_key, newer_row)) = newer.next_if(|(newer_key, _)| **newer_key < bytes) {
+                visit_encoded(newer_key, newer_row, visit)?;
+            }
+            match newer.next_if(|(newer_key, _)| **newer_key == bytes) {
+                Some((_, newer_row)) => visit(key, newer_row),
+                None => visit(key, row),
+            }
+        })?;
+        newer.try_for_each(|(key, row)| visit_encoded(key, row, visit))
+    }
+
+    fn meters(&self, account: u32) -> Result<Vec<String>, store::Error> {
+        let mut meters = self.snapshot.meters(account)?;
+        let newer = self.uncommitted.keys().filter_map(|key| RowKey::read(key));
+        for key in newer.filter(|key| key.account == account) {
+            if !meters.iter().any(|meter| meter == key.meter) {
+                meters.push(key.meter.to_owned());
+            }
+        }
+        // As their encoded keys sort: the length stands in front of the name.
+        meters.sort_by(|a, b| (a.len(), a).cmp(&(b.len(), b)));
+        Ok(meters)
+    }
+}
+
+fn visit_encoded(key: &[u8], row: &Row, visit: &mut dyn FnMut(RowKey<'_>, &Row) -> Result<(), store::Error>) -> Result<(), store::Error> {
+    let key = RowKey::read(key).ok_or_else(|| store::Error::Damaged("a row's key in memory".into()))?;
+    visit(key, row)
+}

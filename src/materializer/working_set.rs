@@ -1,0 +1,277 @@
+//! The rows that the fold works on: those touched lately, whole, in memory.
+//!
+//! An entry holds one (meter, customer, day, dimensions): its day row and the hour rows seen so far. What is not in memory is
+//! taken from the snapshot of the last commit. Rows are absolute, not deltas: a commit writes them over what is stored,
+//! and a query lays them over what it reads. An entry leaves memory only when it is committed.
+//!
+//! The overflow guard lives here too: past the limit, new dimension sets of a (partition, customer, meter, day) share one row.
+
+use hashbrown::{HashMap, HashTable};
+use std::collections::BTreeMap;
+use std::hash::BuildHasher;
+
+use crate::event::Amount;
+use crate::log::record::Record;
+use crate::store::row::{DAY_S, HOUR_S};
+use crate::store::{DimensionSet, Error, Grain, Row, RowKey, Snapshot};
+
+/// Entries kept across commits; what a burst touches beyond it goes after its commit.
+const ENTRIES_KEPT_MAX: usize = 200_000;
+/// Entries at which folding waits for the commit under way.
+const ENTRIES_MAX: usize = 400_000;
+
+/// Counts commits; the first is 1.
+type Epoch = u64;
+
+struct Slot {
+    row: Row,
+    /// The commit that this row's last change belongs to; 0: never changed since it was read.
+    changed: Epoch,
+}
+
+struct Entry {
+    /// The encoded key of the day row.
+    key: Box<[u8]>,
+    hash: u64,
+    day: Slot,
+    /// By hour of 1970.
+    hours: Vec<(u32, Slot)>,
+    /// Whether the store had the day row: only then can it have hour rows that are not here.
+    was_stored: bool,
+    /// The commit whose list of changed entries this one is on.
+    listed: Epoch,
+}
+
+/// Rows in memory; owned by the materializer's thread.
+pub struct WorkingSet {
+    partition: u32,
+    dimension_sets_max: u64,
+    entries: Vec<Entry>,
+    table: HashTable<u32>,
+    hasher: foldhash::fast::RandomState,
+    /// Number of dimension sets by the group prefix of the day key, for groups that have an entry here.
+    groups: HashMap<Box<[u8]>, u64, foldhash::fast::RandomState>,
+    /// The commit that changes belong to from now on.
+    current: Epoch,
+    /// The last one that is durable.
+    committed: Epoch,
+    changed: Vec<u32>,
+    in_commit: Vec<u32>,
+    key: Vec<u8>,
+}
+
+impl WorkingSet {
+    /// An empty one.
+    pub fn new(partition: u32, dimension_sets_max: u32) -> Self {
+        Self {
+            partition,
+            dimension_sets_max: u64::from(dimension_sets_max),
+            entries: Vec::new(),
+            table: HashTable::new(),
+            hasher: foldhash::fast::RandomState::default(),
+            groups: HashMap::default(),
+            current: 1,
+            committed: 0,
+            changed: Vec::new(),
+            in_commit: Vec::new(),
+            key: Vec::with_capacity(512),
+        }
+    }
+
+    /// Number of entries.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Whether folding should wait for the commit under way.
+    pub fn is_full(&self) -> bool {
+        self.entries.len() >= ENTRIES_MAX
+    }
+
+    /// Whether anything changed since the last commit was begun.
+    pub fn has_changes(&self) -> bool {
+        !self.changed.is_empty()
+    }
+
+    /// Adds one record that counts.
+    ///
+    /// # Errors
+    /// The store's, when a row has to be read. The record may have been added in part: the working set must be dropped.
+    pub fn add(&mut self, snapshot: &dyn Snapshot, record: &Record<'_>) -> Result<(), Error> {
+        for (meter, value) in record.measurements() {
+            self.add_measurement(snapshot, record, meter, value)?;
+        }
+        Ok(())
+    }
+
+    fn add_measurement(&mut self, snapshot: &dyn Snapshot, record: &Record<'_>, meter: &str, value: Amount) -> Result<(), Error> {
+        // Checked at the door: between 1970 and 9999.
+        let seconds = record.time.seconds();
+        let mut key = RowKey {
+            account: record.account,
+            meter,
+            grain: Grain::Day,
+            bucket: (seconds / DAY_S) as u32,
+            customer: record.customer_id,
+            partition: self.partition,
+            dimensions: DimensionSet(record.dimension_bytes()),
+        };
+        let at = self.entry(snapshot, &mut key)?;
+        let current = self.current;
+        let entry = &mut self.entries[at as usize];
+        if entry.listed != current {
+            entry.listed = current;
+            self.changed.push(at);
+        }
+        add_to(&mut entry.day, value, record, current);
+        let hour = (seconds / HOUR_S) as u32;
+        if let Some((_, slot)) = entry.hours.iter_mut().find(|(bucket, _)| *bucket == hour) {
+            add_to(slot, value, record, current);
+            return Ok(());
+        }
+        let stored = if entry.was_stored { read_row(snapshot, &RowKey { grain: Grain::Hour, bucket: hour, ..key })? } else { None };
+        entry.hours.push((hour, fresh_or(stored, value, record, current)));
+        Ok(())
+    }
+
+    /// The entry of a day key, made or read if it is not here. Turns the key's dimensions into the overflow mark where the
+    /// guard says so. The day row of a new entry counts nothing yet.
+    fn entry(&mut self, snapshot: &dyn Snapshot, key: &mut RowKey<'_>) -> Result<u32, Error> {
+        loop {
+            self.key.clear();
+            key.write(&mut self.key);
+            let hash = self.hasher.hash_one(self.key.as_slice());
+            if let Some(at) = self.table.find(hash, |at| *self.entries[*at as usize].key == *self.key) {
+                return Ok(*at);
+            }
+            let stored = snapshot.row(&self.key)?;
+            let was_stored = stored.is_some();
+            if !was_stored && !key.dimensions.is_overflow() && !self.admit(snapshot, key)? {
+                key.dimensions = DimensionSet::OVERFLOW;
+                continue;
+            }
+            let at = self.entries.len() as u32;
+            let row = stored.unwrap_or_else(empty_row);
+            let day = Slot { row, changed: 0 };
+            self.entries.push(Entry { key: self.key.as_slice().into(), hash, day, hours: Vec::new(), was_stored, listed: 0 });
+            self.table.insert_unique(hash, at, |at| self.entries[*at as usize].hash);
+            return Ok(at);
+        }
+    }
+
+    /// Whether one more dimension set fits into its group; counts it if so.
+    fn admit(&mut self, snapshot: &dyn Snapshot, key: &RowKey<'_>) -> Result<bool, Error> {
+        let mut group = Vec::with_capacity(64);
+        key.write_group(&mut group);
+        let count = match self.groups.get(group.as_slice()) {
+            Some(count) => *count,
+            // No set of the group is here, so all that there are stand in the snapshot.
+            None => snapshot.count(&group)?,
+        };
+        let fits = count < self.dimension_sets_max;
+        self.groups.insert(group.into(), if fits { count + 1 } else { count });
+        Ok(fits)
+    }
+
+    /// The rows that changed since the last commit was begun, sorted by key. They belong to the commit that begins now.
+    pub fn begin_commit(&mut self) -> Vec<(Vec<u8>, Row)> {
+        assert!(self.in_commit.is_empty(), "one commit at a time");
+        let mut rows = Vec::with_capacity(2 * self.changed.len());
+        for at in &self.changed {
+            let entry = &self.entries[*at as usize];
+            entry.for_each_row(|slot| slot.changed == self.current, &mut |key, row| rows.push((key.to_vec(), row.clone())));
+        }
+        rows.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        self.in_commit = std::mem::take(&mut self.changed);
+        self.current += 1;
+        rows
+    }
+
+    /// The commit that was begun is durable. The snapshot that folding goes on with must be a later one.
+    pub fn end_commit(&mut self) {
+        self.committed = self.current - 1;
+        self.in_commit.clear();
+        if self.entries.len() > ENTRIES_KEPT_MAX {
+            self.forget_committed();
+        }
+    }
+
+    fn forget_committed(&mut self) {
+        let committed = self.committed;
+        self.entries.retain(|entry| entry.listed > committed);
+        self.table.clear();
+        self.changed.clear();
+        let mut open_groups = std::collections::HashSet::new();
+        for at in 0..self.entries.len() as u32 {
+            let entry = &self.entries[at as usize];
+            self.table.insert_unique(entry.hash, at, |at| self.entries[*at as usize].hash);
+            self.changed.push(at);
+            if let Some(key) = RowKey::read(&entry.key) {
+                let mut group = Vec::with_capacity(64);
+                key.write_group(&mut group);
+                open_groups.insert(group);
+            }
+        }
+        // A group whose sets are all stored is counted from the snapshot when it is next asked for; one with a set that
+        // is not stored yet keeps its number.
+        self.groups.retain(|group, _| open_groups.contains(&group[..]));
+    }
+
+    /// Lays rows that are not committed yet over stored ones: all rows of entries for which `wanted` says yes.
+    pub fn uncommitted(&self, wanted: &mut dyn FnMut(&RowKey<'_>) -> bool) -> BTreeMap<Vec<u8>, Row> {
+        let mut rows = BTreeMap::new();
+        for at in self.in_commit.iter().chain(&self.changed) {
+            let entry = &self.entries[*at as usize];
+            let Some(key) = RowKey::read(&entry.key) else { continue };
+            if wanted(&key) {
+                entry.for_each_row(|slot| slot.changed > self.committed, &mut |key, row| drop(rows.insert(key.to_vec(), row.clone())));
+            }
+        }
+        rows
+    }
+}
+
+impl Entry {
+    fn for_each_row(&self, wanted: impl Fn(&Slot) -> bool, visit: &mut dyn FnMut(&[u8], &Row)) {
+        if wanted(&self.day) {
+            visit(&self.key, &self.day.row);
+        }
+        let Some(key) = RowKey::read(&self.key) else { return };
+        let mut bytes = Vec::with_capacity(self.key.len());
+        for (hour, slot) in self.hours.iter().filter(|(_, slot)| wanted(slot)) {
+            bytes.clear();
+            RowKey { grain: Grain::Hour, bucket: *hour, ..key }.write(&mut bytes);
+            visit(&bytes, &slot.row);
+        }
+    }
+}
+
+fn read_row(snapshot: &dyn Snapshot, key: &RowKey<'_>) -> Result<Option<Row>, Error> {
+    let mut bytes = Vec::with_capacity(128);
+    key.write(&mut bytes);
+    snapshot.row(&bytes)
+}
+
+fn add_to(slot: &mut Slot, value: Amount, record: &Record<'_>, current: Epoch) {
+    slot.changed = current;
+    if slot.row.count == 0 {
+        slot.row = Row::first(value, record.time, record.unique_id);
+    } else {
+        slot.row.add(value, record.time, record.unique_id);
+    }
+}
+
+fn fresh_or(stored: Option<Row>, value: Amount, record: &Record<'_>, current: Epoch) -> Slot {
+    let mut slot = Slot { row: stored.unwrap_or_else(empty_row), changed: current };
+    add_to(&mut slot, value, record, current);
+    slot
+}
+
+fn empty_row() -> Row {
+    Row { count: 0, ..Row::first(Amount::default(), crate::clock::UnixMicros(i64::MIN), "") }
+}

@@ -1,0 +1,169 @@
+//! The store: rows with the position up to which they hold, and the documents that are in no log. Stage 6 of the way of an event.
+//!
+//! Rows and the partition's next position are committed in one transaction, on condition that the stored position is the
+//! one that this owner read (`design.md`, promise 4). One implementation so far: [`embedded`], on redb.
+//!
+//! Documents are what people set up: accounts, keys, customers, meters. A document is JSON under (kind, account, id), changed
+//! by atomic read-modify-write.
+
+pub mod embedded;
+#[cfg(test)]
+pub(crate) mod memory;
+pub mod row;
+
+pub use row::{DimensionSet, Grain, Row, RowKey, RowSelection};
+
+use crate::clock::UnixMillis;
+use crate::log::Position;
+
+/// Why the store could not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Somebody else committed since the position was read: this owner is a zombie. Nothing was changed.
+    #[error("partition {partition} stands at {found} and not at {expected}: another owner has committed")]
+    Fenced {
+        /// The partition.
+        partition: u32,
+        /// As this owner read it.
+        expected: Position,
+        /// As it stands now.
+        found: Position,
+    },
+    /// What is stored cannot be read.
+    #[error("the store is damaged: {0}")]
+    Damaged(String),
+    /// The disk or the database failed. Whether a commit happened is **unknown**.
+    #[error("the store failed: {0}")]
+    Failed(String),
+}
+
+/// How far a partition's rows go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// The next position to fold; everything before it is in the rows.
+    pub next: Position,
+    /// The running maximum of receive times before `next`.
+    pub log_time: UnixMillis,
+}
+
+/// One transaction of the materializer.
+#[derive(Debug)]
+pub struct Commit {
+    /// The partition that was folded.
+    pub partition: u32,
+    /// The progress that this owner read, or made last.
+    pub expected: Progress,
+    /// The progress that holds with these rows.
+    pub reached: Progress,
+    /// Encoded keys with their whole new rows, sorted by key.
+    pub rows: Vec<(Vec<u8>, Row)>,
+}
+
+/// Rows to be read: a committed snapshot, or one with what was folded since.
+pub trait Rows: Send {
+    /// Hands every row of a selection to `visit`, each once, ordered by encoded key.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], [`Error::Failed`], and whatever `visit` returns.
+    fn scan(&self, selection: &RowSelection, visit: &mut dyn FnMut(RowKey<'_>, &Row) -> Result<(), Error>) -> Result<(), Error>;
+
+    /// Names of all meters of an account that have rows, in the order of their encoded keys.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], [`Error::Failed`].
+    fn meters(&self, account: u32) -> Result<Vec<String>, Error>;
+}
+
+/// A consistent view of what is committed.
+pub trait Snapshot: Rows {
+    /// One row.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], [`Error::Failed`].
+    fn row(&self, key: &[u8]) -> Result<Option<Row>, Error>;
+
+    /// Number of rows whose encoded key begins with `prefix`.
+    ///
+    /// # Errors
+    /// [`Error::Failed`].
+    fn count(&self, prefix: &[u8]) -> Result<u64, Error>;
+
+    /// How far a partition's rows go.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], [`Error::Failed`].
+    fn progress(&self, partition: u32) -> Result<Progress, Error>;
+}
+
+/// What a document is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// An account; stored below account 0, which is nobody's.
+    Account,
+    /// An API key, by the hash of its secret.
+    Key,
+    /// A customer, by its id.
+    Customer,
+    /// A meter definition, by its API name.
+    Meter,
+}
+
+impl Kind {
+    /// Stands in front of a document's key; never changes.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Account => 1,
+            Self::Key => 2,
+            Self::Customer => 3,
+            Self::Meter => 4,
+        }
+    }
+}
+
+/// What a change makes of a document.
+#[derive(Debug)]
+pub enum Change {
+    /// Leaves it as it is.
+    Keep,
+    /// Writes it.
+    Put(Vec<u8>),
+}
+
+/// The store. Blocking calls, some of which sync a disk: async code goes through `spawn_blocking`.
+pub trait Store: Send + Sync + 'static {
+    /// A consistent view of the rows as they are committed now.
+    ///
+    /// # Errors
+    /// [`Error::Failed`].
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, Error>;
+
+    /// Commits rows and progress, durably.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`]: nothing was changed. Any other: unknown, read the progress again.
+    fn commit(&self, commit: &Commit) -> Result<(), Error>;
+
+    /// Number of rows.
+    ///
+    /// # Errors
+    /// [`Error::Failed`].
+    fn row_count(&self) -> Result<u64, Error>;
+
+    /// One document.
+    ///
+    /// # Errors
+    /// [`Error::Failed`].
+    fn document(&self, kind: Kind, account: u32, id: &str) -> Result<Option<Vec<u8>>, Error>;
+
+    /// All documents of a kind, ordered by id (in bytes).
+    ///
+    /// # Errors
+    /// [`Error::Failed`].
+    fn documents(&self, kind: Kind, account: u32) -> Result<Vec<(String, Vec<u8>)>, Error>;
+
+    /// Reads a document and writes what `change` makes of it, as one step that nobody can come between; durable when it returns.
+    ///
+    /// # Errors
+    /// [`Error::Failed`]: unknown.
+    fn change_document(&self, kind: Kind, account: u32, id: &str, change: &mut dyn FnMut(Option<&[u8]>) -> Change) -> Result<(), Error>;
+}

@@ -1,0 +1,264 @@
+//! Metrics and logs: the names, what they mean, and one function for each thing that is counted.
+//!
+//! `tollgate_<noun>_<unit>_total`; base units; labels are closed sets, never ids. Everything is recorded a batch at a
+//! time. Both ledgers of `design.md` promise 8 are here: [`EVENTS_TOTAL`] at the door, [`VERDICTS_TOTAL`] in the log.
+
+use std::time::Duration;
+
+use metrics::{SharedString, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+/// Events by what became of them at the door. Labels: `outcome` = logged | known | rejected | shed | unknown.
+pub const EVENTS_TOTAL: &str = "tollgate_events_total";
+/// Rejected events by why. Labels: `reason`, see [`crate::event::Code`], and `strict` for good events refused with a bad neighbour.
+pub const REJECTED_TOTAL: &str = "tollgate_events_rejected_total";
+/// Records by what the fold made of them. Labels: `partition`, `verdict` = counted | duplicate | conflict | filtered | undecodable.
+pub const VERDICTS_TOTAL: &str = "tollgate_verdicts_total";
+/// Requests. Labels: `route` (a template), `status`.
+pub const REQUESTS_TOTAL: &str = "tollgate_http_requests_total";
+/// Seconds from the head of a request to its answer. Labels: `route`.
+pub const REQUEST_SECONDS: &str = "tollgate_http_request_seconds";
+/// Open connections.
+pub const CONNECTIONS: &str = "tollgate_http_connections";
+/// Bytes of requests that are being read, parsed or made durable.
+pub const IN_FLIGHT_BYTES: &str = "tollgate_in_flight_bytes";
+/// The limit of the above.
+pub const IN_FLIGHT_BYTES_MAX: &str = "tollgate_in_flight_bytes_max";
+/// Requests in a group that shares one sync. Labels: `log` = events | dead_letters.
+pub const GROUP_APPENDS: &str = "tollgate_log_group_appends";
+/// Records in a group. Labels: `log`.
+pub const GROUP_RECORDS: &str = "tollgate_log_group_records";
+/// Bytes appended. Labels: `log`.
+pub const LOG_APPENDED_BYTES_TOTAL: &str = "tollgate_log_appended_bytes_total";
+/// Seconds that a sync took. Labels: `log`.
+pub const SYNC_SECONDS: &str = "tollgate_log_sync_seconds";
+/// Size of the log. Labels: `log`.
+pub const LOG_BYTES: &str = "tollgate_log_bytes";
+/// 1 once the log takes no further append in this process. Labels: `log`.
+pub const LOG_CLOSED: &str = "tollgate_log_closed";
+/// Records that the log has and the rows do not. Labels: `partition`.
+pub const LAG_RECORDS: &str = "tollgate_materializer_lag_records";
+/// Seconds between the receipt of the record folded last and now; 0 when nothing waits. Labels: `partition`.
+pub const LAG_SECONDS: &str = "tollgate_materializer_lag_seconds";
+/// Seconds that a commit of rows took.
+pub const COMMIT_SECONDS: &str = "tollgate_store_commit_seconds";
+/// Rows written by commits.
+pub const COMMIT_ROWS_TOTAL: &str = "tollgate_store_commit_rows_total";
+/// Rows in the store.
+pub const STORE_ROWS: &str = "tollgate_store_rows";
+/// Entries of the dedup index.
+pub const INDEX_ENTRIES: &str = "tollgate_index_entries";
+/// Day entries of the fold's working set.
+pub const WORKING_SET_ENTRIES: &str = "tollgate_materializer_entries";
+/// Seconds that a usage query took. Labels: `form` = a | b | all.
+pub const QUERY_SECONDS: &str = "tollgate_usage_query_seconds";
+/// Usage answers given although the rows had not caught up within the wait.
+pub const INCOMPLETE_TOTAL: &str = "tollgate_usage_incomplete_total";
+
+const SECONDS: &[f64] = &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+const SIZES: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5];
+
+/// What became of events at the door.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// Durable in the log.
+    Logged,
+    /// A copy of an event that is known to be durable; went no further.
+    Known,
+    /// Not an event that can be taken.
+    Rejected,
+    /// Refused for want of room; nothing happened.
+    Shed,
+    /// The append did not complete: it may have happened.
+    Unknown,
+}
+
+impl Outcome {
+    /// As it stands in metrics and receipts.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Logged => "logged",
+            Self::Known => "known",
+            Self::Rejected => "rejected",
+            Self::Shed => "shed",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// Installs the recorder; the handle renders what `/metrics` answers.
+///
+/// # Errors
+/// A recorder is installed already.
+pub fn install_metrics() -> Result<PrometheusHandle, BuildError> {
+    let mut builder = PrometheusBuilder::new();
+    for name in [REQUEST_SECONDS, SYNC_SECONDS, COMMIT_SECONDS, QUERY_SECONDS] {
+        builder = builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), SECONDS)?;
+    }
+    for name in [GROUP_APPENDS, GROUP_RECORDS] {
+        builder = builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), SIZES)?;
+    }
+    let handle = builder.install_recorder()?;
+    describe();
+    metrics_process::Collector::default().describe();
+    Ok(handle)
+}
+
+fn describe() {
+    describe_counter!(EVENTS_TOTAL, "Events by what became of them at the door.");
+    describe_counter!(REJECTED_TOTAL, "Rejected events by reason.");
+    describe_counter!(VERDICTS_TOTAL, "Records of the log by what the fold made of them.");
+    describe_counter!(REQUESTS_TOTAL, "Requests by route and status.");
+    describe_histogram!(REQUEST_SECONDS, "Seconds from the head of a request to its answer.");
+    describe_gauge!(CONNECTIONS, "Open connections.");
+    describe_gauge!(IN_FLIGHT_BYTES, "Bytes of requests that are read, parsed or made durable.");
+    describe_gauge!(IN_FLIGHT_BYTES_MAX, "Limit of the bytes in flight.");
+    describe_histogram!(GROUP_APPENDS, "Requests that share one sync.");
+    describe_histogram!(GROUP_RECORDS, "Records that share one sync.");
+    describe_counter!(LOG_APPENDED_BYTES_TOTAL, "Bytes appended to the log.");
+    describe_histogram!(SYNC_SECONDS, "Seconds that a sync took.");
+    describe_gauge!(LOG_BYTES, "Size of the log in bytes.");
+    describe_gauge!(LOG_CLOSED, "1 once the log takes no further append in this process.");
+    describe_gauge!(LAG_RECORDS, "Records that the log has and the rows do not.");
+    describe_gauge!(LAG_SECONDS, "Seconds since the receipt of the record folded last; 0 when nothing waits.");
+    describe_histogram!(COMMIT_SECONDS, "Seconds that a commit of rows took.");
+    describe_counter!(COMMIT_ROWS_TOTAL, "Rows written by commits.");
+    describe_gauge!(STORE_ROWS, "Rows in the store.");
+    describe_gauge!(INDEX_ENTRIES, "Entries of the dedup index.");
+    describe_gauge!(WORKING_SET_ENTRIES, "Day entries that the fold keeps in memory.");
+    describe_histogram!(QUERY_SECONDS, "Seconds that a usage query took.");
+    describe_counter!(INCOMPLETE_TOTAL, "Usage answers given before the rows had caught up.");
+}
+
+/// Counts events at the door.
+pub fn count_events(outcome: Outcome, events: u64) {
+    if events > 0 {
+        counter!(EVENTS_TOTAL, "outcome" => outcome.label()).increment(events);
+    }
+}
+
+/// Counts rejected events of one reason, beside [`count_events`].
+pub fn count_rejected(reason: &'static str, events: u64) {
+    counter!(REJECTED_TOTAL, "reason" => reason).increment(events);
+}
+
+/// Counts what the fold made of records.
+pub fn count_verdicts(partition: u32, verdict: &'static str, records: u64) {
+    if records > 0 {
+        counter!(VERDICTS_TOTAL, "partition" => partition.to_string(), "verdict" => verdict).increment(records);
+    }
+}
+
+/// Counts an answered request.
+pub fn observe_request(route: impl Into<SharedString>, status: u16, took: Duration) {
+    let route = route.into();
+    counter!(REQUESTS_TOTAL, "route" => route.clone(), "status" => status_label(status)).increment(1);
+    histogram!(REQUEST_SECONDS, "route" => route).record(took);
+}
+
+/// The statuses that are given out, without an allocation.
+fn status_label(status: u16) -> &'static str {
+    match status {
+        200 => "200",
+        201 => "201",
+        204 => "204",
+        400 => "400",
+        401 => "401",
+        403 => "403",
+        404 => "404",
+        405 => "405",
+        408 => "408",
+        409 => "409",
+        413 => "413",
+        415 => "415",
+        429 => "429",
+        500 => "500",
+        503 => "503",
+        _ => "other",
+    }
+}
+
+/// Adds to (or takes from) the open connections.
+pub fn add_connections(change: f64) {
+    gauge!(CONNECTIONS).increment(change);
+}
+
+/// Sets the bytes in flight and their limit.
+pub fn set_in_flight(bytes: usize, limit: usize) {
+    gauge!(IN_FLIGHT_BYTES).set(bytes as f64);
+    gauge!(IN_FLIGHT_BYTES_MAX).set(limit as f64);
+}
+
+/// Records the size of a group.
+pub fn observe_group(log: &'static str, appends: usize, records: u64, bytes: usize) {
+    histogram!(GROUP_APPENDS, "log" => log).record(appends as f64);
+    histogram!(GROUP_RECORDS, "log" => log).record(records as f64);
+    counter!(LOG_APPENDED_BYTES_TOTAL, "log" => log).increment(bytes as u64);
+}
+
+/// Records how long a sync took.
+pub fn observe_sync(log: &'static str, took: Duration) {
+    histogram!(SYNC_SECONDS, "log" => log).record(took);
+}
+
+/// Sets the size of a log.
+pub fn set_log_bytes(log: &'static str, bytes: u64) {
+    gauge!(LOG_BYTES, "log" => log).set(bytes as f64);
+}
+
+/// Says that a log is closed until a restart.
+pub fn set_log_closed(log: &'static str) {
+    gauge!(LOG_CLOSED, "log" => log).set(1.0);
+}
+
+/// Sets how far the rows are behind the log.
+pub fn set_lag(partition: u32, records: u64, seconds: f64) {
+    gauge!(LAG_RECORDS, "partition" => partition.to_string()).set(records as f64);
+    gauge!(LAG_SECONDS, "partition" => partition.to_string()).set(seconds);
+}
+
+/// Records a commit of rows.
+pub fn observe_commit(rows: u64, took: Duration) {
+    counter!(COMMIT_ROWS_TOTAL).increment(rows);
+    histogram!(COMMIT_SECONDS).record(took);
+}
+
+/// Sets the sizes of what the materializer keeps.
+pub fn set_materializer_sizes(store_rows: u64, index_entries: u64, working_set: usize) {
+    gauge!(STORE_ROWS).set(store_rows as f64);
+    gauge!(INDEX_ENTRIES).set(index_entries as f64);
+    gauge!(WORKING_SET_ENTRIES).set(working_set as f64);
+}
+
+/// Records a usage query.
+pub fn observe_query(form: &'static str, complete: bool, took: Duration) {
+    histogram!(QUERY_SECONDS, "form" => form).record(took);
+    if !complete {
+        counter!(INCOMPLETE_TOTAL).increment(1);
+    }
+}
+
+/// Where log lines go and how they look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Starts logging to standard error. `filter` as in `tracing_subscriber::EnvFilter`, e.g. `info,tollgate=debug`.
+///
+/// # Errors
+/// The filter cannot be read.
+pub fn install_logs(filter: &str, format: LogFormat) -> Result<(), tracing_subscriber::filter::ParseError> {
+    let filter: tracing_subscriber::EnvFilter = filter.parse()?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second call (tests) keeps the first one's output.
+    let _already = match format {
+        LogFormat::Text => lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
+        LogFormat::Json => lines.json().try_init(),
+    };
+    Ok(())
+}

@@ -1,0 +1,381 @@
+//! The evaluation against a slow and obvious one over the raw events, and its limits.
+
+use std::collections::{BTreeMap, HashSet};
+use std::num::NonZeroUsize;
+
+use ethnum::I256;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ToSpan};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+
+use super::*;
+use crate::event::Amount;
+use crate::store::row::{DAY_S, HOUR_S};
+use crate::usage::calendar::tests::intervals;
+use crate::usage::memory::{ACCOUNT, Event, MemoryRows, event};
+use crate::usage::{Aggregation, Buckets, Draft, Interval};
+
+/// 2026-01-01, a Thursday.
+const DAY_0: i64 = 1_767_225_600;
+
+#[derive(Debug, Clone)]
+struct Question {
+    start_s: i64,
+    length_s: i64,
+    interval: Interval,
+    meter_type: MeterType,
+    aggregation: Option<Aggregation>,
+    filters: Vec<(Field, Vec<String>)>,
+    group_by: Vec<Field>,
+    take: Option<Take>,
+}
+
+impl Question {
+    fn query(&self) -> Query {
+        let range = TimeRange::new(self.start_s, self.start_s + self.length_s).expect("a range");
+        Query::check(Draft {
+            account: ACCOUNT,
+            meter: "tokens".into(),
+            aggregation: self.aggregation,
+            buckets: Buckets::new(range, self.interval).expect("few buckets"),
+            filters: self.filters.clone(),
+            group_by: self.group_by.clone(),
+            take: self.take,
+        })
+        .expect("a query")
+    }
+}
+
+/// All of the meter in the first `days` days, as one group a day.
+fn everything(days: i64) -> Question {
+    Question {
+        start_s: DAY_0,
+        length_s: days * DAY_S,
+        interval: Interval::Day,
+        meter_type: MeterType::SumOfAllUsage,
+        aggregation: None,
+        filters: Vec::new(),
+        group_by: Vec::new(),
+        take: None,
+    }
+}
+
+fn dimension(name: &str) -> Field {
+    Field::Dimension(name.into())
+}
+
+fn answer(events: &[Event], question: &Question) -> Answer {
+    evaluate(&question.query(), question.meter_type, &MemoryRows::of(events), Limits::default()).expect("few cells")
+}
+
+// --- The oracle -----------------------------------------------------------------------------------------------------
+
+/// Begin of the bucket, by another calendar than the one under test.
+fn bucket_start(interval: Interval, time_s: i64) -> i64 {
+    let time = Timestamp::from_second(time_s).expect("a time").to_zoned(TimeZone::UTC);
+    let date = match interval {
+        Interval::Hour => return time_s - time_s % 3_600,
+        Interval::Day => time.date(),
+        Interval::Week => {
+            let since_monday = i64::from(time.date().weekday().to_monday_zero_offset());
+            time.date().checked_sub(since_monday.days()).expect("a date")
+        }
+        Interval::Month => time.date().first_of_month(),
+    };
+    date.to_zoned(TimeZone::UTC).expect("in UTC").timestamp().as_second()
+}
+
+fn value_of(event: &Event, field: &Field) -> Option<String> {
+    match field {
+        Field::Customer => Some(event.customer.clone()),
+        Field::Dimension(_) if event.overflow => None,
+        Field::Dimension(name) => {
+            let found = event.dimensions.iter().find(|(key, _)| key == name);
+            Some(found.map(|(_, value)| value.clone()).unwrap_or_default())
+        }
+    }
+}
+
+/// All values at once, from the events themselves.
+fn number_of(question: &Question, events: &[&Event]) -> I256 {
+    let values = || events.iter().map(|event| I256::from(event.value.scaled()));
+    let whole = |count: usize| I256::from(count as u64) * I256::from(Amount::ONE.scaled());
+    match (question.aggregation, question.meter_type) {
+        (None | Some(Aggregation::Count), MeterType::UniqueCustomersCount) => {
+            whole(events.iter().map(|event| &event.customer).collect::<HashSet<_>>().len())
+        }
+        (None, MeterType::SumOfAllUsage) | (Some(Aggregation::Sum), _) => values().fold(I256::ZERO, |sum, value| sum + value),
+        (None, MeterType::MaxInPeriod) | (Some(Aggregation::Max), _) => values().max().expect("events"),
+        (Some(Aggregation::Min), _) => values().min().expect("events"),
+        (Some(Aggregation::Count), _) => whole(events.len()),
+    }
+}
+
+fn oracle(events: &[Event], question: &Question) -> Answer {
+    let hour = |time_s: i64| time_s.div_euclid(3_600);
+    let (first, last) = (hour(question.start_s), hour(question.start_s + question.length_s - 1));
+    let is_dimension = |field: &Field| matches!(field, Field::Dimension(_));
+    let reads_dimensions = question.group_by.iter().any(is_dimension) || question.filters.iter().any(|(field, _)| is_dimension(field));
+    let mut overflow = false;
+    let mut groups: BTreeMap<Vec<String>, Vec<&Event>> = BTreeMap::new();
+    for event in events {
+        let passes = |(field, allowed): &(Field, Vec<String>)| value_of(event, field).is_some_and(|value| allowed.contains(&value));
+        let (of_customers, of_dimensions): (Vec<_>, Vec<_>) = question.filters.iter().partition(|(field, _)| *field == Field::Customer);
+        let in_range = (first..=last).contains(&hour(event.time_ms.div_euclid(1_000)));
+        if event.account != ACCOUNT || event.meter != "tokens" || !in_range || !of_customers.into_iter().all(passes) {
+            continue;
+        }
+        overflow |= event.overflow && reads_dimensions;
+        if of_dimensions.into_iter().all(passes) {
+            let key = question.group_by.iter().map(|field| value_of(event, field).unwrap_or("(overflow)".into()));
+            groups.entry(key.collect()).or_default().push(event);
+        }
+    }
+    let groups = groups.into_iter().map(|(values, events)| {
+        let mut buckets: BTreeMap<i64, Vec<&Event>> = BTreeMap::new();
+        for event in &events {
+            buckets.entry(bucket_start(question.interval, event.time_ms.div_euclid(1_000))).or_default().push(event);
+        }
+        let number = |events: &[&Event]| Sum::from_scaled(number_of(question, events));
+        let buckets = buckets.into_iter().map(|(start, events)| (start, number(&events))).collect();
+        Group { values, total: number(&events), buckets }
+    });
+    let mut groups: Vec<Group> = groups.collect();
+    let ascending = question.take.is_some_and(|take| take.ascending);
+    // Stable, so equal totals stay in the order of their values.
+    groups.sort_by_key(|group| if ascending { group.total.scaled() } else { -group.total.scaled() });
+    groups.truncate(question.take.map_or(usize::MAX, |take| take.limit.get()));
+    Answer { groups, cut: false, overflow }
+}
+
+fn amounts() -> impl Strategy<Value = Amount> {
+    let limit = 100_000_000_000_000_000_000_000_000_000_000_i128;
+    prop_oneof![
+        (-50_i64..50).prop_map(Amount::from_int),
+        (-2_000_i128..2_000).prop_map(|tenths| tenths * 100_000_000_000).prop_map(|scaled| Amount::from_scaled(scaled).expect("small")),
+        (1 - limit..limit).prop_map(|scaled| Amount::from_scaled(scaled).expect("in range")),
+    ]
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let region = prop_oneof![Just(None), Just(Some("eu")), Just(Some("us")), Just(Some(""))];
+    let tier = prop_oneof![Just(None), Just(Some("gold"))];
+    // Ten weeks around the turn of a year; some events exactly at the begin of an hour, a day or a month.
+    let time_ms = prop_oneof![
+        -35 * DAY_S * 1_000..35 * DAY_S * 1_000,
+        (-35_i64..35).prop_map(|day| day * DAY_S * 1_000),
+        (-35_i64 * 24..35 * 24).prop_map(|hour| hour * HOUR_S * 1_000 - 1),
+    ];
+    let one = (time_ms, "[a-d]", amounts(), region, tier, 0_u32..3, 0_u8..20);
+    let one = one.prop_map(|(time_ms, customer, value, region, tier, partition, rare)| {
+        let pairs = [("region", region), ("tier", tier)];
+        let dimensions = pairs.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned())));
+        Event {
+            account: if rare == 0 { ACCOUNT + 1 } else { ACCOUNT },
+            meter: if rare == 1 { "calls".into() } else { "tokens".into() },
+            customer,
+            time_ms: DAY_0 * 1_000 + time_ms,
+            value,
+            dimensions: dimensions.collect(),
+            partition,
+            overflow: rare == 2,
+        }
+    });
+    vec(one, 0..60)
+}
+
+fn fields() -> impl Strategy<Value = Field> {
+    prop_oneof![Just(Field::Customer), Just(dimension("region")), Just(dimension("tier")), Just(dimension("nobody-has-it"))]
+}
+
+fn filters() -> impl Strategy<Value = Vec<(Field, Vec<String>)>> {
+    let values = vec(prop_oneof![Just("a"), Just("b"), Just("d"), Just("eu"), Just("us"), Just("gold"), Just("")], 1..4);
+    let owned = values.prop_map(|values| values.into_iter().map(str::to_owned).collect());
+    prop_oneof![3 => Just(Vec::new()), 4 => vec((fields(), owned), 1..3)]
+}
+
+fn questions() -> impl Strategy<Value = Question> {
+    let start_s = prop_oneof![-40 * DAY_S..40 * DAY_S, (-40_i64..40).prop_map(|day| day * DAY_S)];
+    let length_s = prop_oneof![1..80 * DAY_S, (1_i64..80).prop_map(|days| days * DAY_S), (1_i64..100).prop_map(|hours| hours * HOUR_S)];
+    let meter_type = prop_oneof![Just(MeterType::SumOfAllUsage), Just(MeterType::MaxInPeriod), Just(MeterType::UniqueCustomersCount)];
+    let aggregation = prop_oneof![Just(Aggregation::Sum), Just(Aggregation::Min), Just(Aggregation::Max), Just(Aggregation::Count)];
+    let group_by = vec(fields(), 0..3).prop_map(|fields| {
+        let mut distinct = Vec::new();
+        fields.into_iter().for_each(|field| {
+            if !distinct.contains(&field) {
+                distinct.push(field)
+            }
+        });
+        distinct
+    });
+    let take =
+        (1_usize..4, any::<bool>()).prop_map(|(limit, ascending)| Take { limit: NonZeroUsize::new(limit).expect("not 0"), ascending });
+    (start_s, length_s, intervals(), meter_type, option::of(aggregation), filters(), group_by, option::of(take)).prop_map(
+        |(start_s, length_s, interval, meter_type, aggregation, filters, group_by, take)| Question {
+            start_s: DAY_0 + start_s,
+            length_s,
+            interval,
+            meter_type,
+            aggregation,
+            filters,
+            group_by,
+            take,
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_500))]
+
+    #[test]
+    fn the_evaluation_agrees_with_the_raw_events(events in events(), question in questions()) {
+        prop_assert_eq!(answer(&events, &question), oracle(&events, &question));
+    }
+
+    #[test]
+    fn the_order_of_the_events_shows_nowhere(events in events().prop_shuffle(), question in questions()) {
+        let forwards = answer(&events, &question);
+        let backwards: Vec<Event> = events.into_iter().rev().map(|event| Event { partition: (event.partition + 1) % 3, ..event }).collect();
+        prop_assert_eq!(forwards, answer(&backwards, &question));
+    }
+
+    #[test]
+    fn meters_in_a_range_are_those_with_an_answer(events in events(), question in questions(), customers in option::of(vec("[a-e]", 1..3))) {
+        let filters = customers.clone().map(|customers| (Field::Customer, customers)).into_iter().collect();
+        let question = Question { filters, group_by: Vec::new(), take: None, ..question };
+        let query = question.query();
+        let rows = MemoryRows::of(&events);
+        let meters = meters_in_range(&rows, ACCOUNT, query.buckets().range(), query.view_request().customers.as_deref()).expect("rows");
+        prop_assert_eq!(meters.iter().any(|meter| meter == "tokens"), !answer(&events, &question).groups.is_empty());
+    }
+}
+
+// --- Examples -------------------------------------------------------------------------------------------------------
+
+fn shown(answer: &Answer) -> Vec<(String, String)> {
+    answer.groups.iter().map(|group| (group.values.join("|"), group.total.to_string())).collect()
+}
+
+fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
+    expected.iter().map(|(values, total)| ((*values).to_owned(), (*total).to_owned())).collect()
+}
+
+#[test]
+fn a_tenth_ten_times_is_one() {
+    let events: Vec<Event> = (0..10).map(|n| event("a", DAY_0 + n * 7_000, "0.1")).collect();
+    assert_eq!(shown(&answer(&events, &everything(1))), pairs(&[("", "1")]));
+}
+
+#[test]
+fn whole_days_come_from_day_rows_and_cut_edges_from_hour_rows() {
+    let scans = |from: u32, to: u32, use_days: bool| plan(from..to, use_days).collect::<Vec<_>>();
+    assert_eq!(scans(48, 96, true), [(Grain::Day, 2..4)]);
+    assert_eq!(scans(47, 97, true), [(Grain::Hour, 47..48), (Grain::Day, 2..4), (Grain::Hour, 96..97)]);
+    assert_eq!(scans(49, 96, true), [(Grain::Hour, 49..72), (Grain::Day, 3..4)]);
+    assert_eq!(scans(49, 71, true), [(Grain::Hour, 49..71)]);
+    assert_eq!(scans(49, 95, true), [(Grain::Hour, 49..95)], "no whole day");
+    assert_eq!(scans(48, 96, false), [(Grain::Hour, 48..96)]);
+}
+
+#[test]
+fn groups_are_ranked_by_their_totals_and_then_by_their_values() {
+    let events = [("b", "1"), ("a", "1"), ("d", "0.5"), ("c", "-2"), ("e", "1.000000000001")];
+    let events: Vec<Event> = events.iter().map(|(customer, value)| event(customer, DAY_0, value)).collect();
+    let question = Question { group_by: vec![Field::Customer], ..everything(1) };
+    let ranked = shown(&answer(&events, &question));
+    assert_eq!(ranked, pairs(&[("e", "1.000000000001"), ("a", "1"), ("b", "1"), ("d", "0.5"), ("c", "-2")]));
+    let take = |limit, ascending| Some(Take { limit: NonZeroUsize::new(limit).expect("not 0"), ascending });
+    let ranked = answer(&events, &Question { take: take(3, true), ..question.clone() });
+    assert_eq!((shown(&ranked), ranked.cut), (pairs(&[("c", "-2"), ("d", "0.5"), ("a", "1")]), false));
+    let ranked = answer(&events, &Question { take: take(9, false), ..question });
+    assert_eq!((ranked.groups.len(), ranked.cut), (5, false));
+}
+
+#[test]
+fn too_many_groups_are_cut_and_the_answer_says_so() {
+    let events: Vec<Event> = (0..5).map(|n| event(&format!("c-{n}"), DAY_0, &n.to_string())).collect();
+    let question = Question { group_by: vec![Field::Customer], ..everything(1) };
+    let rows = MemoryRows::of(&events);
+    let cut = |groups_max, limit: Option<usize>| {
+        let take = limit.and_then(NonZeroUsize::new).map(|limit| Take { limit, ascending: false });
+        let query = Question { take, ..question.clone() }.query();
+        let answer = evaluate(&query, MeterType::default(), &rows, Limits { groups_max, ..Limits::default() }).expect("an answer");
+        (answer.groups.len(), answer.cut)
+    };
+    assert_eq!(cut(5, None), (5, false));
+    assert_eq!(cut(4, None), (4, true));
+    assert_eq!(cut(4, Some(5)), (4, true));
+    assert_eq!(cut(4, Some(4)), (4, false), "no more were asked for");
+}
+
+#[test]
+fn what_is_held_while_rows_are_read_has_a_limit() {
+    let events: Vec<Event> = (0..6).map(|n| event(&format!("c-{}", n % 3), DAY_0 + n * DAY_S, "1")).collect();
+    let rows = MemoryRows::of(&events);
+    let is_refused = |cells_max: usize, question: &Question| {
+        let limits = Limits { cells_max, ..Limits::default() };
+        matches!(evaluate(&question.query(), question.meter_type, &rows, limits), Err(EvaluateError::TooManyCells { .. }))
+    };
+    let days = everything(6);
+    assert!(!is_refused(6, &days) && is_refused(5, &days));
+    let month = Question { interval: Interval::Month, ..days.clone() };
+    assert!(!is_refused(1, &month), "one group, one bucket");
+    let customers = Question { meter_type: MeterType::UniqueCustomersCount, ..month };
+    assert!(!is_refused(4, &customers) && is_refused(3, &customers), "three customers beside the number");
+}
+
+#[test]
+fn overflow_rows_count_in_totals_and_have_no_dimensions() {
+    let events = [
+        event("a", DAY_0, "1").dimensions(&[("region", "eu")]),
+        event("a", DAY_0, "10").dimensions(&[("region", "eu")]).overflow(),
+        event("b", DAY_0, "100"),
+    ];
+    let ask = |filters: &[(Field, &str)], group_by: &[Field]| {
+        let filters = filters.iter().map(|(field, value)| (field.clone(), vec![(*value).to_owned()])).collect();
+        let answer = answer(&events, &Question { filters, group_by: group_by.to_vec(), ..everything(1) });
+        (shown(&answer), answer.overflow)
+    };
+    assert_eq!(ask(&[], &[]), (pairs(&[("", "111")]), false), "the total is exact");
+    assert_eq!(ask(&[], &[Field::Customer]), (pairs(&[("b", "100"), ("a", "11")]), false));
+    assert_eq!(ask(&[], &[dimension("region")]), (pairs(&[("", "100"), ("(overflow)", "10"), ("eu", "1")]), true));
+    assert_eq!(ask(&[(dimension("region"), "eu")], &[]), (pairs(&[("", "1")]), true));
+    assert_eq!(ask(&[(dimension("region"), "eu"), (Field::Customer, "b")], &[]), (pairs(&[]), false), "b has no overflow row");
+}
+
+#[test]
+fn a_filter_of_very_many_customers_is_scanned_in_parts() {
+    let events: Vec<Event> = (0..3).map(|day| event("c-4999", DAY_0 + day * DAY_S, "1")).chain([event("other", DAY_0, "9")]).collect();
+    let customers: Vec<String> = (0..10_000).map(|n| format!("c-{n:04}")).collect();
+    let question = Question { filters: vec![(Field::Customer, customers)], ..everything(3) };
+    assert_eq!(answer(&events, &question), oracle(&events, &question));
+    assert_eq!(answer(&events, &question).groups[0].buckets.len(), 3);
+}
+
+#[test]
+fn a_customer_counts_once_a_bucket_and_once_a_group() {
+    let events = [("a", 0), ("a", 0), ("b", 0), ("a", 1), ("c", 1)].map(|(customer, day)| event(customer, DAY_0 + day * DAY_S, "5"));
+    let question = Question { meter_type: MeterType::UniqueCustomersCount, ..everything(2) };
+    let [group] = &answer(&events, &question).groups[..] else { panic!("one group") };
+    assert_eq!(group.total, Sum::from_count(3));
+    assert_eq!(group.buckets, [(DAY_0, Sum::from_count(2)), (DAY_0 + DAY_S, Sum::from_count(2))]);
+}
+
+#[test]
+fn damaged_rows_are_no_answer() {
+    struct Damaged;
+    impl Rows for Damaged {
+        fn scan(&self, _: &RowSelection, _: &mut dyn FnMut(RowKey<'_>, &Row) -> Result<(), store::Error>) -> Result<(), store::Error> {
+            Err(store::Error::Damaged("a row".into()))
+        }
+        fn meters(&self, _: u32) -> Result<Vec<String>, store::Error> {
+            Ok(vec!["tokens".into()])
+        }
+    }
+    let query = everything(1).query();
+    let failed = evaluate(&query, MeterType::default(), &Damaged, Limits::default());
+    assert!(matches!(failed, Err(EvaluateError::Rows(store::Error::Damaged(_)))));
+    assert!(meters_in_range(&Damaged, ACCOUNT, query.buckets().range(), None).is_err());
+}

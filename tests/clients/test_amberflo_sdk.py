@@ -1,0 +1,542 @@
+"""Amberflo's published Python SDK against Tollgate, unchanged but for its root URLs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import metering
+import pytest
+import requests
+from metering.customer import CustomerApiClient, create_customer_payload
+from metering.exceptions import ApiError
+from metering.ingest import IngestApiClient, create_ingest_client, create_ingest_payload
+from metering.ingest.producer import ThreadedProducer
+from metering.session import ApiSession, IngestSession
+from metering.usage import (
+    AggregationType,
+    Take,
+    TimeGroupingInterval,
+    TimeRange,
+    UsageApiClient,
+    create_all_usage_query,
+    create_usage_query,
+)
+
+from harness import DAY, DAY_0, HOUR, Server, exact
+
+METER = "tokens"
+
+
+def midnight(year: int, month: int, day: int) -> int:
+    return int(datetime(year, month, day, tzinfo=UTC).timestamp())
+
+
+def event(
+    value: float, *, at: int = DAY_0, meter: str = METER, customer: str = "acme-7", **more: Any
+) -> dict[str, Any]:
+    """A meter record as the SDK makes it, at a time in seconds."""
+    return create_ingest_payload(meter, value, at * 1000, customer, **more)
+
+
+class Sdk:
+    """The SDK's clients for one key. Keeps the newest answer as it was on the wire, because the SDK reads numbers as
+    floats and gives no headers."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.ingest = IngestApiClient(key)
+        self.usage = UsageApiClient(key)
+        self.customers = CustomerApiClient(key)
+        self.answer = requests.Response()
+        for client in (self.ingest, self.usage, self.customers):
+            client.client.session.hooks["response"].append(self._keep)
+
+    def _keep(self, response: requests.Response, **_: Any) -> None:
+        self.answer = response
+
+    def exact_usage(self, query: dict[str, Any] | list[dict[str, Any]]) -> Any:
+        self.usage.get(query)
+        return exact(self.answer.text)
+
+    def total(self, aggregation: AggregationType, **query: Any) -> Decimal:
+        """One number for a meter over the whole range."""
+        [group] = self.exact_usage(usage_query(aggregation, **query))["clientMeters"]
+        return group["groupValue"]
+
+
+def usage_query(
+    aggregation: AggregationType = AggregationType.SUM,
+    *,
+    meter: str = METER,
+    interval: TimeGroupingInterval = TimeGroupingInterval.DAY,
+    start: int = DAY_0,
+    days: int = 3,
+    **more: Any,
+) -> dict[str, Any]:
+    return create_usage_query(aggregation, meter, interval, TimeRange(start, start + days * DAY), **more)
+
+
+@pytest.fixture
+def sdk(server: Server, monkeypatch: pytest.MonkeyPatch) -> Sdk:
+    monkeypatch.setattr(ApiSession, "root_url", server.url)
+    monkeypatch.setattr(IngestSession, "root_url", server.url)
+    assert server.admin_key is not None
+    return Sdk(server.admin_key)
+
+
+@pytest.fixture
+def producer(sdk: Sdk) -> Iterator[Callable[..., ThreadedProducer]]:
+    """Makes threaded producers. A batch that one of them had to throw away fails the test."""
+    made: list[ThreadedProducer] = []
+    lost: list[Exception] = []
+
+    def make(**options: Any) -> ThreadedProducer:
+        made.append(
+            create_ingest_client(
+                api_key=sdk.key, send_interval_in_secs=0.05, on_error=lambda error, _: lost.append(error), **options
+            )
+        )
+        return made[-1]
+
+    yield make
+    for client in made:
+        client.shutdown()
+    assert not lost
+
+
+# --- Ingest ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_simple_client_is_told_how_many_records_were_taken(sdk: Sdk) -> None:
+    assert sdk.ingest.send(event(1)) == "1 records were ingested"
+    assert sdk.answer.headers["Content-Type"] == "text/plain; charset=utf-8"
+    assert sdk.ingest.send([event(1), event(2), event(3)]) == "3 records were ingested"
+    assert sdk.ingest.send([]) == "0 records were ingested"
+    assert sdk.total(AggregationType.COUNT) == 4
+    assert sdk.total(AggregationType.SUM) == 7
+
+
+def test_a_tenth_ten_times_is_one(sdk: Sdk) -> None:
+    sdk.ingest.send([event(0.1) for _ in range(9)])
+    sdk.ingest.send(event(0.1))
+    assert str(sdk.total(AggregationType.SUM)) == "1"
+
+
+def test_numbers_are_what_python_wrote(sdk: Sdk) -> None:
+    values = [1e-07, 1e16, -0.5, 12345678901234567890, 1234567.891]
+    assert [json.dumps(value) for value in values[:2]] == ["1e-07", "1e+16"], "exponents are among them"
+    sdk.ingest.send([event(value) for value in values])
+    assert sdk.total(AggregationType.SUM) == sum(Decimal(json.dumps(value)) for value in values)
+
+
+def test_digits_past_the_twelfth_place_are_rounded_once(sdk: Sdk) -> None:
+    assert json.dumps(0.1 + 0.2) == "0.30000000000000004"
+    sdk.ingest.send(event(0.1 + 0.2))
+    assert str(sdk.total(AggregationType.SUM)) == "0.3"
+
+
+def test_replays_count_once(sdk: Sdk, server: Server) -> None:
+    batch = [event(n, unique_id=f"event-{n}") for n in range(1, 101)]
+    for _ in range(3):
+        assert sdk.ingest.send(batch) == "100 records were ingested"
+    assert sdk.ingest.send([*batch[:10], *batch[:10]]) == "20 records were ingested"
+    assert sdk.ingest.send(batch[0]) == "1 records were ingested"
+    assert Sdk(sdk.key).ingest.send(batch) == "100 records were ingested", "on another connection"
+
+    server.keep_port()
+    server.stop()
+    server.start()
+    assert Sdk(sdk.key).ingest.send(batch) == "100 records were ingested", "by another process"
+    assert sdk.total(AggregationType.COUNT) == 100
+    assert sdk.total(AggregationType.SUM) == 5050
+
+
+def test_the_same_unique_id_with_other_content_changes_nothing(sdk: Sdk) -> None:
+    sdk.ingest.send(event(5, unique_id="event-1"))
+    assert sdk.ingest.send(event(6, unique_id="event-1")) == "1 records were ingested"
+    assert sdk.total(AggregationType.SUM) == 5
+    assert sdk.total(AggregationType.COUNT) == 1
+
+
+def test_the_threaded_producer_delivers_every_event_once(sdk: Sdk, producer: Callable[..., ThreadedProducer]) -> None:
+    client = producer(threads=4)
+    for n in range(3_000):
+        record = event(n / 10, at=DAY_0 + n, customer=f"customer-{n % 7}", unique_id=f"event-{n}")
+        assert client.send(record)
+        if n % 10 == 0:
+            assert client.send(record)
+    client.flush()
+
+    assert sdk.total(AggregationType.COUNT) == 3_000
+    assert sdk.total(AggregationType.SUM) == Decimal(2_999 * 3_000 // 2) / 10
+    groups = sdk.exact_usage(usage_query(group_by=["customerId"]))["clientMeters"]
+    assert {group["group"]["groupInfo"]["customerId"]: group["groupValue"] for group in groups} == {
+        f"customer-{rest}": sum(Decimal(n) for n in range(rest, 3_000, 7)) / 10 for rest in range(7)
+    }
+
+
+def test_the_threaded_producer_gets_through_a_kill_by_itself(
+    sdk: Sdk, server: Server, producer: Callable[..., ThreadedProducer]
+) -> None:
+    server.keep_port()
+    client = producer(batch_size=10)
+    for n in range(2_000):
+        assert client.send(event(1, unique_id=f"event-{n}"))
+        if n == 1_000:
+            server.kill()
+            server.start()
+    client.flush()
+    assert sdk.total(AggregationType.COUNT) == 2_000
+
+
+def test_the_module_level_functions_meter(sdk: Sdk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metering, "app_key", sdk.key)
+    monkeypatch.setattr(metering, "default_client", None)
+    assert metering.meter(METER, 2.5, DAY_0 * 1000, "acme-7", dimensions={"region": "eu-1"})
+    metering.shutdown()
+    assert sdk.total(AggregationType.SUM, usage_filter={"region": ["eu-1"]}) == Decimal("2.5")
+
+
+def test_text_in_any_script_comes_back(sdk: Sdk) -> None:
+    customer = "Ärger & Söhne / 東京 + \U0001f680?"
+    sdk.ingest.send(event(1, customer=customer, dimensions={"región": 'a "quoted" \\ value'}))
+    [group] = sdk.usage.get(usage_query(group_by=["customerId", "región"]))["clientMeters"]
+    assert group["group"]["groupInfo"] == {"customerId": customer, "región": 'a "quoted" \\ value'}
+    assert sdk.total(AggregationType.COUNT, usage_filter={"customerId": [customer]}) == 1
+
+
+def test_one_bad_event_does_not_cost_its_neighbours(sdk: Sdk) -> None:
+    bad = event(1)
+    del bad["meterTimeInMillis"]
+    assert sdk.ingest.send([event(1), bad, event(2)]) == "2 records were ingested"
+    assert sdk.answer.headers["Tollgate-Rejected"] == "1"
+    assert sdk.total(AggregationType.SUM) == 3
+
+
+def test_bad_events_alone_are_refused(sdk: Sdk) -> None:
+    bad = event(1)
+    bad["meterValue"] = "1"
+    for payload in (bad, [bad, bad]):
+        with pytest.raises(ApiError) as refused:
+            sdk.ingest.send(payload)
+        assert refused.value.status_code == 400
+        assert "meterValue" in json.loads(refused.value.text)["details"]
+
+
+def test_not_a_number_is_refused(sdk: Sdk) -> None:
+    # The SDK lets it pass and writes `NaN`, which is not JSON.
+    with pytest.raises(ApiError) as refused:
+        sdk.ingest.send([event(float("nan"))])
+    assert refused.value.status_code == 400
+
+
+def test_custom_events_are_mapped(sdk: Sdk, producer: Callable[..., ThreadedProducer]) -> None:
+    record = {"id": "c-1", "customer_id": "acme-7", "event": METER, "amount": 3, "timestamp": DAY_0, "region": "eu-1"}
+    assert sdk.ingest.send_custom(record) == "1 records were ingested"
+    assert sdk.ingest.send_custom([record, {**record, "id": "c-2"}]) == "2 records were ingested"
+    client = producer()
+    assert client.send_custom({**record, "id": "c-3"})
+    client.flush()
+    assert sdk.total(AggregationType.SUM, usage_filter={"region": ["eu-1"]}) == 9
+
+
+def test_a_wrong_key_is_told_so(sdk: Sdk) -> None:
+    stranger = Sdk("not-a-key")
+    for call in (
+        lambda: stranger.ingest.send(event(1)),
+        stranger.customers.list,
+        lambda: stranger.usage.get(usage_query()),
+    ):
+        with pytest.raises(ApiError) as refused:
+            call()
+        assert refused.value.status_code == 401
+        assert json.loads(refused.value.text)["code"] == "UNAUTHORIZED"
+    assert sdk.customers.list() == []
+
+
+# --- Usage ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def metered(sdk: Sdk) -> Sdk:
+    """Three days of usage: acme-7 uses 10 and 5 on the first and 2.5 on the third, zeta-1 uses 40 on the second."""
+    sdk.ingest.send(
+        [
+            event(10, at=DAY_0 + HOUR, dimensions={"region": "eu-1", "tier": "gold"}),
+            event(5, at=DAY_0 + 5 * HOUR, dimensions={"region": "us-1"}),
+            event(2.5, at=DAY_0 + 2 * DAY, dimensions={"region": "eu-1"}),
+            event(40, at=DAY_0 + 2 * DAY - 1, customer="zeta-1"),
+            event(7, meter="calls"),
+        ]
+    )
+    return sdk
+
+
+def buckets(group: dict[str, Any]) -> list[tuple[int, Decimal, Decimal]]:
+    return [
+        (value["secondsSinceEpochUtc"], value["value"], value["percentageFromPrevious"]) for value in group["values"]
+    ]
+
+
+def test_a_report_has_every_bucket_and_the_query(metered: Sdk) -> None:
+    query = usage_query(days=4, group_by=["customerId"])
+    report = metered.exact_usage(query)
+    assert report["metadata"] == query
+    days = [DAY_0 + n * DAY for n in range(4)]
+    assert report["secondsSinceEpochIntervals"] == days
+    zeta, acme = report["clientMeters"]
+    assert zeta["group"] == {"groupInfo": {"customerId": "zeta-1"}}
+    assert zeta["groupValue"] == 40
+    assert buckets(zeta) == [(days[0], 0, 0), (days[1], 40, 0), (days[2], 0, -100), (days[3], 0, 0)]
+    assert acme["group"] == {"groupInfo": {"customerId": "acme-7"}}
+    assert acme["groupValue"] == Decimal("17.5")
+    assert buckets(acme) == [(days[0], 15, 0), (days[1], 0, -100), (days[2], Decimal("2.5"), 0), (days[3], 0, -100)]
+
+
+@pytest.mark.parametrize(
+    ("aggregation", "expected"),
+    [
+        (AggregationType.SUM, "57.5"),
+        (AggregationType.COUNT, "4"),
+        (AggregationType.MIN, "2.5"),
+        (AggregationType.MAX, "40"),
+    ],
+)
+def test_each_aggregation(metered: Sdk, aggregation: AggregationType, expected: str) -> None:
+    assert str(metered.total(aggregation)) == expected
+
+
+@pytest.mark.parametrize(
+    ("interval", "starts"),
+    [
+        (TimeGroupingInterval.HOUR, [DAY_0 + n * HOUR for n in range(72)]),
+        (TimeGroupingInterval.DAY, [DAY_0 + n * DAY for n in range(3)]),
+        (TimeGroupingInterval.WEEK, [midnight(2025, 12, 29)]),
+        (TimeGroupingInterval.MONTH, [midnight(2026, 1, 1)]),
+    ],
+)
+def test_each_interval_starts_its_buckets_where_the_calendar_does(
+    metered: Sdk, interval: TimeGroupingInterval, starts: list[int]
+) -> None:
+    report = metered.exact_usage(usage_query(interval=interval))
+    assert report["secondsSinceEpochIntervals"] == starts
+    [group] = report["clientMeters"]
+    assert group["group"] == {"groupInfo": {}}
+    assert [value["secondsSinceEpochUtc"] for value in group["values"]] == starts
+    assert sum(value["value"] for value in group["values"]) == Decimal("57.5")
+
+
+def test_the_end_of_the_range_is_not_in_it(metered: Sdk) -> None:
+    assert metered.total(AggregationType.COUNT, days=2) == 3
+    assert metered.total(AggregationType.SUM, start=DAY_0 + HOUR, days=1) == 15
+
+
+def test_a_range_without_an_end_ends_now(sdk: Sdk) -> None:
+    def today() -> int:
+        return int(datetime.now(UTC).timestamp()) // DAY * DAY
+
+    before = today()
+    sdk.ingest.send(event(1, at=before - 2 * DAY))
+    query = create_usage_query(AggregationType.SUM, METER, TimeGroupingInterval.DAY, TimeRange(before - 3 * DAY))
+    report = sdk.exact_usage(query)
+    after = today()
+    assert report["secondsSinceEpochIntervals"][0] == before - 3 * DAY
+    assert report["secondsSinceEpochIntervals"][-1] in (before, after)
+    [group] = report["clientMeters"]
+    assert group["groupValue"] == 1
+
+
+def test_filters_and_groups(metered: Sdk) -> None:
+    def groups(**query: Any) -> list[tuple[dict[str, str], Decimal]]:
+        report = metered.exact_usage(usage_query(**query))
+        return [(group["group"]["groupInfo"], group["groupValue"]) for group in report["clientMeters"]]
+
+    assert groups(group_by=["region"]) == [
+        ({"region": ""}, 40),
+        ({"region": "eu-1"}, Decimal("12.5")),
+        ({"region": "us-1"}, 5),
+    ]
+    assert groups(usage_filter={"region": ["eu-1", "us-1"]}) == [({}, Decimal("17.5"))]
+    assert groups(usage_filter={"region": ["eu-1"], "tier": ["gold"]}) == [({}, 10)]
+    assert groups(usage_filter={"customerId": ["zeta-1"]}, group_by=["customerId"]) == [({"customerId": "zeta-1"}, 40)]
+    assert groups(group_by=["customerId"], take=Take(1)) == [({"customerId": "zeta-1"}, 40)]
+    assert groups(group_by=["customerId"], take=Take(1, is_ascending=True)) == [
+        ({"customerId": "acme-7"}, Decimal("17.5"))
+    ]
+
+
+def test_a_meter_without_events_is_no_error(metered: Sdk) -> None:
+    report = metered.exact_usage(usage_query(meter="nobody-knows-me"))
+    assert report["clientMeters"] == []
+    assert report["secondsSinceEpochIntervals"] == [DAY_0 + n * DAY for n in range(3)]
+
+
+def test_a_batch_of_queries_is_answered_in_its_order(metered: Sdk) -> None:
+    queries = [usage_query(meter="calls"), usage_query(AggregationType.COUNT), usage_query(meter="nobody-knows-me")]
+    reports = metered.exact_usage(queries)
+    assert [report["metadata"] for report in reports] == queries
+    assert [[group["groupValue"] for group in report["clientMeters"]] for report in reports] == [[7], [4], []]
+
+
+def test_all_meters_in_one_request(metered: Sdk) -> None:
+    def reports(**options: Any) -> dict[str, dict[str, Decimal]]:
+        time_range = TimeRange(DAY_0, DAY_0 + 3 * DAY)
+        metered.usage.get_all(create_all_usage_query(TimeGroupingInterval.DAY, time_range, **options))
+        return {
+            report["metadata"]["meterApiName"]: {
+                group["group"]["groupInfo"].get("customerId", ""): group["groupValue"]
+                for group in report["clientMeters"]
+            }
+            for report in exact(metered.answer.text)
+            if report["clientMeters"]
+        }
+
+    assert reports() == {METER: {"": Decimal("57.5")}, "calls": {"": 7}}
+    assert reports(group_by_customer_id=True) == {
+        METER: {"acme-7": Decimal("17.5"), "zeta-1": 40},
+        "calls": {"acme-7": 7},
+    }
+    assert reports(filter_by_customer_id="zeta-1") == {METER: {"": 40}}
+    assert reports(filter_by_customer_id="nobody") == {}
+
+
+@pytest.mark.parametrize("in_batch", [False, True])
+def test_sparse_reports_leave_the_gaps_out(metered: Sdk, in_batch: bool) -> None:
+    # The SDK has no call for these two paths; this is how its other calls send theirs.
+    query = usage_query(group_by=["customerId"])
+    if in_batch:
+        metered.usage.client.post("/usage/sparse/batch", [query])
+        [report] = exact(metered.answer.text)
+    else:
+        metered.usage.client.post("/usage/sparse", query)
+        report = exact(metered.answer.text)
+    series = {
+        group["group"]["groupInfo"]["customerId"]: [
+            (value["secondsSinceEpochUtc"], value["value"]) for value in group["values"]
+        ]
+        for group in report["clientMeters"]
+    }
+    assert series == {
+        "acme-7": [(DAY_0, 15), (DAY_0 + 2 * DAY, Decimal("2.5"))],
+        "zeta-1": [(DAY_0 + DAY, 40)],
+    }
+
+
+def test_a_query_that_makes_no_sense_is_refused(sdk: Sdk) -> None:
+    no_meter = usage_query()
+    del no_meter["meterApiName"]
+    for query in (
+        no_meter,
+        create_usage_query(AggregationType.SUM, METER, TimeGroupingInterval.DAY, TimeRange(DAY_0, DAY_0)),
+    ):
+        with pytest.raises(ApiError) as refused:
+            sdk.usage.get(query)
+        assert refused.value.status_code == 400
+
+
+# --- Customers ------------------------------------------------------------------------------------------------------
+
+
+def test_a_customer_goes_there_and_back(sdk: Sdk) -> None:
+    assert sdk.customers.list() == []
+    assert sdk.customers.get("acme-7") == {}
+
+    payload = create_customer_payload("acme-7", "Acme Seven", "billing@acme.example", True, {"tier": "gold"})
+    created = sdk.customers.add(payload)
+    assert created == {
+        **payload,
+        "id": "acme-7",
+        "test": False,
+        "lifecycleStage": "ACTIVE",
+        "createTime": created["createTime"],
+        "updateTime": created["createTime"],
+    }
+    assert isinstance(created["createTime"], int)
+    assert abs(created["createTime"] / 1000 - datetime.now(UTC).timestamp()) < 60
+    assert sdk.customers.get("acme-7") == created
+    assert sdk.customers.list() == [created]
+
+    with pytest.raises(ApiError) as refused:
+        sdk.customers.add(payload)
+    assert refused.value.status_code == 400
+    assert json.loads(refused.value.text)["code"] == "DUPLICATE"
+
+
+def test_an_update_replaces(sdk: Sdk) -> None:
+    created = sdk.customers.add(
+        create_customer_payload("acme-7", "Acme", "billing@acme.example", True, {"tier": "gold"})
+    )
+    updated = sdk.customers.update(create_customer_payload("acme-7", "Acme Seven", enabled=False))
+    assert updated["customerName"] == "Acme Seven"
+    assert updated["enabled"] is False
+    assert updated["createTime"] == created["createTime"]
+    assert updated["updateTime"] >= created["updateTime"]
+    assert isinstance(updated["deactivateTimeStamp"], int)
+    assert not {"customerEmail", "traits"} & updated.keys()
+    assert sdk.customers.get("acme-7") == updated
+
+    with pytest.raises(ApiError) as refused:
+        sdk.customers.update(create_customer_payload("nobody", "Nobody"))
+    assert refused.value.status_code == 400
+    assert json.loads(refused.value.text)["code"] == "NOT_FOUND"
+
+
+def test_add_or_update_finds_out_which(sdk: Sdk) -> None:
+    first = sdk.customers.add_or_update(create_customer_payload("acme-7", "Acme"))
+    second = sdk.customers.add_or_update(create_customer_payload("acme-7", "Acme Seven"))
+    assert (first["customerName"], second["customerName"]) == ("Acme", "Acme Seven")
+    assert first["createTime"] == second["createTime"]
+    assert len(sdk.customers.list()) == 1
+
+
+def test_customers_are_listed_in_the_order_of_their_making(sdk: Sdk, server: Server) -> None:
+    for name in ("a", "b", "c"):
+        sdk.customers.add(create_customer_payload(name, name.upper()))
+    listed = sdk.customers.list()
+    assert [customer["customerId"] for customer in listed] == ["a", "b", "c"]
+
+    server.keep_port()
+    server.kill()
+    server.start()
+    assert Sdk(sdk.key).customers.list() == listed, "an answered change outlives kill -9"
+
+
+def test_a_customer_with_any_id_is_found_by_it(sdk: Sdk) -> None:
+    for name in ("a b+c", "a/b", "100%25", "x=1&y=2", "Ärger 東京", "stage"):
+        created = sdk.customers.add(create_customer_payload(name, "Any"))
+        assert sdk.customers.get(name) == created
+        assert sdk.customers.client.get("/customers/" + requests.utils.quote(name, safe="")) == created
+
+
+def test_a_deleted_customer_is_gone_and_its_usage_stays(metered: Sdk) -> None:
+    # The SDK has no call for these; this is how its other calls send theirs.
+    session = metered.customers.client
+    metered.customers.add(create_customer_payload("acme-7", "Acme"))
+    metered.customers.add(create_customer_payload("zeta-1", "Zeta"))
+    deleted = session.delete("/customers/acme-7")
+    assert deleted["customerId"] == "acme-7"
+    assert isinstance(deleted["deleteTime"], int)
+
+    assert metered.customers.get("acme-7") == {}
+    assert [customer["customerId"] for customer in metered.customers.list()] == ["zeta-1"]
+    for call in (session.get, session.delete):
+        with pytest.raises(ApiError) as refused:
+            call("/customers/acme-7")
+        assert refused.value.status_code == 404
+        assert json.loads(refused.value.text)["code"] == "NOT_FOUND"
+    assert metered.total(AggregationType.SUM, usage_filter={"customerId": ["acme-7"]}) == Decimal("17.5")
+
+    again = metered.customers.add(create_customer_payload("acme-7", "Acme again"))
+    assert "deleteTime" not in again
+
+
+def test_a_stripe_customer_needs_a_configured_stripe(sdk: Sdk) -> None:
+    with pytest.raises(ApiError) as refused:
+        sdk.customers.add(create_customer_payload("acme-7", "Acme"), create_in_stripe=True)
+    assert refused.value.status_code == 400
+    assert json.loads(refused.value.text)["code"] == "PAYMENT_PROVIDER_NOT_CONFIGURED"
+    assert sdk.customers.get("acme-7") == {}
