@@ -32,7 +32,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve the gateway (what `tollgate` alone does, too)
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Load a running gateway with made-up events and report rate, latency and cost
     Bench(Box<BenchArgs>),
 }
@@ -103,7 +103,7 @@ pub fn run() -> anyhow::Result<()> {
             if args.admin_key.as_deref().is_some_and(|key| key.is_empty() || key.bytes().any(|byte| !byte.is_ascii_graphic())) {
                 anyhow::bail!("TOLLGATE_ADMIN_KEY must be printable ASCII without spaces: it is sent in a header");
             }
-            serve::run(config, args.admin_key)
+            serve::run(config, args.admin_key.clone())
         }
         Command::Bench(args) => crate::loadgen::run(*args),
     }
@@ -113,7 +113,7 @@ pub fn run() -> anyhow::Result<()> {
 fn from_environment() -> Command {
     match Cli::parse_from(["tollgate", "serve"]).command {
         Some(command) => command,
-        None => Command::Serve(ServeArgs::default()),
+        None => Command::Serve(Box::default()),
     }
 }
 

@@ -72,6 +72,8 @@ enum IngestError {
     Forbidden,
     #[error("the content type `{0}` is not supported here; send JSON")]
     MediaType(String),
+    #[error("{0} is not supported yet: send events in the fields of the contract")]
+    Form(&'static str),
     #[error(transparent)]
     Clock(#[from] ClockJumped),
     #[error(transparent)]
@@ -121,15 +123,15 @@ impl Gateway {
     /// `POST /ingest` (contract `amberflo.md` section 2): answers when every taken event is durable.
     pub async fn ingest(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let (head, body) = request.into_parts();
-        match self.take(&head.headers, body).await {
+        match self.take(&head.headers, head.uri.query(), body).await {
             Ok(response) => response,
             Err(error) => self.refusal(error).into_response(),
         }
     }
 
-    async fn take(&self, headers: &HeaderMap, body: Incoming) -> Result<Response<Full<Bytes>>, IngestError> {
+    async fn take(&self, headers: &HeaderMap, query: Option<&str>, body: Incoming) -> Result<Response<Full<Bytes>>, IngestError> {
         let caller = self.caller(headers)?;
-        check_media_type(headers)?;
+        check_form(headers, query)?;
         let received = self.clock.receive_time()?;
         let (body, _room) = body::read(headers, body, self.settings.body, &self.budget).await?;
         let batch = self.parse(body, caller.account, received).await?;
@@ -192,6 +194,7 @@ impl Gateway {
             IngestError::MediaType(_) => {
                 AmberfloError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", error.to_string())
             }
+            IngestError::Form(_) => AmberfloError::bad_request(error.to_string()),
             IngestError::Clock(jumped) => {
                 tracing::error!(error = %jumped, "events are refused");
                 busy("the server's clock is wrong")
@@ -239,12 +242,18 @@ pub fn presented_key(headers: &HeaderMap) -> Option<&[u8]> {
     scheme.eq_ignore_ascii_case(b"Bearer ").then(|| key.trim_ascii())
 }
 
-fn check_media_type(headers: &HeaderMap) -> Result<(), IngestError> {
+/// Refuses the forms that the contract has and that are not built yet: better no than wrong.
+fn check_form(headers: &HeaderMap, query: Option<&str>) -> Result<(), IngestError> {
+    let names = || query.unwrap_or("").split('&').map(|pair| pair.split('=').next().unwrap_or(""));
+    for form in ["schemaDetection", "ingestSchemaId"] {
+        if names().any(|name| name == form) {
+            return Err(IngestError::Form(form));
+        }
+    }
     let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(()) };
     let text = value.to_str().unwrap_or("?");
     let essence = text.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
     match essence.as_str() {
-        // Forms that the contract has and that are not built yet: better no than wrong.
         "text/csv" | "application/x-ndjson" | "application/ndjson" => Err(IngestError::MediaType(essence)),
         _ => Ok(()),
     }

@@ -41,6 +41,8 @@ const READ_BYTES: usize = 512 << 10;
 const REQUESTS: usize = 1_024;
 /// Shortest time from the begin of one commit to that of the next.
 pub const COMMIT_INTERVAL: Duration = Duration::from_millis(250);
+/// How long records gather before they are folded when nobody waits for them: many small groups, one wake-up.
+const GATHER: Duration = Duration::from_millis(4);
 /// How often a commit whose outcome is unknown is looked at again before the process stops.
 const COMMIT_ATTEMPTS: u32 = 5;
 
@@ -315,7 +317,7 @@ impl Owner {
             let timer = self.next_timer().map_or_else(never, after);
             let stopping = if is_stopping { &never() } else { stopping };
             select! {
-                recv(grown) -> _ => {}
+                recv(grown) -> _ => self.pending.extend(requests.recv_timeout(GATHER)),
                 recv(commits) -> done => self.end_commit(done.unwrap_or_else(|_| Err(committer_gone()))?)?,
                 recv(requests) -> request => self.pending.extend(request),
                 recv(stopping) -> _ => is_stopping = true,

@@ -61,6 +61,8 @@ pub struct Service {
 pub struct Ops {
     /// Renders the metrics.
     pub metrics: PrometheusHandle,
+    /// Knows how many bytes are in flight.
+    pub budget: Budget,
     /// Knows whether recovery is done.
     pub materializer: Materializer,
     /// Set when the process was told to stop.
@@ -76,6 +78,7 @@ impl Ops {
             "/healthz" => Some(plain(StatusCode::OK, "ok\n")),
             "/readyz" => Some(self.ready()),
             "/metrics" => {
+                self.budget.report();
                 metrics_process::Collector::default().collect();
                 Some(plain(StatusCode::OK, self.metrics.render()))
             }
@@ -109,7 +112,7 @@ impl Service {
         if path == "/ingest" {
             let response =
                 if request.method() == Method::POST { self.gateway.ingest(request).await.map(Body::new) } else { ingest_wants_post() };
-            telemetry::observe_request("/ingest", response.status().as_u16(), started.elapsed());
+            telemetry::observe_ingest(response.status().as_u16(), started.elapsed());
             return response;
         }
         if let Some(answer) = self.serves_ops.then(|| self.ops.answer(&path)).flatten() {

@@ -266,8 +266,8 @@ impl Query {
     }
 
     /// When.
-    pub fn buckets(&self) -> &Buckets {
-        &self.buckets
+    pub fn buckets(&self) -> Buckets {
+        self.buckets
     }
 
     /// The fields whose values each group has, in this order.

@@ -1,7 +1,7 @@
 //! Amberflo's usage routes (contract `amberflo.md` section 5).
 //!
 //! A query sees every event that was acked before it came (`design.md`, promise 9): the [`UsageSource`] is asked for rows
-//! that do, for up to [`WAIT`] or as long as the header `Prefer: wait=<seconds>` says, and the answer says whether it got
+//! that do, for up to 2 s or as long as the header `Prefer: wait=<seconds>` says, and the answer says whether it got
 //! them. Reading the rows and writing the answer happens on a thread that may block. The headers of an answer:
 //!
 //! | Header | Value |
@@ -40,8 +40,9 @@ const WAIT: Duration = Duration::from_secs(2);
 const WAIT_MAX_S: u64 = 30;
 /// Largest body: a batch with some long filters.
 const BODY_BYTES_MAX: usize = 1 << 20;
-/// Queries whose rows are read at once: what bounds the memory of all evaluations together.
-const QUERIES_AT_ONCE_MAX: usize = 8;
+/// Queries whose rows are read at once: what bounds the memory of all evaluations together. The largest ones take 700 MiB
+/// each ([`Limits`], [`ANSWER_BYTES_MAX`]), common ones less than one.
+const QUERIES_AT_ONCE_MAX: usize = 4;
 /// How long a query waits until it is one of them.
 const TURN_WAIT: Duration = Duration::from_secs(10);
 /// When to ask again after there were no rows to be had, or no turn.

@@ -15,23 +15,26 @@ pub(super) fn announce(listen: SocketAddr, tls: bool, data_dir: &Path, admin_key
 
 fn text(listen: SocketAddr, tls: bool, data_dir: &Path, admin_key: &AdminKey, now: UnixMillis) -> String {
     let url = format!("{}://{}", if tls { "https" } else { "http" }, reachable(listen));
-    let (key_lines, key) = match admin_key {
-        AdminKey::Made(key) => (format!("admin key       {key}   (shown this once; only a hash of it is kept)\n"), key.as_str()),
-        AdminKey::Given => ("admin key       the one in TOLLGATE_ADMIN_KEY\n".to_owned(), "$TOLLGATE_ADMIN_KEY"),
-        AdminKey::Kept => ("admin key       the one shown at the first start\n".to_owned(), "$TOLLGATE_ADMIN_KEY"),
+    let (key_says, example) = match admin_key {
+        AdminKey::Made(key) => (format!("{key}   (shown this once; only a hash of it is kept)"), example(&url, key, now)),
+        AdminKey::Given => ("the one in TOLLGATE_ADMIN_KEY".into(), example(&url, "$TOLLGATE_ADMIN_KEY", now)),
+        AdminKey::Kept => ("the one shown at the first start; a start with TOLLGATE_ADMIN_KEY set puts another in its place".into(), String::new()),
     };
+    let version = env!("CARGO_PKG_VERSION");
+    format!("tollgate {version} listens on {url}\ndata directory  {}\nadmin key       {key_says}\n{example}", data_dir.display())
+}
+
+/// Two lines to paste.
+fn example(url: &str, key: &str, now: UnixMillis) -> String {
     let day = now.seconds().div_euclid(DAY_S) * DAY_S;
+    let (time, next_day) = (now.0, day + DAY_S);
     format!(
-        "tollgate {version} listens on {url}\n\
-         data directory  {data_dir}\n\
-         {key_lines}\n\
-         Ingest an event, then read its usage back:\n\n\
-         curl -sS {url}/ingest -H \"X-API-KEY: {key}\" -H 'Content-Type: application/json' -d '{{\"uniqueId\":\"first-event\",\"customerId\":\"acme\",\"meterApiName\":\"api-calls\",\"meterValue\":3,\"meterTimeInMillis\":{time}}}'\n\n\
-         curl -sS {url}/usage -H \"X-API-KEY: {key}\" -H 'Content-Type: application/json' -d '{{\"meterApiName\":\"api-calls\",\"aggregation\":\"SUM\",\"timeGroupingInterval\":\"DAY\",\"groupBy\":[\"customerId\"],\"startTimeInSeconds\":{day},\"endTimeInSeconds\":{next_day}}}'\n\n",
-        version = env!("CARGO_PKG_VERSION"),
-        data_dir = data_dir.display(),
-        time = now.0,
-        next_day = day + DAY_S,
+        "\nIngest an event, then read its usage back:\n\n\
+         curl -sS {url}/ingest -H \"X-API-KEY: {key}\" -H 'Content-Type: application/json' -d '{{\"uniqueId\":\"first-event\",\
+         \"customerId\":\"acme\",\"meterApiName\":\"api-calls\",\"meterValue\":3,\"meterTimeInMillis\":{time}}}'\n\n\
+         curl -sS {url}/usage -H \"X-API-KEY: {key}\" -H 'Content-Type: application/json' -d '{{\"meterApiName\":\"api-calls\",\
+         \"aggregation\":\"SUM\",\"timeGroupingInterval\":\"DAY\",\"groupBy\":[\"customerId\"],\
+         \"startTimeInSeconds\":{day},\"endTimeInSeconds\":{next_day}}}'\n\n"
     )
 }
 

@@ -72,12 +72,13 @@ async fn serve(config: Config, admin_key: Option<String>) -> anyhow::Result<()> 
     let parts = open(&config, &clock)?;
     let (keys, admin_key) = KeyRing::open(&*parts.store, admin_key.as_deref(), clock.now()).context("the API keys cannot be read")?;
     let draining = Arc::new(AtomicBool::new(false));
-    let ops = Ops { metrics, materializer: parts.materializer.clone(), draining: draining.clone() };
+    let budget = Budget::new(config.ingest.in_flight_bytes_max, config.ingest.room_wait);
+    let ops = Ops { metrics, budget: budget.clone(), materializer: parts.materializer.clone(), draining: draining.clone() };
     if let Some(listener) = ops_listener {
         tracing::info!(address = %listener.local_addr()?, "health and metrics are served on an address of their own");
         tokio::spawn(server::serve_ops(listener, ops.clone()));
     }
-    let service = service(&config, &parts, Arc::new(keys), ops, &clock);
+    let service = service(&config, &parts, Arc::new(keys), budget, ops, &clock);
     let address = listener.local_addr().context("the listening address is not known")?;
     announce(address, tls.is_some(), &config.data_dir, &admin_key, clock.now());
     let limits = ConnectionLimits { connections_max: config.http.connections_max, header_timeout: config.http.header_timeout };
@@ -95,9 +96,8 @@ async fn serve(config: Config, admin_key: Option<String>) -> anyhow::Result<()> 
     }
 }
 
-fn service(config: &Config, parts: &Parts, keys: Arc<KeyRing>, ops: Ops, clock: &Clock) -> Arc<Service> {
+fn service(config: &Config, parts: &Parts, keys: Arc<KeyRing>, budget: Budget, ops: Ops, clock: &Clock) -> Arc<Service> {
     let ingest = &config.ingest;
-    let budget = Budget::new(ingest.in_flight_bytes_max, ingest.room_wait);
     let settings = gateway::Settings {
         body: BodyLimits {
             wire_max: ingest.body_bytes_max,

@@ -382,7 +382,7 @@ mod tests {
 
         #[test]
         fn any_text_is_answered_without_a_panic(text in "[-+0-9.eE]{0,40}") {
-            let _ = Amount::parse(text.as_bytes()).map(|amount| amount.to_string());
+            drop(Amount::parse(text.as_bytes()).map(|amount| amount.to_string()));
         }
 
         #[test]

@@ -22,7 +22,7 @@ pub struct Budget {
 
 /// Room for one request, given back on drop.
 pub struct Room {
-    permit: Option<OwnedSemaphorePermit>,
+    permit: OwnedSemaphorePermit,
     budget: Budget,
 }
 
@@ -34,7 +34,6 @@ pub struct NoRoom;
 impl Budget {
     /// A budget of `limit` bytes, at most 4 GiB; a request waits up to `wait` for its part.
     pub fn new(limit: usize, wait: Duration) -> Self {
-        telemetry::set_in_flight(0, limit);
         Self { bytes: Arc::new(Semaphore::new(limit)), limit, wait }
     }
 
@@ -51,8 +50,7 @@ impl Budget {
                 timeout(self.wait, waiting).await.ok().and_then(Result::ok).ok_or(NoRoom)?
             }
         };
-        self.report();
-        Ok(Room { permit: Some(permit), budget: self.clone() })
+        Ok(Room { permit, budget: self.clone() })
     }
 
     /// Bytes that are taken now.
@@ -60,7 +58,8 @@ impl Budget {
         self.limit - self.bytes.available_permits()
     }
 
-    fn report(&self) {
+    /// Sets the metrics; called when they are read, as each request changes them twice.
+    pub fn report(&self) {
         telemetry::set_in_flight(self.taken(), self.limit);
     }
 }
@@ -72,28 +71,18 @@ impl Room {
     /// # Errors
     /// [`NoRoom`]; the room stays as it is.
     pub fn grow_to(&mut self, bytes: usize) -> Result<(), NoRoom> {
-        let Some(permit) = &mut self.permit else { return Err(NoRoom) };
-        let missing = bytes.min(self.budget.limit).saturating_sub(permit.num_permits());
+        let missing = bytes.min(self.budget.limit).saturating_sub(self.permit.num_permits());
         if missing > 0 {
             let missing = u32::try_from(missing).map_err(|_| NoRoom)?;
-            permit.merge(self.budget.bytes.clone().try_acquire_many_owned(missing).map_err(|_| NoRoom)?);
+            self.permit.merge(self.budget.bytes.clone().try_acquire_many_owned(missing).map_err(|_| NoRoom)?);
         }
         Ok(())
     }
 
     /// Gives back what is beyond `bytes`.
     pub fn shrink_to(&mut self, bytes: usize) {
-        if let Some(permit) = &mut self.permit {
-            let kept = bytes.max(ROOM_BYTES_MIN);
-            drop(permit.num_permits().checked_sub(kept).and_then(|excess| permit.split(excess)));
-        }
-    }
-}
-
-impl Drop for Room {
-    fn drop(&mut self) {
-        drop(self.permit.take());
-        self.budget.report();
+        let excess = self.permit.num_permits().saturating_sub(bytes.max(ROOM_BYTES_MIN));
+        drop(self.permit.split(excess));
     }
 }
 

@@ -263,6 +263,7 @@ impl EmbeddedAppender {
         let first = self.next;
         self.next = next;
         self.log.publish(next, written, newest, &blocks);
+        telemetry::set_log_bytes(self.log.identity.name, self.log.bytes());
         Ok(first)
     }
 
@@ -289,7 +290,6 @@ impl EmbeddedAppender {
         if is_due {
             self.seal()?;
             self.log.retain(&self.settings, now);
-            telemetry::set_log_bytes(self.log.identity.name, self.log.bytes());
         }
         if self.open.is_some() {
             return Ok(());
@@ -410,22 +410,31 @@ struct OpenRead {
     offset: u64,
 }
 
+/// How far a segment may be read.
+struct Readable {
+    /// One past its last durable record.
+    stop: Position,
+    /// Its size up to there.
+    bytes: u64,
+}
+
 impl EmbeddedReader {
-    /// Opens the segment that holds `from`; gives one past its last readable record.
-    fn seek(&mut self, from: Position) -> Result<(OpenRead, Position), Error> {
+    /// Opens the segment that holds `from`.
+    fn seek(&mut self, from: Position) -> Result<(OpenRead, Readable), Error> {
         let end = self.log.end();
         let segments = self.log.lock();
         let after = segments.partition_point(|segment| segment.base <= from);
-        let Some(segment) = after.checked_sub(1).and_then(|at| segments.get(at)).cloned() else {
+        let Some(segment) = after.checked_sub(1).and_then(|at| segments.get(at)) else {
             let start = segments.first().map_or(end, |segment| segment.base);
             return Err(Error::OutOfRange { wanted: from, start, end });
         };
-        let stop = segments.get(after).map_or(end, |next| next.base.min(end));
-        drop(segments);
+        let readable = Readable { stop: segments.get(after).map_or(end, |next| next.base.min(end)), bytes: segment.bytes };
         match self.open.take() {
-            Some(open) if open.base == segment.base && open.next == from => return Ok((open, stop)),
+            Some(open) if open.base == segment.base && open.next == from => return Ok((open, readable)),
             _ => {}
         }
+        let segment = segment.clone();
+        drop(segments);
         let offset = {
             let mut index = segment.index();
             let index = match &mut *index {
@@ -435,7 +444,7 @@ impl EmbeddedReader {
             index.offset_before(from)
         };
         let file = self.log.disk.open(&segment.path).map_err(|error| io_error(&segment.path, &error))?;
-        Ok((OpenRead { base: segment.base, path: segment.path, file, next: segment.base, offset }, stop))
+        Ok((OpenRead { base: segment.base, path: segment.path, file, next: segment.base, offset }, readable))
     }
 }
 
@@ -448,19 +457,23 @@ impl LogReader for EmbeddedReader {
         if from > end {
             return Err(Error::OutOfRange { wanted: from, start: self.log.start(), end });
         }
-        let (mut open, stop) = self.seek(from)?;
-        let chunk = read_blocks(&mut open, from, stop, bytes_max)?;
+        let (mut open, readable) = self.seek(from)?;
+        let chunk = read_blocks(&mut open, from, &readable, bytes_max)?;
         self.open = Some(open);
         Ok(chunk)
     }
 }
 
-/// Reads blocks from `open.offset` on, leaves out those that end before `from`, stops before `stop`.
-fn read_blocks(open: &mut OpenRead, from: Position, stop: Position, bytes_max: usize) -> Result<Chunk, Error> {
+/// Reads blocks from `open.offset` on and leaves out those that end before `from`.
+fn read_blocks(open: &mut OpenRead, from: Position, readable: &Readable, bytes_max: usize) -> Result<Chunk, Error> {
+    let stop = readable.stop;
     let mut chunk = Chunk::default();
     let mut wanted = bytes_max.max(2 * BLOCK_HEADER_BYTES);
     let mut bytes = Vec::new();
     loop {
+        // Not more than there is: a reader that follows the end closely would zero far more than it reads.
+        let left = readable.bytes.saturating_sub(open.offset).max(BLOCK_HEADER_BYTES as u64);
+        wanted = wanted.min(usize::try_from(left).unwrap_or(usize::MAX));
         bytes.resize(wanted, 0);
         let read = open.file.read_at(open.offset, &mut bytes).map_err(|error| io_error(&open.path, &error))?;
         let mut at = 0;
@@ -510,12 +523,12 @@ fn read_blocks(open: &mut OpenRead, from: Position, stop: Position, bytes_max: u
         if !chunk.is_empty() || open.next >= stop {
             break;
         }
-        if read < wanted && at == 0 {
+        if at == 0 && (read < wanted || wanted as u64 == left) {
             let what = format!("the file ends before position {stop}, which was durable");
             return Err(Error::Corrupt { file: open.path.display().to_string(), offset: open.offset, what });
         }
         // Nothing fitted, or all of it came before `from`: go on behind it, with room for what comes next.
-        wanted = wanted.max(needed.unwrap_or(0));
+        wanted = bytes_max.max(needed.unwrap_or(2 * BLOCK_HEADER_BYTES));
     }
     if chunk.blocks.first().is_none_or(|block| block.first > from) {
         let what = format!("position {from} is not where the index says");

@@ -4,7 +4,6 @@
 //! so nothing that a time zone database would be asked for, and nothing that can fail.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use super::{QueryError, TimeRange};
 use crate::store::row::{DAY_S, HOUR_S};
@@ -42,13 +41,21 @@ impl Interval {
         }
     }
 
+    /// Seconds of a bucket, where all have the same.
+    fn width_s(self) -> Option<i64> {
+        match self {
+            Self::Hour => Some(HOUR_S),
+            Self::Day => Some(DAY_S),
+            Self::Week => Some(7 * DAY_S),
+            Self::Month => None,
+        }
+    }
+
     /// Begin of the bucket behind the one that begins at `start_s`; both in s since 1970.
     pub fn next(self, start_s: i64) -> i64 {
-        match self {
-            Self::Hour => start_s + HOUR_S,
-            Self::Day => start_s + DAY_S,
-            Self::Week => start_s + 7 * DAY_S,
-            Self::Month => {
+        match self.width_s() {
+            Some(width_s) => start_s + width_s,
+            None => {
                 let (year, month) = month_of_day(start_s.div_euclid(DAY_S));
                 first_day(year, month + 1) * DAY_S
             }
@@ -91,11 +98,10 @@ fn first_day(year: i64, month: i64) -> i64 {
 }
 
 /// The buckets of a range: all that overlap it, aligned to the calendar, so the first may begin before the range.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Buckets {
     interval: Interval,
     range: TimeRange,
-    starts: Arc<[i64]>,
 }
 
 impl Buckets {
@@ -105,33 +111,27 @@ impl Buckets {
     /// [`QueryError::TooManyBuckets`]: more than [`BUCKETS_MAX`].
     pub fn new(range: TimeRange, interval: Interval) -> Result<Self, QueryError> {
         let (start_s, end_s) = range.whole_hours_s();
-        let first = interval.floor(start_s);
-        let starts = std::iter::successors(Some(first), |start| Some(interval.next(*start)));
-        let starts: Vec<i64> = starts.take_while(|start| *start < end_s).take(BUCKETS_MAX + 1).collect();
-        if starts.len() > BUCKETS_MAX {
-            return Err(QueryError::TooManyBuckets);
-        }
-        Ok(Self { interval, range, starts: starts.into() })
+        let length_s = end_s - interval.floor(start_s);
+        // There are not so many months in all of time.
+        let is_few = interval.width_s().is_none_or(|width_s| length_s <= width_s * BUCKETS_MAX as i64);
+        if is_few { Ok(Self { interval, range }) } else { Err(QueryError::TooManyBuckets) }
     }
 
     /// How wide they are.
-    pub fn interval(&self) -> Interval {
+    pub fn interval(self) -> Interval {
         self.interval
     }
 
     /// What they were cut from.
-    pub fn range(&self) -> TimeRange {
+    pub fn range(self) -> TimeRange {
         self.range
     }
 
-    /// Where each begins, in s since 1970, ascending; never empty.
-    pub fn starts(&self) -> &[i64] {
-        &self.starts
-    }
-
-    /// Which one holds a moment of the range.
-    pub(super) fn index_of(&self, time_s: i64) -> usize {
-        self.starts.partition_point(|start| *start <= time_s) - 1
+    /// Where each begins, in s since 1970, ascending: at least one, at most [`BUCKETS_MAX`].
+    pub fn starts(self) -> impl Iterator<Item = i64> {
+        let (start_s, end_s) = self.range.whole_hours_s();
+        let first = self.interval.floor(start_s);
+        std::iter::successors(Some(first), move |start| Some(self.interval.next(*start))).take_while(move |start| *start < end_s)
     }
 }
 
@@ -182,15 +182,11 @@ pub(super) mod tests {
         fn the_buckets_of_a_range_cover_it(start_s in 0_i64..4_000_000_000, length_s in 1_i64..200_000_000, interval in intervals()) {
             let range = TimeRange::new(start_s, start_s + length_s).expect("a range");
             let buckets = Buckets::new(range, interval).expect("few enough");
-            let starts = buckets.starts();
+            let starts: Vec<i64> = buckets.starts().collect();
             prop_assert!(starts[0] <= start_s && start_s < interval.next(starts[0]));
             let last = starts[starts.len() - 1];
             prop_assert!(last < start_s + length_s && start_s + length_s <= interval.next(last));
             prop_assert!(starts.windows(2).all(|pair| interval.next(pair[0]) == pair[1]));
-            for (index, start) in starts.iter().enumerate() {
-                prop_assert_eq!(buckets.index_of(*start), index);
-                prop_assert_eq!(buckets.index_of(interval.next(*start) - 1), index);
-            }
         }
     }
 
@@ -210,8 +206,13 @@ pub(super) mod tests {
 
     #[test]
     fn too_many_buckets_are_refused() {
-        let hours = |hours: i64| Buckets::new(TimeRange::new(0, hours * HOUR_S).expect("a range"), Interval::Hour);
-        assert_eq!(hours(100_000).expect("just few enough").starts().len(), BUCKETS_MAX);
-        assert_eq!(hours(100_001), Err(QueryError::TooManyBuckets));
+        let count = |start_s, end_s, interval| {
+            let buckets = Buckets::new(TimeRange::new(start_s, end_s).expect("a range"), interval);
+            buckets.map(|buckets| buckets.starts().count())
+        };
+        assert_eq!(count(0, 100_000 * HOUR_S, Interval::Hour), Ok(BUCKETS_MAX));
+        assert_eq!(count(0, 100_000 * HOUR_S + 1, Interval::Hour), Err(QueryError::TooManyBuckets));
+        assert_eq!(count(1, 100_000 * DAY_S + 1, Interval::Day), Err(QueryError::TooManyBuckets), "100,001 days are touched");
+        assert_eq!(count(0, super::super::TIME_S_MAX, Interval::Month), Ok(8_030 * 12));
     }
 }

@@ -64,6 +64,8 @@ pub struct Group {
 /// What was used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
+    /// Begin of each bucket of the range, in s since 1970, ascending, whether it has events or not.
+    pub bucket_starts: Vec<i64>,
     /// Largest total first (or smallest, if asked for); equal totals by their values. Without fields to group by there is
     /// one group, or none if there are no events.
     pub groups: Vec<Group>,
@@ -168,6 +170,7 @@ struct Fold<'q> {
     query: &'q Query,
     measure: Measure,
     limits: Limits,
+    bucket_starts: Vec<i64>,
     reads_dimensions: bool,
     groups: HashMap<Box<str>, Totals>,
     customers: SeenCustomers,
@@ -184,6 +187,7 @@ impl<'q> Fold<'q> {
             query,
             measure,
             limits,
+            bucket_starts: query.buckets.starts().collect(),
             reads_dimensions: groups_by_dimension || !query.dimensions.is_empty(),
             groups: HashMap::new(),
             customers: SeenCustomers::default(),
@@ -200,7 +204,7 @@ impl<'q> Fold<'q> {
             return ControlFlow::Continue(());
         }
         self.write_group_key(&key);
-        let bucket = self.query.buckets.index_of(key.start_s()) as u32;
+        let bucket = self.bucket_of(key.start_s());
         let group = match self.groups.get_mut(self.group_key.as_str()) {
             Some(group) => group,
             None => {
@@ -236,6 +240,13 @@ impl<'q> Fold<'q> {
         })
     }
 
+    /// Index of the bucket that holds a moment of the range.
+    fn bucket_of(&self, time_s: i64) -> u32 {
+        let behind = self.bucket_starts.partition_point(|start| *start <= time_s);
+        debug_assert!(behind > 0, "the rows are those of the range");
+        behind.saturating_sub(1) as u32
+    }
+
     fn write_group_key(&mut self, key: &RowKey<'_>) {
         self.group_key.clear();
         for (at, field) in self.query.group_by.iter().enumerate() {
@@ -266,13 +277,14 @@ impl<'q> Fold<'q> {
             groups.truncate(kept);
         }
         groups.sort_unstable_by(by_rank);
-        let starts = self.query.buckets.starts();
+        let starts = &self.bucket_starts;
         let groups = groups.into_iter().map(|(key, group)| Group {
             values: if self.query.group_by.is_empty() { Vec::new() } else { key.split(SEPARATOR).map(str::to_owned).collect() },
             total: group.total,
             buckets: group.buckets.into_iter().map(|(bucket, number)| (starts[bucket as usize], number)).collect(),
         });
-        Answer { groups: groups.collect(), cut: kept < wanted, overflow: self.overflow }
+        let groups = groups.collect();
+        Answer { groups, bucket_starts: self.bucket_starts, cut: kept < wanted, overflow: self.overflow }
     }
 }
 

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::AmberfloError;
 use crate::clock::UnixMillis;
-use crate::event::Amount;
+use crate::event::{Amount, NAME_BYTES_MAX};
 use crate::usage::{Aggregation, Buckets, Draft, Field, Interval, MeterType, Query, QueryError, Take, TimeRange, ViewRequest};
 
 /// Most queries of a batch.
@@ -279,7 +279,7 @@ fn find_word<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, String> {
 pub struct AllMetersQuery {
     account: u32,
     buckets: Buckets,
-    customer: Option<String>,
+    customers: Option<Vec<String>>,
     by_customer: bool,
     /// As received: spelling and digits.
     received: Map<String, Value>,
@@ -311,9 +311,11 @@ impl AllMetersQuery {
             None => TimeRange::until_now(start_s, now),
         };
         let buckets = read_buckets(&fields, range.map_err(|error| refused(&fields, &fields, error))?)?;
-        let customer = fields.text(CUSTOMER_ID)?.map(str::to_owned);
+        // Nobody has a longer id, and a row's key has no place for it.
+        let customers =
+            fields.text(CUSTOMER_ID)?.map(|id| Some(id.to_owned()).filter(|id| id.len() <= NAME_BYTES_MAX).into_iter().collect());
         let by_customer = fields.word("groupBy", &[(CUSTOMER_ID, ())])?.is_some();
-        Ok(Self { account, buckets, customer, by_customer, received })
+        Ok(Self { account, buckets, customers, by_customer, received })
     }
 
     /// Whose meters.
@@ -329,8 +331,7 @@ impl AllMetersQuery {
     /// The rows that it takes.
     pub fn view_request(&self) -> ViewRequest {
         let (from_s, to_s) = self.range().whole_hours_s();
-        let customers = self.customer.clone().map(|customer| vec![customer]);
-        ViewRequest { account: self.account, meter: None, from_s, to_s, customers }
+        ViewRequest { account: self.account, meter: None, from_s, to_s, customers: self.customers.clone() }
     }
 
     /// The question for one meter; `metadata` is the body that would ask it by itself.
@@ -339,12 +340,12 @@ impl AllMetersQuery {
     /// No meter has such a name.
     pub fn of_meter(&self, meter: &str, meter_type: MeterType) -> Result<UsageQuery, AmberfloError> {
         let group_by = if self.by_customer { vec![Field::Customer] } else { Vec::new() };
-        let filters = self.customer.iter().map(|customer| (Field::Customer, vec![customer.clone()]));
+        let filters = self.customers.iter().map(|customers| (Field::Customer, customers.clone()));
         let draft = Draft {
             account: self.account,
             meter: meter.to_owned(),
             aggregation: None,
-            buckets: self.buckets.clone(),
+            buckets: self.buckets,
             filters: filters.collect(),
             group_by,
             take: None,
@@ -373,7 +374,7 @@ impl AllMetersQuery {
         if self.by_customer {
             metadata["groupBy"] = json!([CUSTOMER_ID]);
         }
-        if let Some(customer) = &self.customer {
+        if let Some(customer) = self.received.get(CUSTOMER_ID) {
             metadata["filter"] = json!({ CUSTOMER_ID: [customer] });
         }
         metadata

@@ -37,6 +37,12 @@ fn append(appender: &mut EmbeddedAppender, blocks: &[u32]) -> Vec<Result<Range<P
     answers.into_iter().map(|mut answer| answer.try_recv().expect("is answered")).collect()
 }
 
+fn append_durably(appender: &mut EmbeddedAppender, blocks: &[u32]) {
+    for answer in append(appender, blocks) {
+        answer.expect("is durable");
+    }
+}
+
 /// Reads the records from `from` on, a little at a time, and checks that each says its own position.
 fn read_all(log: &Arc<EmbeddedLog>, from: u64) -> Result<u64, Error> {
     let mut reader = log.reader();
@@ -88,10 +94,10 @@ fn acked_is_durable_a_tail_torn_at_any_byte_reopens_as_a_prefix() {
     let dir = tempfile::tempdir().expect("a directory");
     let (_log, mut appender, _) = open(dir.path(), LARGE).expect("opens");
     // What is synced, and then one group that a power cut tears.
-    append(&mut appender, &[2, 1]).into_iter().for_each(|answer| drop(answer.expect("is durable")));
+    append_durably(&mut appender, &[2, 1]);
     let segment = last_segment(dir.path());
     let durable = std::fs::metadata(&segment).expect("is there").len();
-    append(&mut appender, &[1, 3]).into_iter().for_each(|answer| drop(answer.expect("is durable")));
+    append_durably(&mut appender, &[1, 3]);
     let whole = std::fs::read(&segment).expect("reads");
     for cut in durable as usize..=whole.len() {
         for zeros in [false, true] {
@@ -116,7 +122,7 @@ fn acked_is_durable_a_tail_torn_at_any_byte_reopens_as_a_prefix() {
 fn recovery_reads_its_own_work_without_recovering_again() {
     let dir = tempfile::tempdir().expect("a directory");
     let (_, mut appender, _) = open(dir.path(), LARGE).expect("opens");
-    append(&mut appender, &[2, 1]).into_iter().for_each(|answer| drop(answer.expect("is durable")));
+    append_durably(&mut appender, &[2, 1]);
     drop(appender);
     let (_, _, recovered) = open(dir.path(), LARGE).expect("recovers");
     assert_eq!(recovered, Recovered { records: 3, torn_bytes: 0 });
@@ -154,7 +160,7 @@ fn a_flipped_bit_in_what_was_durable_is_an_error_with_file_and_offset() {
 fn a_flipped_bit_in_a_sealed_segment_stops_the_reader_there() {
     let dir = tempfile::tempdir().expect("a directory");
     let (_, mut appender, _) = open(dir.path(), LARGE).expect("opens");
-    append(&mut appender, &[2, 2]).into_iter().for_each(|answer| drop(answer.expect("is durable")));
+    append_durably(&mut appender, &[2, 2]);
     appender.close().expect("closes");
     let segment = last_segment(dir.path());
     let mut bytes = std::fs::read(&segment).expect("reads");

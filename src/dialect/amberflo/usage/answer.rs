@@ -11,7 +11,7 @@ use crate::event::amount::PLACES;
 use crate::usage::{Answer, Field, Group, Query};
 
 /// Largest answer, in bytes. 100,000 groups with a value for each day of a month fit.
-pub const ANSWER_BYTES_MAX: usize = 256 << 20;
+pub const ANSWER_BYTES_MAX: usize = 384 << 20;
 
 /// Whether form B has the buckets without events, as 0. Form A never has them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -150,7 +150,7 @@ struct ValueB {
 }
 
 fn form_b<'a>(asked: &'a UsageQuery, answer: &'a Answer, gaps: Gaps) -> impl Serialize {
-    let starts = asked.query.buckets().starts();
+    let starts = &answer.bucket_starts[..];
     let group_b = move |group: &'a Group| GroupB {
         group: Grouping { group_info: GroupInfo::of(&asked.query, group) },
         group_value: Exact(group.total),
