@@ -1,4 +1,23 @@
-//! Tollgate (work in progress).
+//! Tollgate takes usage events from producers over HTTP, counts each exactly once, keeps them durably, and answers what every
+//! customer used.
+//!
+//! # The way of an event
+//!
+//! 1. [`server`] accepts the connection, [`gateway`] takes the request: key, body within its limits, events as slices of the
+//!    body ([`event`], read by a [`dialect`]), written into one block of records.
+//! 2. [`batch`] hands the block to the one thread that appends; whatever has gathered while the last group was synced is the next
+//!    group.
+//! 3. [`log`] keeps the group durably. Now the answer goes out.
+//! 4. [`materializer`] reads the log in order, asks its dedup index where each record stands, and folds what counts into
+//!    hours and days.
+//! 5. [`store`] keeps the rows with the position up to which they hold, in one transaction.
+//! 6. [`usage`] answers queries from the rows; [`customers`] and [`accounts`] are what people set up. [`api`] serves both.
+//!
+//! Data goes one way: a stage knows the next one, never the one before it. Everything behind the log is a function of the log; time
+//! comes in through [`clock`] alone. [`cli`] builds every part from [`config`] and drains them along the same way.
+//!
+//! `ARCHITECTURE.md` has the map with the invariants, the file formats and the decisions.
+
 pub mod accounts;
 pub mod api;
 pub mod batch;

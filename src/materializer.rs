@@ -114,7 +114,7 @@ pub struct Wanted {
     pub account: u32,
     /// One meter, or all.
     pub meter: Option<String>,
-    /// Some customers, or all.
+    /// Some customers, sorted, or all.
     pub customers: Option<Vec<String>>,
     /// First day, as days since 1970.
     pub from_day: u32,
@@ -127,7 +127,10 @@ impl Wanted {
         key.account == self.account
             && (self.from_day..self.to_day).contains(&key.bucket)
             && self.meter.as_deref().is_none_or(|meter| meter == key.meter)
-            && self.customers.as_ref().is_none_or(|customers| customers.iter().any(|customer| customer == key.customer))
+            && self
+                .customers
+                .as_ref()
+                .is_none_or(|customers| customers.binary_search_by(|customer| customer.as_str().cmp(key.customer)).is_ok())
     }
 }
 

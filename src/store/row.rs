@@ -211,7 +211,10 @@ impl RowSelection {
             && key.grain == self.grain
             && (self.from..self.to).contains(&key.bucket)
             && key.meter == self.meter
-            && self.customers.as_ref().is_none_or(|customers| customers.iter().any(|customer| customer == key.customer))
+            && self
+                .customers
+                .as_ref()
+                .is_none_or(|customers| customers.binary_search_by(|customer| customer.as_str().cmp(key.customer)).is_ok())
     }
 }
 
