@@ -189,3 +189,46 @@ fn from_hex(text: &str) -> Option<Digest32> {
     }
     Some(digest)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::memory::MemoryStore;
+
+    const NOW: UnixMillis = UnixMillis(1_767_225_600_000);
+
+    #[test]
+    fn the_admin_key_is_made_once_and_kept_as_a_digest() {
+        let store = MemoryStore::default();
+        let (ring, made) = KeyRing::open(&store, None, NOW).expect("opens");
+        let AdminKey::Made(key) = made else { panic!("the first start makes a key") };
+        let caller = ring.caller(key.as_bytes()).expect("is known");
+        assert_eq!((caller.account, caller.may(Scope::Ingest), caller.may(Scope::Admin)), (DEFAULT_ACCOUNT, true, true));
+        assert_eq!(ring.caller(&key.as_bytes()[1..]), None);
+        assert_eq!(ring.caller(b""), None);
+        let (again, kept) = KeyRing::open(&store, None, NOW).expect("opens");
+        assert_eq!(kept, AdminKey::Kept);
+        assert!(again.caller(key.as_bytes()).is_some());
+        for (_, stored) in store.documents(Kind::Key, 0).expect("lists") {
+            assert!(!String::from_utf8_lossy(&stored).contains(&key), "the key itself is nowhere");
+        }
+    }
+
+    #[test]
+    fn a_given_admin_key_takes_the_place_of_the_last() {
+        let store = MemoryStore::default();
+        let (_, first) = KeyRing::open(&store, Some("first"), NOW).expect("opens");
+        let (ring, _) = KeyRing::open(&store, Some("second"), NOW).expect("opens");
+        assert_eq!(first, AdminKey::Given);
+        assert!(ring.caller(b"second").is_some());
+        assert_eq!(ring.caller(b"first"), None);
+    }
+
+    #[test]
+    fn a_scope_is_what_a_key_may_do() {
+        let caller = |scopes: &[Scope]| Caller { account: 1, key_id: "k".into(), scopes: scopes.into() };
+        assert!(caller(&[Scope::Read]).may(Scope::Read));
+        assert!(!caller(&[Scope::Read]).may(Scope::Ingest));
+        assert!(!caller(&[Scope::Ingest, Scope::Read]).may(Scope::Admin));
+    }
+}

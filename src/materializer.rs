@@ -465,25 +465,35 @@ fn positions<'b>(block: &BlockView<'b>) -> impl Iterator<Item = (Position, Resul
     (first..).map(Position).zip(records)
 }
 
-/// The thread that commits, so that folding goes on meanwhile.
+/// The thread that commits, so that folding goes on meanwhile. Ends, and lets the store go, when this is dropped.
 struct Committer {
-    commits: Sender<Commit>,
+    commits: Option<Sender<Commit>>,
     results: Receiver<Result<Progress, Error>>,
     busy: bool,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Committer {
+    fn drop(&mut self) {
+        drop(self.commits.take());
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the thread that commits panicked");
+        }
+    }
 }
 
 impl Committer {
     fn start(store: Arc<dyn Store>) -> std::io::Result<Self> {
         let (commits, waiting) = bounded::<Commit>(1);
         let (finished, results) = bounded(1);
-        std::thread::Builder::new().name("commit".into()).spawn(move || {
+        let thread = std::thread::Builder::new().name("commit".into()).spawn(move || {
             for commit in waiting {
                 if finished.send(commit_once(&*store, &commit)).is_err() {
                     return;
                 }
             }
         })?;
-        Ok(Self { commits, results, busy: false })
+        Ok(Self { commits: Some(commits), results, busy: false, thread: Some(thread) })
     }
 
     fn is_busy(&self) -> bool {
@@ -492,7 +502,7 @@ impl Committer {
 
     fn begin(&mut self, commit: Commit) -> Result<(), Error> {
         self.busy = true;
-        self.commits.send(commit).map_err(|_| committer_gone())
+        self.commits.as_ref().and_then(|commits| commits.send(commit).ok()).ok_or_else(committer_gone)
     }
 
     fn finished(&self) -> Option<Result<Progress, Error>> {
@@ -580,3 +590,6 @@ fn visit_encoded(key: &[u8], row: &Row, visit: &mut dyn FnMut(RowKey<'_>, &Row) 
     let key = RowKey::read(key).ok_or_else(|| store::Error::Damaged("a row's key in memory".into()))?;
     visit(key, row)
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,7 +27,7 @@ pub struct HashKey([u8; 16]);
 
 impl HashKey {
     /// The key as it stands in the log's metadata.
-    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 

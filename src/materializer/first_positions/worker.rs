@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 
@@ -27,8 +28,18 @@ pub(super) enum Done {
 
 /// A handle; the thread ends when it is dropped, after the job at hand.
 pub(super) struct Worker {
-    jobs: Sender<Job>,
+    jobs: Option<Sender<Job>>,
     results: Receiver<Result<Done, IndexError>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        drop(self.jobs.take());
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the thread that writes runs of the dedup index panicked");
+        }
+    }
 }
 
 impl Worker {
@@ -36,18 +47,18 @@ impl Worker {
         // One write and one merge at a time: two jobs at most wait.
         let (jobs, waiting) = bounded::<Job>(2);
         let (finished, results) = bounded(2);
-        std::thread::Builder::new().name("index-runs".into()).spawn(move || {
+        let thread = std::thread::Builder::new().name("index-runs".into()).spawn(move || {
             for job in waiting {
                 if finished.send(work(&*disk, &dir, job)).is_err() {
                     return;
                 }
             }
         })?;
-        Ok(Self { jobs, results })
+        Ok(Self { jobs: Some(jobs), results, thread: Some(thread) })
     }
 
     pub(super) fn begin(&self, job: Job) -> Result<(), IndexError> {
-        self.jobs.send(job).map_err(|_| gone())
+        self.jobs.as_ref().and_then(|jobs| jobs.send(job).ok()).ok_or_else(gone)
     }
 
     /// The next result, if there is one.

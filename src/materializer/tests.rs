@@ -1,0 +1,207 @@
+//! The materializer against a slow, obvious one: maps over all records from the begin.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::*;
+use crate::clock::UnixMicros;
+use crate::event::{Amount, Draft, HashKey, Measurement, MeterEvent, Sum, TimeWindow};
+use crate::log::disk::RealDisk;
+use crate::log::embedded::{EmbeddedAppender, LogIdentity, Settings};
+use crate::log::meta::FoldSettings;
+use crate::log::{Append, Appender, Block};
+use crate::store::embedded::EmbeddedStore;
+use crate::store::row::{DAY_S, HOUR_S};
+use crate::store::{DimensionSet, Grain};
+use proptest::prelude::*;
+
+const HORIZON_MS: i64 = 50;
+const SETS_MAX: u32 = 3;
+const KEY: HashKey = HashKey::from_bytes([9; 16]);
+const META: LogMeta = LogMeta {
+    log_id: [5; 16],
+    hash_key: KEY,
+    fold: FoldSettings { dedup_horizon_ms: Some(HORIZON_MS), dimension_sets_max: SETS_MAX, partitions: 1 },
+};
+
+/// What a producer sends, small enough that everything repeats.
+#[derive(Debug, Clone)]
+struct Sent {
+    id: u8,
+    customer: u8,
+    hour: u8,
+    value: i8,
+    dimension: u8,
+    filtered: bool,
+}
+
+fn sent() -> impl Strategy<Value = Sent> {
+    (0_u8..30, 0_u8..3, 0_u8..50, any::<i8>(), 0_u8..7, prop::bool::weighted(0.1))
+        .prop_map(|(id, customer, hour, value, dimension, filtered)| Sent { id, customer, hour, value, dimension, filtered })
+}
+
+impl Sent {
+    fn time(&self) -> UnixMicros {
+        UnixMicros((20_000 * DAY_S + i64::from(self.hour) * HOUR_S) * 1_000_000 + 1)
+    }
+
+    fn push(&self, block: &mut Block) {
+        let (id, customer, dimension) = (format!("u-{}", self.id), format!("c-{}", self.customer), self.dimension.to_string());
+        let value = Amount::from_int(i64::from(self.value));
+        let draft = Draft {
+            namespace: "",
+            unique_id: &id,
+            unique_id_generated: false,
+            customer_id: &customer,
+            time: Some(self.time()),
+            measurements: &mut [Measurement { meter: "m", value }, Measurement { meter: "n", value: Amount::ONE }],
+            dimensions: &mut [("d", &dimension)],
+        };
+        let event = MeterEvent::check(draft, block.received(), TimeWindow::default()).expect("a good event");
+        block.push(|to| _ = record::write(to, &KEY, 1, &event, record::Decisions { filtered: self.filtered }));
+    }
+}
+
+type Found = HashMap<(String, Grain, u32, String, String), (u64, Sum)>;
+
+/// The rule, obviously.
+#[derive(Default)]
+struct Model {
+    log_time: i64,
+    firsts: Vec<(u8, i64)>,
+    sets: HashMap<(u8, u32), BTreeSet<u8>>,
+    rows: Found,
+}
+
+impl Model {
+    fn record(&mut self, sent: &Sent, received: i64) {
+        self.log_time = self.log_time.max(received);
+        if self.firsts.iter().any(|(id, time)| *id == sent.id && self.log_time - time < HORIZON_MS) {
+            return;
+        }
+        self.firsts.push((sent.id, self.log_time));
+        if sent.filtered {
+            return;
+        }
+        let hour = u32::try_from(20_000 * DAY_S / HOUR_S).expect("fits") + u32::from(sent.hour);
+        let sets = self.sets.entry((sent.customer, hour / 24)).or_default();
+        let fits = sets.contains(&sent.dimension) || sets.len() < SETS_MAX as usize;
+        let dimension = if fits { sent.dimension.to_string() } else { "overflow".into() };
+        if fits {
+            sets.insert(sent.dimension);
+        }
+        for (meter, value) in [("m", Amount::from_int(i64::from(sent.value))), ("n", Amount::ONE)] {
+            for (grain, bucket) in [(Grain::Hour, hour), (Grain::Day, hour / 24)] {
+                let key = (meter.to_owned(), grain, bucket, format!("c-{}", sent.customer), dimension.clone());
+                let row = self.rows.entry(key).or_default();
+                row.0 += 1;
+                row.1.add_amount(value);
+            }
+        }
+    }
+}
+
+struct Tollgate {
+    appender: EmbeddedAppender,
+    materializer: Materializer,
+    running: Running,
+}
+
+fn start(dir: &std::path::Path) -> Tollgate {
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let identity = LogIdentity { log_id: META.log_id, name: "events" };
+    let settings = Settings { segment_bytes: 2_000, retention_age_ms: None, retention_bytes: None };
+    let (log, appender, _) = EmbeddedLog::open(disk.clone(), &dir.join("log"), identity, settings).expect("opens");
+    let store = Arc::new(EmbeddedStore::open(&dir.join("store.redb")).expect("opens"));
+    let parts = Parts { log, meta: META, store, disk, index_dir: dir.join("index"), clock: Clock::start() };
+    let (materializer, running) = Materializer::start(parts).expect("starts");
+    Tollgate { appender, materializer, running }
+}
+
+impl Tollgate {
+    fn append(&mut self, batch: &[Sent], received: i64) {
+        let mut block = Block::new(crate::clock::UnixMillis(received), 0);
+        batch.iter().for_each(|sent| sent.push(&mut block));
+        let (done, mut answer) = oneshot::channel();
+        self.appender.append(&mut vec![Append { block: block.seal(), done }]);
+        answer.try_recv().expect("is answered").expect("is durable");
+    }
+
+    /// Every row, as a query that waits sees it.
+    fn rows(&self, runtime: &tokio::runtime::Runtime) -> Found {
+        let wanted = Wanted { account: 1, meter: None, customers: None, from_day: 0, to_day: u32::MAX };
+        let view = runtime.block_on(self.materializer.view(vec![wanted], Duration::from_secs(20))).expect("a view");
+        assert!(view.complete);
+        let mut found = Found::new();
+        for meter in view.rows.meters(1).expect("meters") {
+            for grain in [Grain::Hour, Grain::Day] {
+                let selection = RowSelection { account: 1, meter: meter.clone(), grain, from: 0, to: u32::MAX, customers: None };
+                let mut last = Vec::new();
+                let mut visit = |key: RowKey<'_>, row: &Row| {
+                    let mut bytes = Vec::new();
+                    key.write(&mut bytes);
+                    assert!(last < bytes, "each row once, in the order of their keys");
+                    last = bytes;
+                    let dimension =
+                        if key.dimensions == DimensionSet::OVERFLOW { "overflow" } else { key.dimensions.get("d").unwrap_or("") };
+                    let place = (key.meter.to_owned(), key.grain, key.bucket, key.customer.to_owned(), dimension.to_owned());
+                    assert!(found.insert(place, (row.count, row.sum)).is_none());
+                    Ok(())
+                };
+                view.rows.scan(&selection, &mut visit).expect("scans");
+            }
+        }
+        found
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn rows_are_those_of_the_rule_at_any_moment_and_after_any_restart(
+        steps in proptest::collection::vec((proptest::collection::vec(sent(), 1..12), -20_i64..60, 0_u8..6), 1..25),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut tollgate = start(dir.path());
+        let mut model = Model::default();
+        let mut received = 1_000_000;
+        for (batch, passed, action) in steps {
+            // The receive times of a real clock step back now and then.
+            received += passed;
+            tollgate.append(&batch, received);
+            batch.iter().for_each(|sent| model.record(sent, received));
+            match action {
+                0 => {
+                    tollgate.running.stop().expect("stops");
+                    drop((tollgate.appender, tollgate.materializer));
+                    if received % 2 == 0 {
+                        std::fs::remove_dir_all(dir.path().join("index")).expect("removes");
+                    }
+                    tollgate = start(dir.path());
+                }
+                1 | 2 => prop_assert_eq!(&tollgate.rows(&runtime), &model.rows),
+                _ => {}
+            }
+        }
+        prop_assert_eq!(&tollgate.rows(&runtime), &model.rows);
+        tollgate.running.stop().expect("stops");
+    }
+}
+
+#[test]
+fn rows_ahead_of_the_log_stop_the_start() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut tollgate = start(dir.path());
+    tollgate.append(&[Sent { id: 1, customer: 1, hour: 1, value: 1, dimension: 1, filtered: false }], 1_000);
+    tollgate.running.stop().expect("stops");
+    drop((tollgate.appender, tollgate.materializer));
+    std::fs::remove_dir_all(dir.path().join("log")).expect("removes");
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let settings = Settings { segment_bytes: 2_000, retention_age_ms: None, retention_bytes: None };
+    let identity = LogIdentity { log_id: META.log_id, name: "events" };
+    let (log, ..) = EmbeddedLog::open(disk.clone(), &dir.path().join("log"), identity, settings).expect("opens");
+    let store = Arc::new(EmbeddedStore::open(&dir.path().join("store.redb")).expect("opens"));
+    let started = Materializer::start(Parts { log, meta: META, store, disk, index_dir: dir.path().join("index"), clock: Clock::start() });
+    assert!(matches!(started, Err(Error::RowsAheadOfLog { rows: Position(1), log: Position(0) })));
+}
