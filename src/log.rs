@@ -95,6 +95,14 @@ pub struct Append {
     pub done: oneshot::Sender<Result<Range<Position>, Error>>,
 }
 
+/// What became of an append, and whom to tell.
+pub struct Answer {
+    /// Where the append came from.
+    pub to: oneshot::Sender<Result<Range<Position>, Error>>,
+    /// The positions of its records, once they are durable.
+    pub result: Result<Range<Position>, Error>,
+}
+
 /// Why records were not appended. Cloned to everyone who waited on the same write.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
@@ -152,8 +160,10 @@ pub enum Error {
 
 /// Takes groups of appends; owned by one thread (see [`crate::batch`]).
 pub trait Appender: Send {
-    /// Appends a group in order and answers every member of it, after the group is durable. Leaves `group` empty.
-    fn append(&mut self, group: &mut Vec<Append>);
+    /// Appends a group in order; gives the answer to every member of it, once the group is durable or is not going to be. Leaves
+    /// `group` empty.
+    #[must_use = "everybody in the group waits for an answer"]
+    fn append(&mut self, group: &mut Vec<Append>) -> Vec<Answer>;
 
     /// Ends the log in good order, so that the next start need not recover anything.
     ///

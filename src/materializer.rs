@@ -40,7 +40,8 @@ const READ_BYTES: usize = 512 << 10;
 /// Views that may wait to be answered.
 const REQUESTS: usize = 1_024;
 /// Shortest time from the begin of one commit to that of the next.
-pub const COMMIT_INTERVAL: Duration = Duration::from_millis(250);
+/// Rows that change all the time are written once for all of it; queries see them before.
+pub const COMMIT_INTERVAL: Duration = Duration::from_millis(1_000);
 /// How long records gather before they are folded when nobody waits for them: many small groups, one wake-up.
 const GATHER: Duration = Duration::from_millis(4);
 /// How often a commit whose outcome is unknown is looked at again before the process stops.

@@ -146,8 +146,10 @@ fn open(config: &Config, clock: &Clock) -> anyhow::Result<Parts> {
     let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(&data_dir.join("store.redb")).context("the rows cannot be opened")?);
     let parts = materializer::Parts { log, meta, store: store.clone(), disk, index_dir: data_dir.join("index"), clock: clock.clone() };
     let (materializer, materializing) = Materializer::start(parts).context("the rows do not fit the log")?;
-    let (events, events_thread) = Batcher::start("events", appender).context("no thread for the log")?;
-    let (dead_letters, dead_letters_thread) = Batcher::start("dead_letters", letters_appender).context("no thread for the dead letters")?;
+    let runtime = tokio::runtime::Handle::current();
+    let (events, events_thread) = Batcher::start("events", appender, &runtime).context("no thread for the log")?;
+    let (dead_letters, dead_letters_thread) =
+        Batcher::start("dead_letters", letters_appender, &runtime).context("no thread for the dead letters")?;
     Ok(Parts {
         events,
         events_thread,

@@ -17,7 +17,7 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use super::disk::{Disk, DiskFile};
-use super::{Append, Appender, BLOCK_HEADER_BYTES, Block, BlockAt, Chunk, Error, LogReader, Position, record};
+use super::{Answer, Append, Appender, BLOCK_HEADER_BYTES, Block, BlockAt, Chunk, Error, LogReader, Position, record};
 use crate::clock::UnixMillis;
 use crate::telemetry;
 use segment::{BlockHeader, SEGMENT_HEADER_BYTES, SegmentHeader, SparseIndex};
@@ -372,19 +372,16 @@ impl Block {
 }
 
 impl Appender for EmbeddedAppender {
-    fn append(&mut self, group: &mut Vec<Append>) {
-        if group.is_empty() {
-            return;
-        }
-        let result = self.write_group(group);
+    fn append(&mut self, group: &mut Vec<Append>) -> Vec<Answer> {
+        let result = if group.is_empty() { Ok(self.next) } else { self.write_group(group) };
         let mut first = result.as_ref().map_or(Position(0), |first| *first);
-        for append in group.drain(..) {
+        let answer = |append: Append| {
             let end = Position(first.0 + u64::from(append.block.count));
-            let answer = result.clone().map(|_| first..end);
-            // A client that hung up changes nothing: its events are in the log or not, as for everyone else.
-            drop(append.done.send(answer));
+            let result = result.clone().map(|_| first..end);
             first = end;
-        }
+            Answer { to: append.done, result }
+        };
+        group.drain(..).map(answer).collect()
     }
 
     fn close(&mut self) -> Result<(), Error> {

@@ -121,9 +121,9 @@ impl Tollgate {
     fn append(&mut self, batch: &[Sent], received: i64) {
         let mut block = Block::new(crate::clock::UnixMillis(received), 0);
         batch.iter().for_each(|sent| sent.push(&mut block));
-        let (done, mut answer) = oneshot::channel();
-        self.appender.append(&mut vec![Append { block: block.seal(), done }]);
-        answer.try_recv().expect("is answered").expect("is durable");
+        for answer in self.appender.append(&mut vec![Append { block: block.seal(), done: oneshot::channel().0 }]) {
+            answer.result.expect("is durable");
+        }
     }
 
     /// Every row, as a query that waits sees it.

@@ -26,15 +26,11 @@ fn block(first: u64, count: u32) -> Block {
 fn append(appender: &mut EmbeddedAppender, blocks: &[u32]) -> Vec<Result<Range<Position>, Error>> {
     let mut first = appender.next().0;
     let mut group = Vec::new();
-    let mut answers = Vec::new();
     for count in blocks {
-        let (done, answer) = oneshot::channel();
-        group.push(Append { block: block(first, *count), done });
+        group.push(Append { block: block(first, *count), done: oneshot::channel().0 });
         first += u64::from(*count);
-        answers.push(answer);
     }
-    appender.append(&mut group);
-    answers.into_iter().map(|mut answer| answer.try_recv().expect("is answered")).collect()
+    appender.append(&mut group).into_iter().map(|answer| answer.result).collect()
 }
 
 fn append_durably(appender: &mut EmbeddedAppender, blocks: &[u32]) {
