@@ -54,13 +54,20 @@ pub struct Settings {
 
 /// Takes requests that bring events.
 pub struct Gateway {
-    settings: Settings,
-    keys: Arc<KeyRing>,
-    budget: Budget,
-    events: Batcher,
-    dead_letters: Batcher,
-    hash_key: HashKey,
-    clock: Clock,
+    /// What it goes by.
+    pub settings: Settings,
+    /// Who may send.
+    pub keys: Arc<KeyRing>,
+    /// Room for bodies.
+    pub budget: Budget,
+    /// Where events go.
+    pub events: Batcher,
+    /// Where what is not an event goes.
+    pub dead_letters: Batcher,
+    /// Of the events' log.
+    pub hash_key: HashKey,
+    /// Stamps what is received.
+    pub clock: Clock,
 }
 
 /// Why a request brought nothing, or nobody knows what.
@@ -107,19 +114,6 @@ struct Batch {
 }
 
 impl Gateway {
-    /// Puts the parts together.
-    pub fn new(
-        settings: Settings,
-        keys: Arc<KeyRing>,
-        budget: Budget,
-        events: Batcher,
-        dead_letters: Batcher,
-        hash_key: HashKey,
-        clock: Clock,
-    ) -> Self {
-        Self { settings, keys, budget, events, dead_letters, hash_key, clock }
-    }
-
     /// `POST /ingest` (contract `amberflo.md` section 2): answers when every taken event is durable.
     pub async fn ingest(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let (head, body) = request.into_parts();

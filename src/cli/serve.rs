@@ -109,15 +109,15 @@ fn service(config: &Config, parts: &Parts, keys: Arc<KeyRing>, budget: Budget, o
         event_bytes_max: ingest.event_bytes_max,
         window: config.time_window(),
     };
-    let gateway = Gateway::new(
+    let gateway = Gateway {
         settings,
-        keys.clone(),
-        budget.clone(),
-        parts.events.clone(),
-        parts.dead_letters.clone(),
-        parts.meta.hash_key,
-        clock.clone(),
-    );
+        keys: keys.clone(),
+        budget: budget.clone(),
+        events: parts.events.clone(),
+        dead_letters: parts.dead_letters.clone(),
+        hash_key: parts.meta.hash_key,
+        clock: clock.clone(),
+    };
     let router = api::router(api::Parts {
         customers: Arc::new(Customers::new(parts.store.clone(), clock.clone())),
         materializer: parts.materializer.clone(),

@@ -436,7 +436,7 @@ impl EmbeddedReader {
             let mut index = segment.index();
             let index = match &mut *index {
                 Some(index) => index,
-                none => none.insert(segment::load_index(&*self.log.disk, &segment.path)?.0),
+                none => none.insert(recovery::load_index(&*self.log.disk, &segment.path)?.0),
             };
             index.offset_before(from)
         };

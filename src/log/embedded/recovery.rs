@@ -11,7 +11,7 @@
 
 use std::path::Path;
 
-use super::super::disk::{Disk, DiskFile};
+use super::super::disk::{Disk, DiskFile, read_file};
 use super::super::{BLOCK_HEADER_BYTES, Error, Position, record};
 use super::segment::{self, BLOCK_MAGIC, BlockHeader, SEGMENT_HEADER_BYTES, Sealed, SegmentHeader, SparseIndex};
 use super::{LogIdentity, Recovered, Segment, io_error};
@@ -97,12 +97,12 @@ fn check_header(disk: &dyn Disk, path: &Path, identity: &LogIdentity, is_last: b
 /// What the index says of a segment that was closed in good order. A sealed segment in the middle must be whole; its
 /// index is made again if it is gone.
 fn sealed(disk: &dyn Disk, path: &Path, is_last: bool) -> Result<Option<(Option<SparseIndex>, Sealed)>, Error> {
-    let stored = super::super::disk::read_file(disk, &segment::index_path(path)).map_err(|error| io_error(path, &error))?;
+    let stored = read_file(disk, &segment::index_path(path)).map_err(|error| io_error(path, &error))?;
     let read = stored.as_deref().and_then(SparseIndex::read);
     let (index, sealed) = match (read, is_last) {
         (Some(read), _) => read,
         (None, true) => return Ok(None),
-        (None, false) => segment::load_index(disk, path)?,
+        (None, false) => load_index(disk, path)?,
     };
     let length = disk.open(path).and_then(|file| file.len()).map_err(|error| io_error(path, &error))?;
     if length != sealed.bytes {
@@ -246,4 +246,17 @@ fn durable_behind(file: &dyn DiskFile, path: &Path, broken: u64, length: u64) ->
         at += (read - BLOCK_HEADER_BYTES) as u64;
     }
     Ok(false)
+}
+
+/// The index of a sealed segment; made again from the segment if it is missing or damaged.
+pub(super) fn load_index(disk: &dyn Disk, path: &Path) -> Result<(SparseIndex, Sealed), Error> {
+    let stored = read_file(disk, &segment::index_path(path)).map_err(|error| io_error(path, &error))?;
+    if let Some(read) = stored.as_deref().and_then(SparseIndex::read) {
+        return Ok(read);
+    }
+    let scanned = scan(disk, path)?;
+    match scanned.damage {
+        Some(damage) => Err(Error::Corrupt { file: path.display().to_string(), offset: scanned.sealed.bytes, what: damage }),
+        None => Ok((scanned.index, scanned.sealed)),
+    }
 }

@@ -28,8 +28,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::super::disk::{Disk, read_file, replace_file};
-use super::super::{BLOCK_BYTES_MAX, BLOCK_HEADER_BYTES, Error, Position};
+use super::super::disk::{Disk, replace_file};
+use super::super::{BLOCK_BYTES_MAX, BLOCK_HEADER_BYTES, Position};
 use crate::clock::UnixMillis;
 
 pub(super) const SEGMENT_HEADER_BYTES: usize = 64;
@@ -195,17 +195,4 @@ pub(super) fn write_index(disk: &dyn Disk, dir: &Path, segment: &Path, bytes: &[
     let path = index_path(segment);
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     replace_file(disk, dir, &name, bytes)
-}
-
-/// The index of a sealed segment; made again from the segment if it is missing or damaged.
-pub(super) fn load_index(disk: &dyn Disk, segment: &Path) -> Result<(SparseIndex, Sealed), Error> {
-    let stored = read_file(disk, &index_path(segment)).map_err(|error| super::io_error(segment, &error))?;
-    if let Some(read) = stored.as_deref().and_then(SparseIndex::read) {
-        return Ok(read);
-    }
-    let scanned = super::recovery::scan(disk, segment)?;
-    match scanned.damage {
-        Some(damage) => Err(Error::Corrupt { file: segment.display().to_string(), offset: scanned.sealed.bytes, what: damage }),
-        None => Ok((scanned.index, scanned.sealed)),
-    }
 }

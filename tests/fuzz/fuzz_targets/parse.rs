@@ -1,6 +1,6 @@
 //! Any body: the fast way to parse (simd-json) must make of it what the slow one (`serde_json`) makes.
 //!
-//! Run: `cd tests/fuzz && cargo +nightly fuzz run parse corpus/parse -- -max_total_time=600`. A bounded run without nightly is
+//! Run: `cargo +nightly fuzz run --fuzz-dir tests/fuzz parse /tmp/corpus tests/fuzz/corpus/parse -- -max_total_time=600`. A bounded run without nightly is
 //! `a_mutated_body_reads_the_same_on_both_ways` in the crate's own tests.
 #![no_main]
 
