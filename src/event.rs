@@ -27,7 +27,7 @@ pub const MEASUREMENTS_MAX: usize = 64;
 /// Deepest nesting of a JSON body, counted from its outermost value (fixed).
 pub const JSON_DEPTH_MAX: usize = 16;
 /// Latest event time that is taken: the end of the year 9999, so that every bucket has a date.
-const TIME_MAX: UnixMillis = UnixMillis(253_402_300_799_999);
+pub const TIME_MAX: UnixMillis = UnixMillis(253_402_300_799_999);
 
 /// One measurement: a meter and what it showed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -63,6 +63,7 @@ struct Parts {
 }
 
 async fn serve(config: Config, admin_key: Option<String>) -> anyhow::Result<()> {
+    tracing::info!(?config, "settings");
     let metrics = telemetry::install_metrics().context("the metrics cannot be set up")?;
     let clock = Clock::start();
     // Bound first: clients that come while the log is recovered wait instead of being refused.

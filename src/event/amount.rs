@@ -39,7 +39,7 @@ impl Amount {
     /// # Errors
     /// [`AmountError::OutOfRange`] for what no parser could have made.
     pub fn from_scaled(scaled: i128) -> Result<Self, AmountError> {
-        if scaled.abs() < LIMIT { Ok(Self(scaled)) } else { Err(AmountError::OutOfRange) }
+        if scaled.unsigned_abs() < LIMIT.unsigned_abs() { Ok(Self(scaled)) } else { Err(AmountError::OutOfRange) }
     }
 
     /// The value × 10^12.
@@ -344,6 +344,13 @@ mod tests {
             ("-", "is not a number"),
         ] {
             assert_eq!(shown(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_no_parser_could_have_made_is_no_amount() {
+        for scaled in [LIMIT, -LIMIT, i128::MAX, i128::MIN] {
+            assert_eq!(Amount::from_scaled(scaled), Err(AmountError::OutOfRange));
         }
     }
 

@@ -18,7 +18,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::clock::{UnixMicros, UnixMillis};
 use crate::event::identity::{read_amount, write_content};
-use crate::event::{Amount, ContentHash, HashKey, IdentityHash, MeterEvent, Sum};
+use crate::event::{Amount, ContentHash, HashKey, IdentityHash, MeterEvent, Sum, TIME_MAX};
 
 /// The version that this binary writes.
 pub const VERSION: u16 = 1;
@@ -176,6 +176,11 @@ fn read(bytes: &[u8], received: UnixMillis) -> Option<Record<'_>> {
     let time_sent = i64::from_le_bytes(cursor.array()?);
     let measurements = cursor.items(Cursor::measurement)?;
     let dimensions = cursor.items(Cursor::dimension)?;
+    let time = if time_sent == i64::MIN { received.micros() } else { UnixMicros(time_sent) };
+    // The bucket of a row must be computed from it.
+    if !(0..=TIME_MAX.micros().0).contains(&time.0) {
+        return None;
+    }
     if !cursor.0.is_empty() || flags & !(GENERATED | FILTERED) != 0 || measurements[0] == 0 {
         return None;
     }
@@ -188,7 +193,7 @@ fn read(bytes: &[u8], received: UnixMillis) -> Option<Record<'_>> {
         namespace,
         unique_id,
         customer_id,
-        time: if time_sent == i64::MIN { received.micros() } else { UnixMicros(time_sent) },
+        time,
         received,
         measurements,
         dimensions,
@@ -318,6 +323,17 @@ pub(crate) mod tests {
           "dimensions": {}
         }
         "#);
+    }
+
+    #[test]
+    fn a_time_without_a_bucket_is_undecodable() {
+        let good = encode("acme-7", &[("tokens", 42)], &[], Some(UnixMicros(5)));
+        let sent_at = good.windows(8).position(|eight| eight == 5_i64.to_le_bytes()).expect("the time");
+        for (time, decodes) in [(0, true), (-1, false), (i64::MAX, false), (TIME_MAX.micros().0, true)] {
+            let mut bytes = good.clone();
+            bytes[sent_at..sent_at + 8].copy_from_slice(&i64::to_le_bytes(time));
+            assert_eq!(only(&bytes).is_ok(), decodes, "{time}");
+        }
     }
 
     #[test]
