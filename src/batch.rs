@@ -26,7 +26,11 @@ const INBOX_APPENDS: usize = 16_384;
 #[derive(Clone)]
 pub struct Batcher {
     inbox: Sender<Append>,
+    count: Count,
 }
+
+/// Takes note of what became of so many records.
+pub type Count = fn(Result<(), &BatchError>, u64);
 
 /// Why a block was not appended.
 #[derive(Debug, thiserror::Error)]
@@ -45,12 +49,19 @@ impl Batcher {
     ///
     /// # Errors
     /// The operating system gives no thread.
-    pub fn start<A: Appender + 'static>(name: &'static str, appender: A, runtime: &Handle) -> std::io::Result<(Self, JoinHandle<A>)> {
+    ///
+    /// `count` is told what became of each append, also when nobody waits for it any more, and of those that were refused.
+    pub fn start<A: Appender + 'static>(
+        name: &'static str,
+        appender: A,
+        runtime: &Handle,
+        count: Count,
+    ) -> std::io::Result<(Self, JoinHandle<A>)> {
         let (inbox, waiting) = bounded(INBOX_APPENDS);
         let (answered, answers) = mpsc::channel(ANSWERED_GROUPS);
-        runtime.spawn(hand_out(answers));
+        runtime.spawn(hand_out(answers, count));
         let thread = std::thread::Builder::new().name(format!("append-{name}")).spawn(move || run(name, appender, &waiting, &answered))?;
-        Ok((Self { inbox }, thread))
+        Ok((Self { inbox, count }, thread))
     }
 
     /// Appends a sealed block; returns once it is durable, with the positions of its records.
@@ -61,10 +72,15 @@ impl Batcher {
     /// Dropping the future does not take the append back.
     pub async fn append(&self, block: Block) -> Result<Range<Position>, BatchError> {
         let (done, answer) = oneshot::channel();
-        self.inbox.try_send(Append { block, done }).map_err(|refused| match refused {
-            TrySendError::Full(_) => BatchError::Busy,
-            TrySendError::Disconnected(_) => BatchError::Log(Error::Stopping),
-        })?;
+        let records = u64::from(block.count());
+        if let Err(refused) = self.inbox.try_send(Append { block, done }) {
+            let error = match refused {
+                TrySendError::Full(_) => BatchError::Busy,
+                TrySendError::Disconnected(_) => BatchError::Log(Error::Stopping),
+            };
+            (self.count)(Err(&error), records);
+            return Err(error);
+        }
         match answer.await {
             Ok(result) => Ok(result?),
             Err(_) => Err(BatchError::Log(Error::Closed("the appender ended with the append under way".into()))),
@@ -91,8 +107,15 @@ fn run<A: Appender>(name: &'static str, mut appender: A, inbox: &Receiver<Append
     appender
 }
 
-async fn hand_out(mut answers: mpsc::Receiver<Vec<Answer>>) {
+async fn hand_out(mut answers: mpsc::Receiver<Vec<Answer>>, count: Count) {
     while let Some(group) = answers.recv().await {
+        // The whole group shares one write, so it shares what became of it.
+        let records = group.iter().map(|answer| u64::from(answer.records)).sum();
+        match group.first().map(|answer| answer.result.clone().map_err(BatchError::Log)) {
+            Some(Ok(_)) => count(Ok(()), records),
+            Some(Err(error)) => count(Err(&error), records),
+            None => {}
+        }
         for answer in group {
             // A client that hung up changes nothing: its events are in the log or not, as for everyone else.
             drop(answer.to.send(answer.result));

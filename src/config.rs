@@ -102,6 +102,9 @@ pub struct HttpConfig {
     /// Time for the head of a request.
     #[serde(deserialize_with = "duration_required")]
     pub header_timeout: Duration,
+    /// Longest pause between two requests of a connection.
+    #[serde(deserialize_with = "duration_required")]
+    pub idle_timeout: Duration,
     /// Longest pause inside a body.
     #[serde(deserialize_with = "duration_required")]
     pub body_idle_timeout: Duration,
@@ -172,6 +175,7 @@ impl Default for HttpConfig {
         Self {
             connections_max: 10_000,
             header_timeout: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(120),
             body_idle_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(25),
             drain_timeout: Duration::from_secs(10),

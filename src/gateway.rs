@@ -16,7 +16,8 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use hyper::{Request, Response, StatusCode};
+use hyper::http::request::Parts;
+use hyper::{Response, StatusCode};
 
 use crate::accounts::{Caller, KeyRing, Scope};
 use crate::batch::{BatchError, Batcher};
@@ -34,6 +35,9 @@ pub use letters::{DeadLetter, letters};
 
 /// `Accept` of a client that wants a receipt (contract `amberflo.md` section 2).
 pub const RECEIPT_TYPE: &str = "application/vnd.tollgate.receipt+json";
+const PREFER: HeaderName = HeaderName::from_static("prefer");
+/// `Prefer` of a client that wants all of a request taken, or nothing.
+const STRICT: &str = "handling=strict";
 /// How many events of a request went to the dead letters.
 const REJECTED_HEADER: HeaderName = HeaderName::from_static("tollgate-rejected");
 /// Bodies from this size on are parsed on a thread that may be kept busy.
@@ -115,26 +119,26 @@ struct Batch {
 
 impl Gateway {
     /// `POST /ingest` (contract `amberflo.md` section 2): answers when every taken event is durable.
-    pub async fn ingest(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        let (head, body) = request.into_parts();
+    /// What is left of the body is the caller's ([`body::finish`]).
+    pub async fn ingest(&self, head: &Parts, body: &mut Incoming) -> Response<Full<Bytes>> {
         match self.take(&head.headers, head.uri.query(), body).await {
             Ok(response) => response,
             Err(error) => self.refusal(error).into_response(),
         }
     }
 
-    async fn take(&self, headers: &HeaderMap, query: Option<&str>, body: Incoming) -> Result<Response<Full<Bytes>>, IngestError> {
+    async fn take(&self, headers: &HeaderMap, query: Option<&str>, body: &mut Incoming) -> Result<Response<Full<Bytes>>, IngestError> {
         let caller = self.caller(headers)?;
         check_form(headers, query)?;
         let received = self.clock.receive_time()?;
         let (body, _room) = body::read(headers, body, self.settings.body, &self.budget).await?;
         let batch = self.parse(body, caller.account, received).await?;
-        let batch = all_or_some(batch, wants_strict(headers))?;
-        let wants_receipt = headers.get(ACCEPT).is_some_and(|accept| accept.as_bytes() == RECEIPT_TYPE.as_bytes());
+        let batch = all_or_some(batch, listed(headers, &PREFER, STRICT))?;
+        let wants_receipt = listed(headers, &ACCEPT, RECEIPT_TYPE);
         let unique_ids = if wants_receipt { receipt::unique_ids(&batch.block) } else { Vec::new() };
-        let positions = self.append(batch.block, &batch.rejected, caller.account).await?;
-        telemetry::count_events(Outcome::Logged, batch.taken.len() as u64);
+        // Before the wait, in which the client may hang up; what is taken is counted where it is answered.
         count_rejected(&batch.rejected);
+        let positions = self.append(batch.block, &batch.rejected, caller.account).await?;
         let mut response = if wants_receipt {
             receipt::receipt(&batch.taken, &unique_ids, &positions, &batch.rejected)
         } else {
@@ -160,21 +164,10 @@ impl Gateway {
 
     /// Makes events and dead letters durable, side by side.
     async fn append(&self, block: Block, rejected: &[Rejected], account: u32) -> Result<Range<Position>, IngestError> {
-        let events = u64::from(block.count());
         let letters = letters::block(rejected, account, block.received());
-        let appended = tokio::join!(append_unless_empty(&self.events, block), append_unless_empty(&self.dead_letters, letters));
-        match appended {
-            (Ok(positions), Ok(_)) => Ok(positions),
-            (Err(error), _) => {
-                telemetry::count_events(if nothing_happened(&error) { Outcome::Shed } else { Outcome::Unknown }, events);
-                Err(error.into())
-            }
-            (Ok(_), Err(error)) => {
-                // The events are durable, but the answer cannot say that all of the request is.
-                telemetry::count_events(Outcome::Logged, events);
-                Err(error.into())
-            }
-        }
+        let (events, letters) = tokio::join!(append_unless_empty(&self.events, block), append_unless_empty(&self.dead_letters, letters));
+        letters?;
+        Ok(events?)
     }
 
     /// The one place where an error becomes an answer.
@@ -218,8 +211,14 @@ impl Gateway {
     }
 }
 
-fn nothing_happened(error: &BatchError) -> bool {
-    matches!(error, BatchError::Busy | BatchError::Log(log::Error::Full | log::Error::Stopping))
+/// The door's side of the books: what became of so many events that went to the log.
+pub fn count_appended(became: Result<(), &BatchError>, events: u64) {
+    let outcome = match became {
+        Ok(()) => Outcome::Logged,
+        Err(BatchError::Busy | BatchError::Log(log::Error::Full | log::Error::Stopping)) => Outcome::Shed,
+        Err(BatchError::Log(_)) => Outcome::Unknown,
+    };
+    telemetry::count_events(outcome, events);
 }
 
 async fn append_unless_empty(batcher: &Batcher, block: Block) -> Result<Range<Position>, BatchError> {
@@ -253,9 +252,11 @@ fn check_form(headers: &HeaderMap, query: Option<&str>) -> Result<(), IngestErro
     }
 }
 
-fn wants_strict(headers: &HeaderMap) -> bool {
-    let preferences = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
-    preferences.flat_map(|value| value.split(',')).any(|preference| preference.trim().eq_ignore_ascii_case("handling=strict"))
+/// Whether a comma-separated header has this item, in any case and with any parameters.
+fn listed(headers: &HeaderMap, name: &HeaderName, item: &str) -> bool {
+    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    let mut items = values.flat_map(|value| value.split(',')).map(|listed| listed.split(';').next().unwrap_or("").trim());
+    items.any(|listed| listed.eq_ignore_ascii_case(item))
 }
 
 /// Between 1 and 5 s, so that refused clients do not all come back at once.

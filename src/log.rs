@@ -99,7 +99,9 @@ pub struct Append {
 pub struct Answer {
     /// Where the append came from.
     pub to: oneshot::Sender<Result<Range<Position>, Error>>,
-    /// The positions of its records, once they are durable.
+    /// Number of its records.
+    pub records: u32,
+    /// Their positions, once they are durable. All answers of a group are of one kind.
     pub result: Result<Range<Position>, Error>,
 }
 

@@ -1,5 +1,7 @@
 //! Connections: accepts them, speaks HTTP/1.1 and HTTP/2 (with or without TLS), sends each request on its way, and ends in good order.
 
+mod patience;
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -11,10 +13,12 @@ use axum::Router;
 use axum::body::Body;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::server::conn::{http1, http2};
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -28,10 +32,11 @@ use crate::api::{ingest_wants_post, normalise};
 use crate::config::HttpConfig;
 use crate::dialect::amberflo::AmberfloError;
 use crate::gateway::body::{self, BodyError, BodyLimits};
-use crate::gateway::budget::Budget;
+use crate::gateway::budget::{Budget, Room};
 use crate::gateway::{Gateway, presented_key};
 use crate::materializer::Materializer;
 use crate::telemetry;
+use patience::{Patience, PatientStream, Requests};
 
 /// Requests that are not ingest: their bodies are small.
 const API_BODY_BYTES_MAX: usize = 1 << 20;
@@ -109,28 +114,33 @@ impl Service {
     async fn handle(&self, request: Request<Incoming>) -> Answer {
         let started = Instant::now();
         let path = normalise(request.uri().path(), "/amberflo");
+        let (head, mut body) = request.into_parts();
         if path == "/ingest" {
-            let response =
-                if request.method() == Method::POST { self.gateway.ingest(request).await.map(Body::new) } else { ingest_wants_post() };
+            let mut response = match head.method {
+                Method::POST => self.gateway.ingest(&head, &mut body).await.map(Body::new),
+                _ => ingest_wants_post(),
+            };
             telemetry::observe_ingest(response.status().as_u16(), started.elapsed());
+            body::finish(&head, &mut body, &mut response).await;
             return response;
         }
         if let Some(answer) = self.serves_ops.then(|| self.ops.answer(&path)).flatten() {
             return answer;
         }
-        match self.prepare(request, &path).await {
+        match self.prepare(&head, &mut body, &path).await {
             // The router's own error is `Infallible`.
-            Ok(request) => self.router.clone().call(request).await.unwrap_or_else(|never| match never {}),
+            Ok((request, _room)) => self.router.clone().call(request).await.unwrap_or_else(|never| match never {}),
             Err(error) => {
                 telemetry::observe_request("none", error.status.as_u16(), started.elapsed());
-                axum::response::IntoResponse::into_response(error)
+                let mut response = axum::response::IntoResponse::into_response(error);
+                body::finish(&head, &mut body, &mut response).await;
+                response
             }
         }
     }
 
-    /// Checks the key, reads the body, and puts the normalised path in.
-    async fn prepare(&self, request: Request<Incoming>, path: &str) -> Result<Request<Body>, AmberfloError> {
-        let (mut head, body) = request.into_parts();
+    /// Checks the key, reads the body, and puts the normalised path in. The room is held until the request is answered.
+    async fn prepare(&self, head: &Parts, body: &mut Incoming, path: &str) -> Result<(Request<Body>, Room), AmberfloError> {
         let caller = presented_key(&head.headers).and_then(|key| self.keys.caller(key)).ok_or_else(AmberfloError::unauthorized)?;
         let limits = BodyLimits {
             wire_max: API_BODY_BYTES_MAX,
@@ -143,12 +153,11 @@ impl Service {
             Some(query) => format!("{path}?{query}"),
             None => path.to_owned(),
         };
+        let mut head = head.clone();
         head.uri = path_and_query.parse::<Uri>().map_err(|_| AmberfloError::bad_request("the path is not valid"))?;
         head.headers.remove(hyper::header::CONTENT_ENCODING);
         head.extensions.insert(caller);
-        // Held for as long as the request is.
-        head.extensions.insert(Arc::new(room));
-        Ok(Request::from_parts(head, Body::from(bytes)))
+        Ok((Request::from_parts(head, Body::from(bytes)), room))
     }
 }
 
@@ -171,8 +180,10 @@ fn body_refusal(error: &BodyError) -> AmberfloError {
 pub struct ConnectionLimits {
     /// Open at a time; more are closed at once.
     pub connections_max: usize,
-    /// For the head of a request, and for a TLS handshake.
+    /// For the head of a request, for the first byte of a connection, and for a TLS handshake.
     pub header_timeout: Duration,
+    /// Between two requests.
+    pub idle_timeout: Duration,
 }
 
 /// Accepts connections until `stop` completes, then lets those under way finish for at most `drain`.
@@ -187,7 +198,7 @@ pub async fn serve(
     let connections = Arc::new(Semaphore::new(limits.connections_max));
     let graceful = GracefulShutdown::new();
     let mut conversations = JoinSet::new();
-    let builder = http_builder(&limits);
+    let door = Arc::new(Door::new(service, &limits));
     tokio::pin!(stop);
     loop {
         let (stream, peer) = tokio::select! {
@@ -199,19 +210,16 @@ pub async fn serve(
             tracing::debug!(%peer, limit = limits.connections_max, "a connection was closed: too many are open");
             continue;
         };
-        let (service, tls, builder) = (service.clone(), tls.clone(), builder.clone());
-        let watcher = graceful.watcher();
-        let handshake_timeout = limits.header_timeout;
+        let (door, tls, watcher) = (door.clone(), tls.clone(), graceful.watcher());
         conversations.spawn(async move {
             let _place = place;
             telemetry::add_connections(1.0);
-            match tls {
-                None => converse(stream, service, &builder, watcher).await,
-                Some(tls) => match tokio::time::timeout(handshake_timeout, tls.accept(stream)).await {
-                    Ok(Ok(stream)) => converse(stream, service, &builder, watcher).await,
-                    Ok(Err(error)) => tracing::debug!(%peer, %error, "a TLS handshake failed"),
-                    Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),
-                },
+            let ended = match tls {
+                None => door.speak_plainly(stream, watcher).await,
+                Some(tls) => door.speak_tls(stream, &tls, watcher).await,
+            };
+            if let Err(error) = ended {
+                tracing::debug!(%peer, error, "a connection ended");
             }
             telemetry::add_connections(-1.0);
         });
@@ -224,11 +232,84 @@ pub async fn serve(
     conversations.shutdown().await;
 }
 
-fn http_builder(limits: &ConnectionLimits) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.header_timeout).pipeline_flush(true);
-    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS_MAX).keep_alive_interval(Duration::from_secs(30));
-    builder
+/// What a client of HTTP/2 says first.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Speaks HTTP on accepted connections.
+struct Door {
+    service: Arc<Service>,
+    http1: http1::Builder,
+    http2: http2::Builder<TokioExecutor>,
+    patience: Patience,
+}
+
+impl Door {
+    fn new(service: Arc<Service>, limits: &ConnectionLimits) -> Self {
+        let mut http1 = http1::Builder::new();
+        // Patience is kept by the stream.
+        http1.timer(TokioTimer::new()).header_read_timeout(None).pipeline_flush(true);
+        let mut http2 = http2::Builder::new(TokioExecutor::new());
+        http2.timer(TokioTimer::new()).max_concurrent_streams(STREAMS_MAX).keep_alive_interval(Duration::from_secs(30));
+        Self { service, http1, http2, patience: Patience { head: limits.header_timeout, idle: limits.idle_timeout } }
+    }
+
+    /// HTTP/2 for a client that begins with its preface, else HTTP/1.1.
+    async fn speak_plainly(&self, stream: TcpStream, watcher: Watcher) -> Result<(), String> {
+        match tokio::time::timeout(self.patience.head, begins_http2(&stream)).await {
+            Ok(Ok(is_http2)) => self.converse(stream, is_http2, watcher).await,
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("it said nothing, or too little".into()),
+        }
+    }
+
+    /// The version that was agreed on in the handshake.
+    async fn speak_tls(&self, stream: TcpStream, tls: &TlsAcceptor, watcher: Watcher) -> Result<(), String> {
+        match tokio::time::timeout(self.patience.head, tls.accept(stream)).await {
+            Ok(Ok(stream)) => {
+                let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                self.converse(stream, is_http2, watcher).await
+            }
+            Ok(Err(error)) => Err(format!("the TLS handshake failed: {error}")),
+            Err(_) => Err("the TLS handshake took too long".into()),
+        }
+    }
+
+    async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+        &self,
+        stream: S,
+        is_http2: bool,
+        watcher: Watcher,
+    ) -> Result<(), String> {
+        let requests = Arc::new(Requests::default());
+        let stream = TokioIo::new(PatientStream::new(stream, self.patience, requests.clone(), is_http2));
+        let service = self.service.clone();
+        let answer = hyper::service::service_fn(move |request| {
+            let (service, open) = (service.clone(), requests.begin());
+            async move {
+                let _open = open;
+                Ok::<_, Infallible>(service.handle(request).await)
+            }
+        });
+        let ended = if is_http2 {
+            watcher.watch(self.http2.serve_connection(stream, answer)).await
+        } else {
+            watcher.watch(self.http1.serve_connection(stream, answer)).await
+        };
+        ended.map_err(|error| error.to_string())
+    }
+}
+
+/// Whether the connection begins with the preface of HTTP/2; looks without reading.
+async fn begins_http2(stream: &TcpStream) -> std::io::Result<bool> {
+    let mut begin = [0; PREFACE.len()];
+    loop {
+        let seen = stream.peek(&mut begin).await?;
+        if seen == PREFACE.len() || seen == 0 || begin[..seen] != PREFACE[..seen] {
+            return Ok(seen == PREFACE.len() && begin == PREFACE);
+        }
+        // A part of the preface is there, and stays readable: ask again in a moment.
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
 }
 
 /// The next connection. A failure to accept (no file descriptors) is waited out: it heals itself.
@@ -247,22 +328,6 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
-    }
-}
-
-async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
-    stream: S,
-    service: Arc<Service>,
-    builder: &auto::Builder<TokioExecutor>,
-    watcher: hyper_util::server::graceful::Watcher,
-) {
-    let answer = hyper::service::service_fn(move |request| {
-        let service = service.clone();
-        async move { Ok::<_, Infallible>(service.handle(request).await) }
-    });
-    let connection = builder.serve_connection(TokioIo::new(stream), answer).into_owned();
-    if let Err(error) = watcher.watch(connection).await {
-        tracing::debug!(error = %error, "a connection ended");
     }
 }
 

@@ -82,7 +82,11 @@ async fn serve(config: Config, admin_key: Option<String>) -> anyhow::Result<()> 
     let service = service(&config, &parts, Arc::new(keys), budget, ops, &clock);
     let address = listener.local_addr().context("the listening address is not known")?;
     announce(address, tls.is_some(), &config.data_dir, &admin_key, clock.now());
-    let limits = ConnectionLimits { connections_max: config.http.connections_max, header_timeout: config.http.header_timeout };
+    let limits = ConnectionLimits {
+        connections_max: config.http.connections_max,
+        header_timeout: config.http.header_timeout,
+        idle_timeout: config.http.idle_timeout,
+    };
     let mut ended = None;
     let stop = async {
         ended = told_to_stop(&parts).await;
@@ -92,7 +96,7 @@ async fn serve(config: Config, admin_key: Option<String>) -> anyhow::Result<()> 
     server::serve(listener, tls, service, limits, stop, config.http.drain_timeout).await;
     let drained = tokio::task::spawn_blocking(move || drain(parts)).await.context("draining was interrupted")?;
     match ended {
-        Some(part) => drained.and(Err(anyhow::anyhow!("{part} ended unasked; the log lines above say why"))),
+        Some(part) => drained.and(Err(anyhow::anyhow!("it gave no reason"))).with_context(|| format!("{part} ended unasked")),
         None => drained,
     }
 }
@@ -148,9 +152,9 @@ fn open(config: &Config, clock: &Clock) -> anyhow::Result<Parts> {
     let parts = materializer::Parts { log, meta, store: store.clone(), disk, index_dir: data_dir.join("index"), clock: clock.clone() };
     let (materializer, materializing) = Materializer::start(parts).context("the rows do not fit the log")?;
     let runtime = tokio::runtime::Handle::current();
-    let (events, events_thread) = Batcher::start("events", appender, &runtime).context("no thread for the log")?;
+    let (events, events_thread) = Batcher::start("events", appender, &runtime, gateway::count_appended).context("no thread for the log")?;
     let (dead_letters, dead_letters_thread) =
-        Batcher::start("dead_letters", letters_appender, &runtime).context("no thread for the dead letters")?;
+        Batcher::start("dead_letters", letters_appender, &runtime, |_, _| {}).context("no thread for the dead letters")?;
     Ok(Parts {
         events,
         events_thread,
@@ -203,7 +207,9 @@ fn drain(parts: Parts) -> anyhow::Result<()> {
     drop((events, dead_letters, materializer));
     let logs = [("the log", events_thread), ("the dead letters", dead_letters_thread)];
     let closed: Vec<anyhow::Result<()>> = logs.into_iter().map(|(name, thread)| close(name, thread)).collect();
-    materializing.stop().context("the rows could not be committed")?;
+    materializing
+        .stop()
+        .context("the events could not be folded and committed; nothing is lost, the next start goes on from the last commit")?;
     closed.into_iter().collect::<anyhow::Result<()>>()?;
     tracing::info!("stopped in good order");
     Ok(())

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use http_body_util::BodyExt;
-use hyper::HeaderMap;
 use hyper::body::{Body, Incoming};
-use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH};
+use hyper::header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, EXPECT, HeaderMap, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{Response, StatusCode, Version};
 use tokio::time::{Instant, timeout_at};
 
 use super::budget::{Budget, NoRoom, Room};
@@ -98,7 +99,7 @@ impl Coding {
 ///
 /// # Errors
 /// [`BodyError`].
-pub async fn read(headers: &HeaderMap, body: Incoming, limits: BodyLimits, budget: &Budget) -> Result<(Bytes, Room), BodyError> {
+pub async fn read(headers: &HeaderMap, body: &mut Incoming, limits: BodyLimits, budget: &Budget) -> Result<(Bytes, Room), BodyError> {
     let coding = Coding::of(headers)?;
     let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse::<usize>().ok());
     if announced.is_some_and(|length| length > limits.wire_max) || body.size_hint().lower() > limits.wire_max as u64 {
@@ -117,7 +118,7 @@ pub async fn read(headers: &HeaderMap, body: Incoming, limits: BodyLimits, budge
     Ok((inflated.into(), room))
 }
 
-async fn read_wire(mut body: Incoming, limits: BodyLimits, room: &mut Room) -> Result<Bytes, BodyError> {
+async fn read_wire(body: &mut Incoming, limits: BodyLimits, room: &mut Room) -> Result<Bytes, BodyError> {
     let deadline = Instant::now() + limits.total;
     let mut first = Bytes::new();
     let mut rest: Vec<u8> = Vec::new();
@@ -150,6 +151,40 @@ async fn read_wire(mut body: Incoming, limits: BodyLimits, room: &mut Room) -> R
         }
     }
     Ok(if rest.is_empty() { first } else { rest.into() })
+}
+
+/// Bytes of a refused request that are read and thrown away, so that its sender gets to read the answer.
+const DISCARDED_BYTES_MAX: usize = 32 << 20;
+/// How long that may take.
+const DISCARD_TIME: Duration = Duration::from_secs(3);
+
+/// Brings a request to its end whose answer is known though its body was not read to the end: reads on for a while, as a
+/// client that still sends when the connection is closed may never see the answer; where that is of no use, says
+/// that the connection ends.
+pub async fn finish<B>(head: &Parts, body: &mut Incoming, response: &mut Response<B>) {
+    if body.is_end_stream() || head.version == Version::HTTP_2 {
+        return;
+    }
+    // Whoever asked whether to send the body has the answer: no. Whoever was too slow has had the time.
+    let is_asked_for = head.headers.contains_key(EXPECT);
+    let came_too_late = response.status() == StatusCode::REQUEST_TIMEOUT;
+    if is_asked_for || came_too_late || !discard(body).await {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+}
+
+/// Whether the end was reached.
+async fn discard(body: &mut Incoming) -> bool {
+    let deadline = Instant::now() + DISCARD_TIME;
+    let mut discarded = 0;
+    while discarded <= DISCARDED_BYTES_MAX {
+        match timeout_at(deadline, body.frame()).await {
+            Ok(Some(Ok(frame))) => discarded += frame.data_ref().map_or(0, Buf::remaining),
+            Ok(None) => return true,
+            Ok(Some(Err(_))) | Err(_) => return false,
+        }
+    }
+    false
 }
 
 fn inflate(coding: Coding, wire: &[u8], limits: BodyLimits, room: &mut Room) -> Result<Vec<u8>, BodyError> {

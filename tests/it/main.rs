@@ -1,0 +1,18 @@
+//! What Tollgate promises (`ARCHITECTURE.md`), shown on the real binary: a file a promise.
+//!
+//! `cargo test --test it`. Each test has a process and a data directory of its own. Random choices begin with a seed that is
+//! printed when a test fails; `TOLLGATE_TEST_SEED=<seed>` makes the same choices again.
+
+mod acked_is_durable;
+mod bounded;
+mod counted_once;
+mod everything_follows_from_the_log;
+mod harness;
+mod late_and_early;
+mod load;
+mod one_bad_event;
+mod processes;
+mod protocol;
+mod sums_are_exact;
+mod the_books_balance;
+mod you_read_what_you_wrote;
