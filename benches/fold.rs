@@ -1,0 +1,324 @@
+//! From records to committed rows: `records` reads a block, `index` tells firsts from copies, `rows` adds to the working set,
+//! `whole` is all three as the materializer's thread does them; `begin_commit` and `commit` are what each commit costs a row.
+
+mod workload;
+
+use std::cell::LazyCell;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use criterion::{BatchSize, BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
+use tempfile::TempDir;
+use tollgate::clock::UnixMillis;
+use tollgate::event::parse::Parser;
+use tollgate::event::{ContentHash, IdentityHash};
+use tollgate::log::disk::RealDisk;
+use tollgate::log::record::{self, Record};
+use tollgate::log::{Block, Position};
+use tollgate::materializer::first_positions::{FirstPositions, Standing};
+use tollgate::materializer::working_set::WorkingSet;
+use tollgate::store::embedded::EmbeddedStore;
+use tollgate::store::{Commit, Progress, Row, Snapshot, Store};
+use workload::{DIMENSION_SETS, RECEIVED, Workload, encode, scramble};
+
+/// Events of a block.
+const EVENTS: u64 = 1_000;
+/// Two rows, a day and an hour, for each dimension set of a customer.
+const ROWS_PER_CUSTOMER: u64 = 2 * DIMENSION_SETS;
+/// Entries that the index takes into memory before it is begun anew: half of what it would hold.
+const INDEX_GROWTH: u64 = 500_000;
+
+fn directory() -> TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory")
+}
+
+fn block(workload: &mut Workload, events: u64) -> Block {
+    let body = workload.body(events);
+    encode(&body, Parser::default().parse(&body, events as usize))
+}
+
+fn records(block: &Block) -> impl Iterator<Item = Record<'_>> {
+    record::records(block.payload(), block.count(), block.received()).map(|record| record.expect("decodes"))
+}
+
+fn read(criterion: &mut Criterion) {
+    let mut workload = Workload::new(1_000);
+    let blocks: Vec<Block> = (0..4).map(|_| block(&mut workload, EVENTS)).collect();
+    let mut turns = blocks.iter().cycle();
+    let mut group = criterion.benchmark_group("fold/records");
+    group.throughput(Throughput::ElementsAndBytes { elements: EVENTS, bytes: blocks[0].len() as u64 });
+    group.bench_function(BenchmarkId::from_parameter(EVENTS), |bencher| {
+        let parts = |record: Record<'_>| record.measurements().count() + record.dimension_bytes().len();
+        bencher.iter(|| turns.next().map(|block| records(block).map(parts).sum::<usize>()));
+    });
+}
+
+fn open_index(dir: &Path) -> FirstPositions {
+    FirstPositions::open(Arc::new(RealDisk), dir, [3; 16], None).expect("opens")
+}
+
+fn identity(number: u64) -> IdentityHash {
+    let upper = scramble(number);
+    IdentityHash(u128::from(upper) << 64 | u128::from(scramble(upper)))
+}
+
+fn stand(index: &mut FirstPositions, number: u64, position: u64) -> Standing {
+    index.stand(identity(number), ContentHash(number), Position(position), RECEIVED).expect("the index answers")
+}
+
+fn maintain(index: &mut FirstPositions, next: u64) {
+    index.maintain(Position(next), RECEIVED, UnixMillis(0)).expect("the index answers");
+}
+
+/// An index on disk that knows `runs` million identities, one million a run.
+fn known(runs: u64) -> TempDir {
+    let dir = directory();
+    let mut index = open_index(dir.path());
+    for run in 0..runs {
+        let end = (run + 1) * 1_000_000;
+        (run * 1_000_000..end).for_each(|number| assert_eq!(stand(&mut index, number, number), Standing::First));
+        while index.covered() < Position(end) {
+            maintain(&mut index, end);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+    dir
+}
+
+fn index(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("fold/index");
+    group.throughput(Throughput::Elements(EVENTS));
+    for runs in [0, 1, 7] {
+        let dir = LazyCell::new(|| known(runs));
+        let begin = runs * 1_000_000;
+        let mut first = None;
+        group.bench_function(BenchmarkId::new("first", begin), |bencher| {
+            let (index, next) = first.get_or_insert_with(|| (open_index(dir.path()), begin));
+            bencher.iter_custom(|count| {
+                let mut elapsed = Duration::ZERO;
+                for _ in 0..count {
+                    if *next >= begin + INDEX_GROWTH {
+                        (*index, *next) = (open_index(dir.path()), begin);
+                    }
+                    let started = Instant::now();
+                    (*next..*next + EVENTS).for_each(|number| assert_eq!(stand(index, number, number), Standing::First));
+                    elapsed += started.elapsed();
+                    *next += EVENTS;
+                }
+                elapsed
+            });
+        });
+        if runs > 0 {
+            let mut copies = None;
+            group.bench_function(BenchmarkId::new("copy", begin), |bencher| {
+                let (index, dice) = copies.get_or_insert_with(|| (open_index(dir.path()), 0));
+                bencher.iter(|| {
+                    for _ in 0..EVENTS {
+                        *dice = scramble(*dice);
+                        assert_ne!(stand(index, *dice % begin, u64::MAX), Standing::First);
+                    }
+                });
+            });
+        }
+    }
+}
+
+/// With the runs that are written and merged meanwhile, on the other core: a million events an iteration.
+fn index_for_long(criterion: &mut Criterion) {
+    let dir = directory();
+    let (mut index, mut next) = (open_index(dir.path()), 0);
+    let mut group = criterion.benchmark_group("fold/index");
+    group.throughput(Throughput::Elements(1_000_000)).sample_size(10).sampling_mode(SamplingMode::Flat);
+    group.bench_function("first_for_long", |bencher| {
+        bencher.iter(|| {
+            for _ in 0..1_000_000 / EVENTS {
+                (next..next + EVENTS).for_each(|number| assert_eq!(stand(&mut index, number, number), Standing::First));
+                next += EVENTS;
+                maintain(&mut index, next);
+            }
+        });
+    });
+}
+
+fn open_store(dir: &TempDir) -> EmbeddedStore {
+    EmbeddedStore::open(&dir.path().join("store.redb")).expect("opens")
+}
+
+/// A working set as the default settings make it.
+fn working_set() -> WorkingSet {
+    WorkingSet::new(0, 10_000)
+}
+
+fn add(working: &mut WorkingSet, snapshot: &dyn Snapshot, block: &Block) {
+    records(block).for_each(|record| working.add(snapshot, &record).expect("the store answers"));
+}
+
+/// Adds one event of each customer and dimension set.
+fn add_everyone(working: &mut WorkingSet, snapshot: &dyn Snapshot, customers: u64) -> Workload {
+    let mut workload = Workload::new(customers);
+    for _ in 0..customers * DIMENSION_SETS / EVENTS {
+        add(working, snapshot, &block(&mut workload, EVENTS));
+    }
+    workload
+}
+
+/// A working set with rows of everyone, and the events that come next.
+fn with_everyone(snapshot: &dyn Snapshot, customers: u64) -> (WorkingSet, Workload) {
+    let mut working = working_set();
+    let workload = add_everyone(&mut working, snapshot, customers);
+    (working, workload)
+}
+
+/// A store with rows for everyone, and those rows.
+fn filled_store(dir: &TempDir, customers: u64) -> (Committer, Vec<(Vec<u8>, Row)>) {
+    let store = open_store(dir);
+    let snapshot = store.snapshot().expect("a snapshot");
+    let mut working = working_set();
+    add_everyone(&mut working, &*snapshot, customers);
+    let rows = working.begin_commit();
+    assert_eq!(rows.len() as u64, customers * ROWS_PER_CUSTOMER);
+    let progress = snapshot.progress(0).expect("progress");
+    drop(snapshot);
+    let mut committer = Committer { store, progress };
+    committer.commit(rows.clone());
+    (committer, rows)
+}
+
+fn rows(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("fold/rows");
+    group.throughput(Throughput::Elements(EVENTS));
+    let empty_dir = directory();
+    let empty_store = open_store(&empty_dir);
+    let nothing = empty_store.snapshot().expect("a snapshot");
+    for customers in [1_000, 100_000] {
+        let mut everyone = None;
+        group.bench_function(BenchmarkId::new("found", customers), |bencher| {
+            let (working, workload) = everyone.get_or_insert_with(|| with_everyone(&*nothing, customers));
+            let add = |block: Block| add(working, &*nothing, &block);
+            bencher.iter_batched(|| block(workload, EVENTS), add, BatchSize::LargeInput);
+        });
+    }
+    let mut workload = Workload::new(1_000_000);
+    let mut working = working_set();
+    group.bench_function("new", |bencher| {
+        let add_new = |block: Block| {
+            if working.is_full() {
+                working = working_set();
+            }
+            add(&mut working, &*nothing, &block);
+        };
+        bencher.iter_batched(|| block(&mut workload, EVENTS), add_new, BatchSize::LargeInput);
+    });
+    let dir = directory();
+    let mut filled = None;
+    group.bench_function(BenchmarkId::new("read", 100_000), |bencher| {
+        let (committer, workload) = filled.get_or_insert_with(|| {
+            let mut workload = Workload::new(100_000);
+            workload.body(100_000 * DIMENSION_SETS);
+            (filled_store(&dir, 100_000).0, workload)
+        });
+        let stored = committer.store.snapshot().expect("a snapshot");
+        let forgotten = || (working_set(), block(workload, EVENTS));
+        bencher.iter_batched_ref(forgotten, |(working, block)| add(working, &*stored, block), BatchSize::LargeInput);
+    });
+}
+
+fn whole(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("fold/whole");
+    group.throughput(Throughput::Elements(EVENTS));
+    for customers in [1_000, 100_000] {
+        let dir = directory();
+        let store = open_store(&dir);
+        let snapshot = store.snapshot().expect("a snapshot");
+        let mut everyone = None;
+        let mut index = open_index(&dir.path().join("index"));
+        let mut next = 0;
+        group.bench_function(BenchmarkId::from_parameter(customers), |bencher| {
+            let (working, workload) = everyone.get_or_insert_with(|| with_everyone(&*snapshot, customers));
+            let fold = |block: Block| {
+                for record in records(&block) {
+                    let standing = index.stand(record.identity, record.content, Position(next), RECEIVED).expect("the index answers");
+                    assert_eq!(standing, Standing::First);
+                    working.add(&*snapshot, &record).expect("the store answers");
+                    next += 1;
+                }
+                maintain(&mut index, next);
+            };
+            bencher.iter_batched(|| block(workload, EVENTS), fold, BatchSize::LargeInput);
+        });
+    }
+}
+
+/// What the materializer's thread does for a commit, and for a view between two commits.
+fn begin_commit(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("fold");
+    group.sample_size(10);
+    let dir = directory();
+    let store = open_store(&dir);
+    let snapshot = store.snapshot().expect("a snapshot");
+    for customers in [1_000, 50_000] {
+        let rows = customers * ROWS_PER_CUSTOMER;
+        group.throughput(Throughput::Elements(rows));
+        let mut working = working_set();
+        group.bench_function(BenchmarkId::new("begin_commit", rows), |bencher| {
+            bencher.iter_custom(|count| {
+                let mut elapsed = Duration::ZERO;
+                for _ in 0..count {
+                    add_everyone(&mut working, &*snapshot, customers);
+                    let started = Instant::now();
+                    let begun = working.begin_commit();
+                    elapsed += started.elapsed();
+                    assert_eq!(begun.len() as u64, rows);
+                    working.end_commit();
+                }
+                elapsed
+            });
+        });
+        group.bench_function(BenchmarkId::new("uncommitted", rows), |bencher| {
+            if !working.has_changes() {
+                add_everyone(&mut working, &*snapshot, customers);
+            }
+            bencher.iter(|| working.uncommitted(&mut |key| key.customer == "customer-00007"));
+        });
+    }
+}
+
+/// Commits as the owner of a partition does.
+struct Committer {
+    store: EmbeddedStore,
+    progress: Progress,
+}
+
+impl Committer {
+    fn commit(&mut self, rows: Vec<(Vec<u8>, Row)>) -> Duration {
+        let reached = Progress { next: Position(self.progress.next.0 + 1), log_time: RECEIVED };
+        let commit = Commit { partition: 0, expected: self.progress, reached, rows };
+        let started = Instant::now();
+        self.store.commit(&commit).expect("commits");
+        self.progress = reached;
+        started.elapsed()
+    }
+}
+
+/// Rows that are stored already, written anew: one in `apart` of them.
+fn commit(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("fold/commit");
+    group.sample_size(10).sampling_mode(SamplingMode::Flat);
+    for (customers, apart) in [(1_000, 1), (100_000, 16), (100_000, 1)] {
+        let dir = directory();
+        let all = customers * ROWS_PER_CUSTOMER;
+        let some = all / apart as u64;
+        let mut filled = None;
+        group.throughput(Throughput::Elements(some));
+        group.bench_function(BenchmarkId::from_parameter(format!("{some}_of_{all}")), |bencher| {
+            let (committer, rows) = filled.get_or_insert_with(|| filled_store(&dir, customers));
+            bencher.iter_custom(|count| {
+                (0..count as usize).map(|turn| committer.commit(rows.iter().skip(turn % apart).step_by(apart).cloned().collect())).sum()
+            });
+        });
+    }
+}
+
+criterion_group!(benches, read, index, index_for_long, rows, whole, begin_commit, commit);
+criterion_main!(benches);

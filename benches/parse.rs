@@ -1,0 +1,41 @@
+//! From the body of a request to a block of records: `tape` takes the body apart and no more, `record` goes on to the
+//! encoded records with both their hashes, `record_slowly` the same over `serde_json`.
+
+mod workload;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use tollgate::event::parse::Parser;
+use workload::{Workload, encode};
+
+/// Bodies of about so many events altogether take turns, so that no branch predictor learns them by heart.
+const EVENTS: u64 = 4_000;
+
+fn parse(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("parse");
+    for events in [1, 100, 1_000] {
+        let mut workload = Workload::new(1_000);
+        let bodies: Vec<Vec<u8>> = (0..EVENTS / events).map(|_| workload.body(events)).collect();
+        group.throughput(Throughput::ElementsAndBytes { elements: events, bytes: bodies[0].len() as u64 });
+        let mut parser = Parser::default();
+        let mut turns = bodies.iter().map(Vec::as_slice).cycle();
+        let mut next = || turns.next().expect("there is no end");
+        group.bench_function(BenchmarkId::new("tape", events), |bencher| {
+            bencher.iter(|| parser.parse(next(), events as usize).expect("the body is JSON").elements().count());
+        });
+        group.bench_function(BenchmarkId::new("record", events), |bencher| {
+            bencher.iter(|| {
+                let body = next();
+                encode(body, parser.parse(body, events as usize))
+            });
+        });
+        group.bench_function(BenchmarkId::new("record_slowly", events), |bencher| {
+            bencher.iter(|| {
+                let body = next();
+                encode(body, parser.parse_slowly(body, events as usize))
+            });
+        });
+    }
+}
+
+criterion_group!(benches, parse);
+criterion_main!(benches);
