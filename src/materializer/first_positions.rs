@@ -5,7 +5,7 @@
 //! store, or that was read again from the log, gives the same verdicts: firsts are only ever added, and a question about p looks at those before p.
 //!
 //! New firsts gather in a table in memory. A full table is frozen and written, by a thread of its own, as an immutable sorted
-//! [`run`]; runs of one level are merged into one of the next. The manifest names the runs and the position up to which they
+//! `run`; runs of one level are merged into one of the next. The manifest names the runs and the position up to which they
 //! cover the log; what the table held is read from the log again after a restart. Memory: two tables of 43 MiB at most, and
 //! about 2.1 bytes for each entry on disk (filters and fences).
 
