@@ -207,7 +207,7 @@ fn check_text(field: &str, text: &str, bytes_max: usize) -> Result<(), Rejection
 }
 
 fn has_nul(text: &str) -> bool {
-    memchr::memchr(0, text.as_bytes()).is_some()
+    text.as_bytes().contains(&0)
 }
 
 fn too_long(field: &str, got: usize, limit: usize) -> Rejection {

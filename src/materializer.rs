@@ -31,7 +31,7 @@ use crate::store::{self, Commit, Progress, Row, RowKey, RowSelection, Rows, Snap
 use crate::telemetry;
 use first_positions::{FirstPositions, IndexError};
 use fold::{Verdict, verdict};
-use working_set::WorkingSet;
+use working_set::{LOOK_AHEAD, WorkingSet};
 
 /// The embedded log has one partition.
 const PARTITION: u32 = 0;
@@ -308,11 +308,14 @@ impl Owner {
             self.pending.extend(requests.try_iter().take(REQUESTS));
             self.answer_views();
             let moved = !self.working.is_full() && self.fold_some()?;
-            if let Some(done) = self.committer.finished() {
+            // A commit that has ended may have made room to go on folding.
+            let ended = self.committer.finished();
+            let goes_on = moved || ended.is_some();
+            if let Some(done) = ended {
                 self.end_commit(done?)?;
             }
             self.begin_commit_if_due(is_stopping)?;
-            if moved {
+            if goes_on {
                 continue;
             }
             if is_stopping && self.committed == self.folded && self.folded.next == self.log.end() {
@@ -375,27 +378,32 @@ impl Owner {
 
     fn fold_block(&mut self, block: &BlockView<'_>, verdicts: &mut [u64; Verdict::ALL.len()]) -> Result<(), Error> {
         self.folded.log_time = self.folded.log_time.max(block.received);
-        for (at, record) in positions(block) {
-            if at < self.folded.next {
-                continue;
+        let next = self.folded.next;
+        let mut due = positions(block).filter(|(at, _)| *at >= next).peekable();
+        let mut ahead = Vec::with_capacity(LOOK_AHEAD);
+        while due.peek().is_some() {
+            ahead.clear();
+            ahead.extend(due.by_ref().take(LOOK_AHEAD));
+            let records: Vec<_> = ahead.iter().filter_map(|(_, record)| record.ok()).collect();
+            self.working.look_ahead(&records);
+            for (at, record) in &ahead {
+                verdicts[self.fold_record(*at, *record)? as usize] += 1;
             }
-            let verdict = match record {
-                Err(record::Undecodable) => {
-                    tracing::error!(position = at.0, "a record of the log cannot be decoded, it counts nowhere");
-                    Verdict::Undecodable
-                }
-                Ok(record) => {
-                    let standing = self.index.stand(record.identity, record.content, at, self.folded.log_time)?;
-                    let verdict = verdict(standing, &record);
-                    if verdict == Verdict::Counted {
-                        self.working.add(&*self.snapshot, &record)?;
-                    }
-                    verdict
-                }
-            };
-            verdicts[verdict as usize] += 1;
         }
         Ok(())
+    }
+
+    fn fold_record(&mut self, at: Position, record: Result<record::Record<'_>, record::Undecodable>) -> Result<Verdict, Error> {
+        let Ok(record) = record else {
+            tracing::error!(position = at.0, "a record of the log cannot be decoded, it counts nowhere");
+            return Ok(Verdict::Undecodable);
+        };
+        let standing = self.index.stand(record.identity, record.content, at, self.folded.log_time)?;
+        let verdict = verdict(standing, &record);
+        if verdict == Verdict::Counted {
+            self.working.add(&*self.snapshot, &record)?;
+        }
+        Ok(verdict)
     }
 
     fn set_ready(&self) {

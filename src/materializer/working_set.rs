@@ -15,10 +15,14 @@ use crate::log::record::Record;
 use crate::store::row::{DAY_S, HOUR_S};
 use crate::store::{DimensionSet, Error, Grain, Row, RowKey, Snapshot};
 
-/// Entries kept across commits; what a burst touches beyond it goes after its commit.
-const ENTRIES_KEPT_MAX: usize = 200_000;
+/// Entries kept across commits, of about 700 bytes; past it, those not touched for longest go.
+const ENTRIES_KEPT_MAX: usize = if cfg!(test) { 6 } else { 450_000 };
+/// Entries that stay when some go.
+const ENTRIES_KEPT_MIN: usize = if cfg!(test) { 3 } else { 350_000 };
 /// Entries at which folding waits for the commit under way.
-const ENTRIES_MAX: usize = 400_000;
+const ENTRIES_MAX: usize = if cfg!(test) { 12 } else { 600_000 };
+/// Records whose rows are looked for together, so that the waits for memory overlap.
+pub const LOOK_AHEAD: usize = 32;
 
 /// Counts commits; the first is 1.
 type Epoch = u64;
@@ -98,6 +102,28 @@ impl WorkingSet {
         !self.changed.is_empty()
     }
 
+    /// Looks at what adding these records (up to [`LOOK_AHEAD`]) is going to need. Changes nothing: a row is five dependent reads
+    /// of memory away, and only reads that do not wait for each other overlap.
+    pub fn look_ahead(&mut self, records: &[Record<'_>]) {
+        let mut hashes = [0; LOOK_AHEAD];
+        for (hash, record) in hashes.iter_mut().zip(records) {
+            if let Some((meter, _)) = record.measurements().next() {
+                self.key.clear();
+                day_key(self.partition, record, meter).write(&mut self.key);
+                *hash = self.hasher.hash_one(self.key.as_slice());
+            }
+        }
+        let mut found = [u32::MAX; LOOK_AHEAD];
+        for (at, hash) in found.iter_mut().zip(&hashes[..records.len().min(LOOK_AHEAD)]) {
+            *at = self.table.find(*hash, |at| self.entries[*at as usize].hash == *hash).copied().unwrap_or(u32::MAX);
+        }
+        let touched = found.iter().filter_map(|at| self.entries.get(*at as usize)).map(|entry| {
+            let hour = entry.hours.first().map_or(0, |(_, slot)| slot.row.count);
+            entry.day.row.count ^ hour ^ u64::from(entry.key[entry.key.len() - 1])
+        });
+        std::hint::black_box(touched.fold(0, std::ops::BitXor::bitxor));
+    }
+
     /// Adds one record that counts.
     ///
     /// # Errors
@@ -112,15 +138,7 @@ impl WorkingSet {
     fn add_measurement(&mut self, snapshot: &dyn Snapshot, record: &Record<'_>, meter: &str, value: Amount) -> Result<(), Error> {
         // Checked at the door: between 1970 and 9999.
         let seconds = record.time.seconds();
-        let mut key = RowKey {
-            account: record.account,
-            meter,
-            grain: Grain::Day,
-            bucket: (seconds / DAY_S) as u32,
-            customer: record.customer_id,
-            partition: self.partition,
-            dimensions: DimensionSet(record.dimension_bytes()),
-        };
+        let mut key = day_key(self.partition, record, meter);
         let at = self.entry(snapshot, &mut key)?;
         let current = self.current;
         let entry = &mut self.entries[at as usize];
@@ -158,7 +176,7 @@ impl WorkingSet {
             let at = self.entries.len() as u32;
             let row = stored.unwrap_or_else(empty_row);
             let day = Slot { row, changed: 0 };
-            self.entries.push(Entry { key: self.key.as_slice().into(), hash, day, hours: Vec::new(), was_stored, listed: 0 });
+            self.entries.push(Entry { key: self.key.as_slice().into(), hash, day, hours: Vec::with_capacity(1), was_stored, listed: 0 });
             self.table.insert_unique(hash, at, |at| self.entries[*at as usize].hash);
             return Ok(at);
         }
@@ -197,19 +215,31 @@ impl WorkingSet {
         self.committed = self.current - 1;
         self.in_commit.clear();
         if self.entries.len() > ENTRIES_KEPT_MAX {
-            self.forget_committed();
+            self.forget_oldest();
         }
     }
 
-    fn forget_committed(&mut self) {
-        let committed = self.committed;
-        self.entries.retain(|entry| entry.listed > committed);
+    /// Forgets committed entries, those changed longest ago first, until few enough are left.
+    fn forget_oldest(&mut self) {
+        let mut ages: Vec<Epoch> = self.entries.iter().map(|entry| entry.listed).collect();
+        let surplus = ages.len().saturating_sub(ENTRIES_KEPT_MIN).min(ages.len() - 1);
+        let (_, youngest_to_go, _) = ages.select_nth_unstable(surplus);
+        let up_to = (*youngest_to_go).min(self.committed);
+        self.entries.retain(|entry| entry.listed > up_to);
+        self.index_anew();
+    }
+
+    /// Brings table, list of changes and groups in line with the entries that are left.
+    fn index_anew(&mut self) {
         self.table.clear();
         self.changed.clear();
         let mut open_groups = std::collections::HashSet::new();
         for at in 0..self.entries.len() as u32 {
             let entry = &self.entries[at as usize];
             self.table.insert_unique(entry.hash, at, |at| self.entries[*at as usize].hash);
+            if entry.listed <= self.committed {
+                continue;
+            }
             self.changed.push(at);
             if let Some(key) = RowKey::read(&entry.key) {
                 let mut group = Vec::with_capacity(64);
@@ -248,6 +278,19 @@ impl Entry {
             RowKey { grain: Grain::Hour, bucket: *hour, ..key }.write(&mut bytes);
             visit(&bytes, &slot.row);
         }
+    }
+}
+
+fn day_key<'r>(partition: u32, record: &Record<'r>, meter: &'r str) -> RowKey<'r> {
+    RowKey {
+        account: record.account,
+        meter,
+        grain: Grain::Day,
+        // Checked at the door, and when the record was read: between 1970 and 9999.
+        bucket: (record.time.seconds() / DAY_S) as u32,
+        customer: record.customer_id,
+        partition,
+        dimensions: DimensionSet(record.dimension_bytes()),
     }
 }
 

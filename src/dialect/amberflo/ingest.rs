@@ -199,7 +199,12 @@ fn number(field: &str, value: &Value<'_>) -> Result<Amount, Rejection> {
 
 /// Unix ms, a whole number. Its range is checked with the event.
 fn time(field: &str, value: &Value<'_>) -> Result<UnixMicros, Rejection> {
-    let millis = number(field, value)?.to_int();
+    let millis = match value {
+        Value::Number(text) if text.len() <= 15 && text.iter().all(u8::is_ascii_digit) && text[0] != b'0' => {
+            Some(text.iter().fold(0, |millis, digit| millis * 10 + i64::from(digit - b'0')))
+        }
+        _ => number(field, value)?.to_int(),
+    };
     millis.map(|millis| UnixMillis(millis).micros()).ok_or_else(|| wrong_type(field, "must be a whole number of milliseconds"))
 }
 
