@@ -42,6 +42,9 @@ const REQUESTS: usize = 1_024;
 /// Shortest time from the begin of one commit to that of the next.
 /// Rows that change all the time are written once for all of it; queries see them before.
 pub const COMMIT_INTERVAL: Duration = Duration::from_millis(1_000);
+/// Times its own duration that pass from the begin of a commit to that of the next: a commit of scattered rows rewrites most
+/// leaves of the tree, whether it has many rows or few, so the more take part the better.
+const COMMIT_PAUSE: u32 = 3;
 /// How long records gather before they are folded when nobody waits for them: many small groups, one wake-up.
 const GATHER: Duration = Duration::from_millis(4);
 /// How often a commit whose outcome is unknown is looked at again before the process stops.
@@ -257,6 +260,8 @@ struct Owner {
     committed: Progress,
     committer: Committer,
     last_commit: Instant,
+    /// From the begin of the last commit to the begin of the next.
+    commit_interval: Duration,
     pending: Vec<ViewRequest>,
     ready_at: Position,
     ready: Arc<AtomicBool>,
@@ -292,6 +297,7 @@ impl Owner {
             folded: committed,
             committed,
             last_commit: Instant::now(),
+            commit_interval: COMMIT_INTERVAL,
             pending: Vec::new(),
             ready_at: end,
             ready,
@@ -419,7 +425,7 @@ impl Owner {
     }
 
     fn begin_commit_if_due(&mut self, is_stopping: bool) -> Result<(), Error> {
-        let is_due = is_stopping || self.working.is_full() || self.last_commit.elapsed() >= COMMIT_INTERVAL;
+        let is_due = is_stopping || self.working.is_full() || self.last_commit.elapsed() >= self.commit_interval;
         if self.committed == self.folded || !is_due || self.committer.is_busy() {
             return Ok(());
         }
@@ -430,6 +436,7 @@ impl Owner {
 
     fn end_commit(&mut self, reached: Progress) -> Result<(), Error> {
         self.committer.busy = false;
+        self.commit_interval = COMMIT_INTERVAL.max(self.last_commit.elapsed() * COMMIT_PAUSE);
         self.committed = reached;
         self.snapshot = self.store.snapshot()?;
         self.working.end_commit();
@@ -461,7 +468,7 @@ impl Owner {
 
     /// When something is due though nobody calls.
     fn next_timer(&self) -> Option<Duration> {
-        let commit = (self.committed != self.folded && !self.committer.is_busy()).then(|| self.last_commit + COMMIT_INTERVAL);
+        let commit = (self.committed != self.folded && !self.committer.is_busy()).then(|| self.last_commit + self.commit_interval);
         let view = self.pending.iter().map(|request| request.deadline).min();
         let next = commit.into_iter().chain(view).min()?;
         Some(next.saturating_duration_since(Instant::now()))
