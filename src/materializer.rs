@@ -8,6 +8,7 @@
 //! see everything acked so far waits until the fold has passed the log's end as it stood when the query came (`design.md`,
 //! promise 9).
 
+mod background;
 pub mod first_positions;
 pub mod fold;
 pub mod working_set;
@@ -29,6 +30,7 @@ use crate::log::meta::LogMeta;
 use crate::log::{self, BlockView, LogReader, Position, disk::Disk, record};
 use crate::store::{self, Commit, Progress, Row, RowKey, RowSelection, Rows, Snapshot, Store};
 use crate::telemetry;
+use background::{Background, Gone};
 use first_positions::{FirstPositions, IndexError};
 use fold::{Verdict, verdict};
 use working_set::{LOOK_AHEAD, WorkingSet};
@@ -308,7 +310,7 @@ impl Owner {
     fn run(&mut self, requests: &Receiver<ViewRequest>, stopping: &Receiver<()>) -> Result<(), Error> {
         self.catch_up_index()?;
         let grown = self.log.grown();
-        let commits = self.committer.results.clone();
+        let commits = self.committer.thread.results();
         let mut is_stopping = false;
         loop {
             self.pending.extend(requests.try_iter().take(REQUESTS));
@@ -481,35 +483,16 @@ fn positions<'b>(block: &BlockView<'b>) -> impl Iterator<Item = (Position, Resul
     (first..).map(Position).zip(records)
 }
 
-/// The thread that commits, so that folding goes on meanwhile. Ends, and lets the store go, when this is dropped.
+/// The thread that commits, so that folding goes on meanwhile.
 struct Committer {
-    commits: Option<Sender<Commit>>,
-    results: Receiver<Result<Progress, Error>>,
+    thread: Background<Commit, Result<Progress, Error>>,
     busy: bool,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Drop for Committer {
-    fn drop(&mut self) {
-        drop(self.commits.take());
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the thread that commits panicked");
-        }
-    }
 }
 
 impl Committer {
     fn start(store: Arc<dyn Store>) -> std::io::Result<Self> {
-        let (commits, waiting) = bounded::<Commit>(1);
-        let (finished, results) = bounded(1);
-        let thread = std::thread::Builder::new().name("commit".into()).spawn(move || {
-            for commit in waiting {
-                if finished.send(commit_once(&*store, &commit)).is_err() {
-                    return;
-                }
-            }
-        })?;
-        Ok(Self { commits: Some(commits), results, busy: false, thread: Some(thread) })
+        let thread = Background::start("commit", 1, move |commit| commit_once(&*store, &commit))?;
+        Ok(Self { thread, busy: false })
     }
 
     fn is_busy(&self) -> bool {
@@ -518,11 +501,11 @@ impl Committer {
 
     fn begin(&mut self, commit: Commit) -> Result<(), Error> {
         self.busy = true;
-        self.commits.as_ref().and_then(|commits| commits.send(commit).ok()).ok_or_else(committer_gone)
+        self.thread.begin(commit).map_err(|Gone| committer_gone())
     }
 
     fn finished(&self) -> Option<Result<Progress, Error>> {
-        self.results.try_recv().ok()
+        self.thread.finished().map(|done| done.unwrap_or_else(|Gone| Err(committer_gone())))
     }
 }
 

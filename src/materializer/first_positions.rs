@@ -156,7 +156,7 @@ impl FirstPositions {
             covered_log_time: UnixMillis(i64::MIN),
             next_file: 0,
             merging: None,
-            worker: Worker::start(disk, dir.to_owned())?,
+            worker: worker::start(disk, dir.to_owned())?,
         };
         match index.load() {
             Ok(()) => {}
@@ -281,11 +281,11 @@ impl FirstPositions {
     /// [`IndexError`].
     pub fn maintain(&mut self, next: Position, log_time: UnixMillis, committed: UnixMillis) -> Result<(), IndexError> {
         while let Some(done) = self.worker.finished() {
-            self.take_over(done?)?;
+            self.take_over(done??)?;
         }
         if self.table.len() + self.superseded.len() >= TABLE_ENTRIES_MAX {
             while self.frozen.is_some() {
-                let done = self.worker.wait()?;
+                let done = self.worker.wait()??;
                 self.take_over(done)?;
             }
             self.freeze(next, log_time)?;
@@ -301,7 +301,7 @@ impl FirstPositions {
         let frozen = Arc::new(Frozen { table, superseded: std::mem::take(&mut self.superseded), end, log_time });
         self.frozen = Some(frozen.clone());
         let name = self.new_name();
-        self.worker.begin(Job::Write { name, frozen })
+        Ok(self.worker.begin(Job::Write { name, frozen })?)
     }
 
     fn begin_merge(&mut self, committed: UnixMillis) -> Result<(), IndexError> {
@@ -313,7 +313,7 @@ impl FirstPositions {
         let expired_before = self.horizon_ms.map(|horizon| committed.0.saturating_sub(horizon));
         self.merging = Some(level);
         let name = self.new_name();
-        self.worker.begin(Job::Merge { name, level, runs, expired_before })
+        Ok(self.worker.begin(Job::Merge { name, level, runs, expired_before })?)
     }
 
     fn new_name(&mut self) -> String {

@@ -97,12 +97,10 @@ fn check_header(disk: &dyn Disk, path: &Path, identity: &LogIdentity, is_last: b
 /// What the index says of a segment that was closed in good order. A sealed segment in the middle must be whole; its
 /// index is made again if it is gone.
 fn sealed(disk: &dyn Disk, path: &Path, is_last: bool) -> Result<Option<(Option<SparseIndex>, Sealed)>, Error> {
-    let stored = read_file(disk, &segment::index_path(path)).map_err(|error| io_error(path, &error))?;
-    let read = stored.as_deref().and_then(SparseIndex::read);
-    let (index, sealed) = match (read, is_last) {
+    let (index, sealed) = match (stored_index(disk, path)?, is_last) {
         (Some(read), _) => read,
         (None, true) => return Ok(None),
-        (None, false) => load_index(disk, path)?,
+        (None, false) => make_index(disk, path)?,
     };
     let length = disk.open(path).and_then(|file| file.len()).map_err(|error| io_error(path, &error))?;
     if length != sealed.bytes {
@@ -250,10 +248,20 @@ fn durable_behind(file: &dyn DiskFile, path: &Path, broken: u64, length: u64) ->
 
 /// The index of a sealed segment; made again from the segment if it is missing or damaged.
 pub(super) fn load_index(disk: &dyn Disk, path: &Path) -> Result<(SparseIndex, Sealed), Error> {
-    let stored = read_file(disk, &segment::index_path(path)).map_err(|error| io_error(path, &error))?;
-    if let Some(read) = stored.as_deref().and_then(SparseIndex::read) {
-        return Ok(read);
+    match stored_index(disk, path)? {
+        Some(read) => Ok(read),
+        None => make_index(disk, path),
     }
+}
+
+/// What was written when the segment was closed; `None` if it is missing or damaged.
+fn stored_index(disk: &dyn Disk, path: &Path) -> Result<Option<(SparseIndex, Sealed)>, Error> {
+    let stored = read_file(disk, &segment::index_path(path)).map_err(|error| io_error(path, &error))?;
+    Ok(stored.as_deref().and_then(SparseIndex::read))
+}
+
+/// The index of a sealed segment, from the segment, which must be whole.
+fn make_index(disk: &dyn Disk, path: &Path) -> Result<(SparseIndex, Sealed), Error> {
     let scanned = scan(disk, path)?;
     match scanned.damage {
         Some(damage) => Err(Error::Corrupt { file: path.display().to_string(), offset: scanned.sealed.bytes, what: damage }),

@@ -9,7 +9,7 @@ fn open(dir: &Path, horizon_ms: Option<i64>) -> FirstPositions {
 /// Freezes the table and waits until it is a run, whatever its size.
 fn flush(index: &mut FirstPositions, next: u64) {
     index.freeze(Position(next), UnixMillis(0)).expect("freezes");
-    let done = index.worker.wait().expect("is written");
+    let done = index.worker.wait().expect("is alive").expect("is written");
     index.take_over(done).expect("is taken over");
 }
 
@@ -88,7 +88,7 @@ fn eight_runs_become_one() {
         flush(&mut index, (batch + 1) * 300);
     }
     index.begin_merge(UnixMillis(5)).expect("begins");
-    let done = index.worker.wait().expect("is merged");
+    let done = index.worker.wait().expect("is alive").expect("is merged");
     index.take_over(done).expect("is taken over");
     assert_eq!(index.runs.values().flatten().count(), 1);
     let mut again = open(dir.path(), None);

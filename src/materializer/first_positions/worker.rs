@@ -4,13 +4,11 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread::JoinHandle;
-
-use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 
 use super::run::{self, Entry, Run};
 use super::{Frozen, IndexError, entry};
 use crate::log::disk::Disk;
+use crate::materializer::background::{Background, Gone};
 
 /// What is to be done.
 pub(super) enum Job {
@@ -26,58 +24,19 @@ pub(super) enum Done {
     Merged { run: Run, level: u32, merged: Vec<String> },
 }
 
-/// A handle; the thread ends when it is dropped, after the job at hand.
-pub(super) struct Worker {
-    jobs: Option<Sender<Job>>,
-    results: Receiver<Result<Done, IndexError>>,
-    thread: Option<JoinHandle<()>>,
+/// One write and one merge at a time.
+const JOBS_MAX: usize = 2;
+
+pub(super) type Worker = Background<Job, Result<Done, IndexError>>;
+
+pub(super) fn start(disk: Arc<dyn Disk>, dir: PathBuf) -> std::io::Result<Worker> {
+    Background::start("index-runs", JOBS_MAX, move |job| work(&*disk, &dir, job))
 }
 
-impl Drop for Worker {
-    fn drop(&mut self) {
-        drop(self.jobs.take());
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the thread that writes runs of the dedup index panicked");
-        }
+impl From<Gone> for IndexError {
+    fn from(_: Gone) -> Self {
+        Self::Io("the thread that writes runs has ended".into())
     }
-}
-
-impl Worker {
-    pub(super) fn start(disk: Arc<dyn Disk>, dir: PathBuf) -> std::io::Result<Self> {
-        // One write and one merge at a time: two jobs at most wait.
-        let (jobs, waiting) = bounded::<Job>(2);
-        let (finished, results) = bounded(2);
-        let thread = std::thread::Builder::new().name("index-runs".into()).spawn(move || {
-            for job in waiting {
-                if finished.send(work(&*disk, &dir, job)).is_err() {
-                    return;
-                }
-            }
-        })?;
-        Ok(Self { jobs: Some(jobs), results, thread: Some(thread) })
-    }
-
-    pub(super) fn begin(&self, job: Job) -> Result<(), IndexError> {
-        self.jobs.as_ref().and_then(|jobs| jobs.send(job).ok()).ok_or_else(gone)
-    }
-
-    /// The next result, if there is one.
-    pub(super) fn finished(&self) -> Option<Result<Done, IndexError>> {
-        match self.results.try_recv() {
-            Ok(done) => Some(done),
-            Err(TryRecvError::Empty) => None,
-            Err(TryRecvError::Disconnected) => Some(Err(gone())),
-        }
-    }
-
-    /// Waits for the next result.
-    pub(super) fn wait(&self) -> Result<Done, IndexError> {
-        self.results.recv().map_err(|_| gone())?
-    }
-}
-
-fn gone() -> IndexError {
-    IndexError::Io("the thread that writes runs has ended".into())
 }
 
 fn work(disk: &dyn Disk, dir: &std::path::Path, job: Job) -> Result<Done, IndexError> {
