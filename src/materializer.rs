@@ -347,7 +347,7 @@ impl Owner {
         let mut log_time = self.index.covered_log_time();
         while next < self.committed.next {
             let chunk = self.reader.read(next, READ_BYTES)?;
-            for block in chunk.blocks() {
+            for block in chunk.blocks().take_while(|block| block.first < self.committed.next) {
                 log_time = log_time.max(block.received);
                 for (at, record) in positions(&block) {
                     if let (true, Ok(record)) = (next <= at && at < self.committed.next, record) {
@@ -355,7 +355,9 @@ impl Owner {
                     }
                 }
             }
-            next = chunk.end().unwrap_or(self.committed.next);
+            // Not the chunk's end: what lies behind the rows was not looked up, and the index must not claim to cover it, or the
+            // fold would not take note of its firsts and count their copies.
+            next = chunk.end().map_or(self.committed.next, |end| end.min(self.committed.next));
             self.index.maintain(next, log_time, self.committed.log_time)?;
         }
         Ok(())
