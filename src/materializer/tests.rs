@@ -205,3 +205,39 @@ fn rows_ahead_of_the_log_stop_the_start() {
     let started = Materializer::start(Parts { log, meta: META, store, disk, index_dir: dir.path().join("index"), clock: Clock::start() });
     assert!(matches!(started, Err(Error::RowsAheadOfLog { rows: Position(1), log: Position(0) })));
 }
+
+#[test]
+fn an_index_that_catches_up_covers_no_more_than_it_has_looked_up() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let dir = tempfile::tempdir().expect("a directory");
+    let batch = |ids: std::ops::Range<u8>| -> Vec<Sent> {
+        ids.map(|id| Sent { id, customer: 1, hour: 1, value: 1, dimension: 1, filtered: false }).collect()
+    };
+    let mut model = Model::default();
+    let mut send = |tollgate: &mut Tollgate, ids| {
+        let batch = batch(ids);
+        tollgate.append(&batch, 1_000);
+        batch.iter().for_each(|sent| model.record(sent, 1_000));
+        model.rows.clone()
+    };
+    let mut tollgate = start(dir.path());
+    send(&mut tollgate, 0..16);
+    tollgate.running.stop().expect("stops");
+    // A crash of the rest: in the log, in the same segment, and not in the rows. The index has to catch up from the begin.
+    send(&mut Tollgate { running: start(&dir.path().join("other")).running, ..tollgate }, 16..20);
+    let mut tollgate = start(dir.path());
+    let mut next = 20;
+    while !dir.path().join("index/manifest.json").exists() {
+        assert!(next < 200, "the full table was to be written");
+        let rows = send(&mut tollgate, next..next + 1);
+        assert_eq!(tollgate.rows(&runtime), rows);
+        std::thread::yield_now();
+        next += 1;
+    }
+    tollgate.running.stop().expect("stops");
+    drop((tollgate.appender, tollgate.materializer));
+    let mut tollgate = start(dir.path());
+    let rows = send(&mut tollgate, 0..next);
+    assert_eq!(tollgate.rows(&runtime), rows, "copies of what the index covers");
+    tollgate.running.stop().expect("stops");
+}
