@@ -435,7 +435,7 @@ impl Owner {
         }
         self.last_commit = Instant::now();
         let rows = self.working.begin_commit();
-        self.committer.begin(Commit { partition: PARTITION, expected: self.committed, reached: self.folded, rows })
+        self.committer.begin(Commit { partition: PARTITION, expected: self.committed, reached: self.folded, rows, conflicts: Vec::new() })
     }
 
     fn end_commit(&mut self, reached: Progress) -> Result<(), Error> {

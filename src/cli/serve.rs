@@ -16,7 +16,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::announce::announce;
-use crate::accounts::KeyRing;
+use crate::accounts::{DefaultAccount, KeyRing};
 use crate::api;
 use crate::batch::Batcher;
 use crate::clock::Clock;
@@ -71,7 +71,8 @@ async fn serve(config: Config, admin_key: Option<String>) -> anyhow::Result<()> 
     let ops_listener = config.ops_listen.map(bind).transpose()?;
     let tls = config.tls.as_ref().map(tls_acceptor).transpose()?;
     let parts = open(&config, &clock)?;
-    let (keys, admin_key) = KeyRing::open(&*parts.store, admin_key.as_deref(), clock.now()).context("the API keys cannot be read")?;
+    let default_account = DefaultAccount { admin_key: admin_key.as_deref(), identity: config.default_account.identity };
+    let (keys, admin_key) = KeyRing::open(&*parts.store, &default_account, clock.now()).context("the accounts cannot be used")?;
     let draining = Arc::new(AtomicBool::new(false));
     let budget = Budget::new(config.ingest.in_flight_bytes_max, config.ingest.room_wait);
     let ops = Ops { metrics, budget: budget.clone(), materializer: parts.materializer.clone(), draining: draining.clone() };
