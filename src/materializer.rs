@@ -13,7 +13,7 @@ pub mod first_positions;
 pub mod fold;
 pub mod working_set;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,10 +28,10 @@ use crate::clock::Clock;
 use crate::log::embedded::{EmbeddedLog, EmbeddedReader};
 use crate::log::meta::LogMeta;
 use crate::log::{self, BlockView, LogReader, Position, disk::Disk, record};
-use crate::store::{self, Commit, Progress, Row, RowKey, RowSelection, Rows, Snapshot, Store};
+use crate::store::{self, CONFLICTS_MAX, Commit, Conflict, Progress, Row, RowKey, RowSelection, Rows, Snapshot, Store};
 use crate::telemetry;
 use background::{Background, Gone};
-use first_positions::{FirstPositions, IndexError};
+use first_positions::{FirstPositions, IndexError, Standing};
 use fold::{Verdict, verdict};
 use working_set::{LOOK_AHEAD, WorkingSet};
 
@@ -255,6 +255,8 @@ struct Owner {
     store: Arc<dyn Store>,
     snapshot: Box<dyn Snapshot>,
     working: WorkingSet,
+    /// Found since the last commit was begun, by account.
+    conflicts: BTreeMap<u32, VecDeque<Conflict>>,
     clock: Clock,
     /// What the working set holds.
     folded: Progress,
@@ -295,6 +297,7 @@ impl Owner {
             store: parts.store,
             snapshot,
             working: WorkingSet::new(PARTITION, parts.meta.fold.dimension_sets_max),
+            conflicts: BTreeMap::new(),
             clock: parts.clock,
             folded: committed,
             committed,
@@ -410,10 +413,21 @@ impl Owner {
         };
         let standing = self.index.stand(record.identity, record.content, at, self.folded.log_time)?;
         let verdict = verdict(standing, &record);
-        if verdict == Verdict::Counted {
-            self.working.add(&*self.snapshot, &record)?;
+        match (verdict, standing) {
+            (Verdict::Counted, _) => self.working.add(&*self.snapshot, &record)?,
+            (Verdict::Conflict, Standing::Copy { of, .. }) => self.note_conflict(record.account, at, of),
+            _ => {}
         }
         Ok(verdict)
+    }
+
+    /// For the next commit. Of many at once those stay that the store is going to keep.
+    fn note_conflict(&mut self, account: u32, position: Position, first: Position) {
+        let conflicts = self.conflicts.entry(account).or_default();
+        if conflicts.len() == CONFLICTS_MAX {
+            conflicts.pop_front();
+        }
+        conflicts.push_back(Conflict { account, partition: PARTITION, position, first });
     }
 
     fn set_ready(&self) {
@@ -435,7 +449,8 @@ impl Owner {
         }
         self.last_commit = Instant::now();
         let rows = self.working.begin_commit();
-        self.committer.begin(Commit { partition: PARTITION, expected: self.committed, reached: self.folded, rows, conflicts: Vec::new() })
+        let conflicts = std::mem::take(&mut self.conflicts).into_values().flatten().collect();
+        self.committer.begin(Commit { partition: PARTITION, expected: self.committed, reached: self.folded, rows, conflicts })
     }
 
     fn end_commit(&mut self, reached: Progress) -> Result<(), Error> {
