@@ -35,6 +35,7 @@ use crate::server::{self, ConnectionLimits, Ops, Service};
 use crate::store::Store;
 use crate::store::embedded::EmbeddedStore;
 use crate::telemetry;
+use crate::verdicts::Verdicts;
 
 /// Connections that wait to be accepted, among them those that come while the log is recovered.
 const BACKLOG: u32 = 4_096;
@@ -54,6 +55,7 @@ struct Parts {
     events_thread: JoinHandle<EmbeddedAppender>,
     dead_letters: Batcher,
     dead_letters_thread: JoinHandle<EmbeddedAppender>,
+    log: Arc<EmbeddedLog>,
     dead_letters_log: Arc<EmbeddedLog>,
     materializer: Materializer,
     materializing: Running,
@@ -124,7 +126,15 @@ fn service(config: &Config, parts: &Parts, keys: Arc<KeyRing>, budget: Budget, o
         hash_key: parts.meta.hash_key,
         clock: clock.clone(),
     };
+    let verdicts = Verdicts {
+        log: parts.log.clone(),
+        dead_letters: parts.dead_letters_log.clone(),
+        materializer: parts.materializer.clone(),
+        hash_key: parts.meta.hash_key,
+        clock: clock.clone(),
+    };
     let router = api::router(api::Parts {
+        verdicts: Arc::new(verdicts),
         customers: Arc::new(Customers::new(parts.store.clone(), clock.clone())),
         materializer: parts.materializer.clone(),
         dead_letters: parts.dead_letters_log.clone(),
@@ -150,7 +160,8 @@ fn open(config: &Config, clock: &Clock) -> anyhow::Result<Parts> {
     // Nothing is derived from dead letters: retention may take them as it likes.
     dead_letters_log.keep_from(crate::log::Position(u64::MAX));
     let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(&data_dir.join("store.redb")).context("the rows cannot be opened")?);
-    let parts = materializer::Parts { log, meta, store: store.clone(), disk, index_dir: data_dir.join("index"), clock: clock.clone() };
+    let parts =
+        materializer::Parts { log: log.clone(), meta, store: store.clone(), disk, index_dir: data_dir.join("index"), clock: clock.clone() };
     let (materializer, materializing) = Materializer::start(parts).context("the rows do not fit the log")?;
     let runtime = tokio::runtime::Handle::current();
     let (events, events_thread) = Batcher::start("events", appender, &runtime, gateway::count_appended).context("no thread for the log")?;
@@ -161,6 +172,7 @@ fn open(config: &Config, clock: &Clock) -> anyhow::Result<Parts> {
         events_thread,
         dead_letters,
         dead_letters_thread,
+        log,
         dead_letters_log,
         materializer,
         materializing,

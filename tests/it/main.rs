@@ -15,4 +15,5 @@ mod processes;
 mod protocol;
 mod sums_are_exact;
 mod the_books_balance;
+mod verdicts;
 mod you_read_what_you_wrote;
