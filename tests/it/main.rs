@@ -10,6 +10,7 @@ mod everything_follows_from_the_log;
 mod harness;
 mod late_and_early;
 mod load;
+mod log_formats;
 mod model;
 mod one_bad_event;
 mod processes;
