@@ -138,3 +138,6 @@ async fn hand_out(mut answers: mpsc::Receiver<Vec<Answer>>, settle: Arc<dyn Sett
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -379,6 +379,21 @@ mod tests {
     }
 
     #[test]
+    fn recent_ids_are_remembered_only_where_no_copy_can_count_again() {
+        let settings = |text: &str| parse(text).expect("good").recent_ids();
+        let unlimited = settings("");
+        assert_eq!((unlimited.bytes_max, unlimited.step_back_ms_max), (128 << 20, None));
+        let production = settings("[ingest]\nmax_event_age = '35d'\nmax_event_future = '24h'\n[log]\ndedup_horizon = '37d'");
+        assert_eq!((production.bytes_max, production.step_back_ms_max), (128 << 20, Some(86_400_000)));
+        for text in ["", "[ingest]\nmax_event_age = '1h'", "[ingest]\nmax_event_future = '1h'"] {
+            assert_eq!(settings(&format!("{text}\n[log]\ndedup_horizon = '2h'")).bytes_max, 0);
+        }
+        assert_eq!(settings("[recent_ids]\nbytes_max = 0").bytes_max, 0);
+        assert!(parse("[recent_ids]\nbytes_max = 1000").expect_err("refused").contains("recent_ids.bytes_max"));
+        assert!(parse("[recent_ids]\nmax_age = '366d'").expect_err("refused").contains("recent_ids.max_age"));
+    }
+
+    #[test]
     fn unknown_keys_and_settings_that_do_not_fit_are_refused() {
         assert!(parse("lissten = '127.0.0.1:1'").expect_err("refused").contains("unknown field `lissten`"));
         assert!(parse("[log]\ndedup_horizon = 'soon'").expect_err("refused").contains("is not a duration"));

@@ -236,8 +236,8 @@ impl Settle for Settled {
             Err(BatchError::Busy | BatchError::Log(log::Error::Full | log::Error::Stopping)) => Outcome::Shed,
             Err(BatchError::Log(_)) => Outcome::Unknown,
         };
-        telemetry::count_events(outcome, events);
         self.0.remember(durable);
+        telemetry::count_events(outcome, events);
     }
 }
 

@@ -161,7 +161,7 @@ fn open(config: &Config, clock: &Clock) -> anyhow::Result<Parts> {
     let parts = materializer::Parts { log, meta, store: store.clone(), disk, index_dir: data_dir.join("index"), clock: clock.clone() };
     let (materializer, materializing) = Materializer::start(parts).context("the rows do not fit the log")?;
     let runtime = tokio::runtime::Handle::current();
-    let recent = RecentIds::new(config.recent_ids());
+    let recent = recent_ids(config);
     let settled = Arc::new(gateway::Settled(recent.clone()));
     let (events, events_thread) = Batcher::start("events", appender, &runtime, settled).context("no thread for the log")?;
     let (dead_letters, dead_letters_thread) =
@@ -179,6 +179,14 @@ fn open(config: &Config, clock: &Clock) -> anyhow::Result<Parts> {
         meta,
         _data_dir: data_dir,
     })
+}
+
+fn recent_ids(config: &Config) -> RecentIds {
+    let settings = config.recent_ids();
+    if settings.bytes_max == 0 && config.recent_ids.bytes_max > 0 {
+        tracing::info!("recent ids are off: with log.dedup_horizon they need ingest.max_event_age and ingest.max_event_future");
+    }
+    RecentIds::new(settings)
 }
 
 fn report(dir: &Path, recovered: &Recovered) {

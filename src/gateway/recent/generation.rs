@@ -51,9 +51,9 @@ pub(super) struct Generation {
 }
 
 impl Generation {
-    /// A generation of at most `bytes`, but of one bucket at least. It takes its memory with [`Self::allocate`].
+    /// A generation of at most `bytes`. It takes its memory with [`Self::allocate`].
     pub(super) fn new(number: u64, bytes: usize) -> Self {
-        Self { number, buckets: (bytes / BUCKET_BYTES).max(1), tables: OnceLock::new(), entries: AtomicUsize::new(0) }
+        Self { number, buckets: bytes / BUCKET_BYTES, tables: OnceLock::new(), entries: AtomicUsize::new(0) }
     }
 
     /// Takes its memory. Until then, and when there is none, nothing is in it and nothing goes in. The memory is zeroed when it is
