@@ -145,7 +145,12 @@ impl Appender for AckAtOnce {
     fn append(&mut self, group: &mut Vec<Append>) -> Vec<Answer> {
         group
             .drain(..)
-            .map(|append| Answer { to: append.done, records: append.block.count(), result: Ok(Position(0)..Position(1)) })
+            .map(|append| Answer {
+                to: append.done,
+                records: append.block.count(),
+                fingerprints: Vec::new(),
+                result: Ok(Position(0)..Position(1)),
+            })
             .collect()
     }
 
@@ -157,7 +162,7 @@ impl Appender for AckAtOnce {
 /// A request hands over one block, whatever its size: what is measured is a request, not an event.
 fn hop(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-    let (batcher, _thread) = Batcher::start("bench", AckAtOnce, runtime.handle(), |_, _| {}).expect("a thread");
+    let (batcher, _thread) = Batcher::start("bench", AckAtOnce, runtime.handle(), Arc::new(())).expect("a thread");
     let block = block(&mut Workload::new(1), 1);
     let requests = |count: u64| {
         let (batcher, block) = (batcher.clone(), block.clone());

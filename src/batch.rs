@@ -4,12 +4,14 @@
 //! group was synced, appends it as one group, and sleeps when nothing is there: group commit without a timer.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::event::Fingerprint;
 use crate::log::{Answer, Append, Appender, Block, Error, Position};
 use crate::telemetry;
 
@@ -26,11 +28,20 @@ const INBOX_APPENDS: usize = 16_384;
 #[derive(Clone)]
 pub struct Batcher {
     inbox: Sender<Append>,
-    count: Count,
+    settle: Arc<dyn Settle>,
 }
 
-/// Takes note of what became of so many records.
-pub type Count = fn(Result<(), &BatchError>, u64);
+/// Takes note of what became of records, also of those whose sender is not there any more to be told.
+pub trait Settle: Send + Sync {
+    /// So many records are durable, or were refused, or nobody knows: told once, before anybody who waits for them hears of it.
+    /// `noted` is what was noted of those that are durable ([`Block::note`]); of others it is empty.
+    fn settle(&self, became: Result<(), &BatchError>, records: u64, noted: &[Fingerprint]);
+}
+
+/// Nobody takes note.
+impl Settle for () {
+    fn settle(&self, _: Result<(), &BatchError>, _: u64, _: &[Fingerprint]) {}
+}
 
 /// Why a block was not appended.
 #[derive(Debug, thiserror::Error)]
@@ -50,18 +61,18 @@ impl Batcher {
     /// # Errors
     /// The operating system gives no thread.
     ///
-    /// `count` is told what became of each append, also when nobody waits for it any more, and of those that were refused.
+    /// `settle` is told what became of each append, also when nobody waits for it any more, and of those that were refused.
     pub fn start<A: Appender + 'static>(
         name: &'static str,
         appender: A,
         runtime: &Handle,
-        count: Count,
+        settle: Arc<dyn Settle>,
     ) -> std::io::Result<(Self, JoinHandle<A>)> {
         let (inbox, waiting) = bounded(INBOX_APPENDS);
         let (answered, answers) = mpsc::channel(ANSWERED_GROUPS);
-        runtime.spawn(hand_out(answers, count));
+        runtime.spawn(hand_out(answers, settle.clone()));
         let thread = std::thread::Builder::new().name(format!("append-{name}")).spawn(move || run(name, appender, &waiting, &answered))?;
-        Ok((Self { inbox, count }, thread))
+        Ok((Self { inbox, settle }, thread))
     }
 
     /// Appends a sealed block; returns once it is durable, with the positions of its records.
@@ -78,7 +89,7 @@ impl Batcher {
                 TrySendError::Full(_) => BatchError::Busy,
                 TrySendError::Disconnected(_) => BatchError::Log(Error::Stopping),
             };
-            (self.count)(Err(&error), records);
+            self.settle.settle(Err(&error), records, &[]);
             return Err(error);
         }
         match answer.await {
@@ -107,13 +118,18 @@ fn run<A: Appender>(name: &'static str, mut appender: A, inbox: &Receiver<Append
     appender
 }
 
-async fn hand_out(mut answers: mpsc::Receiver<Vec<Answer>>, count: Count) {
+async fn hand_out(mut answers: mpsc::Receiver<Vec<Answer>>, settle: Arc<dyn Settle>) {
+    let mut noted = Vec::new();
     while let Some(group) = answers.recv().await {
         // The whole group shares one write, so it shares what became of it.
         let records = group.iter().map(|answer| u64::from(answer.records)).sum();
         match group.first().map(|answer| answer.result.clone().map_err(BatchError::Log)) {
-            Some(Ok(_)) => count(Ok(()), records),
-            Some(Err(error)) => count(Err(&error), records),
+            Some(Ok(_)) => {
+                noted.clear();
+                group.iter().for_each(|answer| noted.extend_from_slice(&answer.fingerprints));
+                settle.settle(Ok(()), records, &noted);
+            }
+            Some(Err(error)) => settle.settle(Err(&error), records, &[]),
             None => {}
         }
         for answer in group {
@@ -122,3 +138,6 @@ async fn hand_out(mut answers: mpsc::Receiver<Vec<Answer>>, count: Count) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer};
 
 use crate::event::{IdentityMode, TimeWindow};
+use crate::gateway::recent;
 use crate::log::embedded;
 use crate::log::meta::FoldSettings;
 use crate::telemetry::LogFormat;
@@ -31,6 +32,8 @@ pub struct Config {
     pub default_account: DefaultAccountConfig,
     /// What a request may bring.
     pub ingest: IngestConfig,
+    /// What is remembered at the door.
+    pub recent_ids: RecentIdsConfig,
     /// Connections and times.
     pub http: HttpConfig,
     /// Log lines on standard error.
@@ -103,6 +106,17 @@ pub struct IngestConfig {
     pub max_event_future: Option<Duration>,
 }
 
+/// Ids that are remembered at the door, so that copies go no further.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RecentIdsConfig {
+    /// Memory that they may take, in bytes; 0: none are remembered. An id takes about 30.
+    pub bytes_max: u64,
+    /// How long an id is remembered at most.
+    #[serde(deserialize_with = "duration_required")]
+    pub max_age: Duration,
+}
+
 /// Limits of connections.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -146,6 +160,7 @@ impl Default for Config {
             log: LogConfig::default(),
             default_account: DefaultAccountConfig::default(),
             ingest: IngestConfig::default(),
+            recent_ids: RecentIdsConfig::default(),
             http: HttpConfig::default(),
             logging: LoggingConfig::default(),
         }
@@ -178,6 +193,13 @@ impl Default for IngestConfig {
             max_event_age: None,
             max_event_future: None,
         }
+    }
+}
+
+impl Default for RecentIdsConfig {
+    fn default() -> Self {
+        // Some 4 million ids, and longer than most clients try.
+        Self { bytes_max: 128 << 20, max_age: Duration::from_secs(2 * 3_600) }
     }
 }
 
@@ -260,6 +282,13 @@ impl Config {
         if self.log.segment_bytes < 1 << 20 {
             return wrong("log.segment_bytes must be 1 MiB or more".into());
         }
+        let recent = &self.recent_ids;
+        if (1..recent::BYTES_MIN).contains(&recent.bytes_max) {
+            return wrong(format!("recent_ids.bytes_max must be 0 (off) or at least {} (64 KiB)", recent::BYTES_MIN));
+        }
+        if recent.max_age > recent::AGE_MAX {
+            return wrong("recent_ids.max_age must not exceed 365d".into());
+        }
         if let (Some(age), Some(future), Some(horizon)) = (ingest.max_event_age, ingest.max_event_future, self.log.dedup_horizon)
             && age + future >= horizon
         {
@@ -300,6 +329,20 @@ impl Config {
             segment_bytes: self.log.segment_bytes.min(32 << 20),
             retention_age_ms: self.log.dead_letter_age.map(millis),
             retention_bytes: self.log.dead_letter_bytes,
+        }
+    }
+
+    /// What is remembered at the door. Nothing with a dedup horizon and no limits to how far an event's time may lie from its receipt: a
+    /// copy could then count again, and only the log knows whether it does ([`recent`] says why).
+    pub fn recent_ids(&self) -> recent::Settings {
+        let RecentIdsConfig { bytes_max, max_age: age_max } = self.recent_ids;
+        match (self.log.dedup_horizon, self.ingest.max_event_age, self.ingest.max_event_future) {
+            (None, _, _) => recent::Settings { bytes_max, age_max, step_back_ms_max: None },
+            (Some(horizon), Some(age), Some(future)) => {
+                let step_back_ms_max = Some(millis(horizon.saturating_sub(age + future)));
+                recent::Settings { bytes_max, age_max, step_back_ms_max }
+            }
+            (Some(_), _, _) => recent::Settings { bytes_max: 0, age_max, step_back_ms_max: None },
         }
     }
 
@@ -344,6 +387,21 @@ mod tests {
             parse("[ingest]\nmax_event_age = '35d'\nmax_event_future = '24h'\n[log]\ndedup_horizon = '37d'\nretention_age = '44d'")
                 .expect("good");
         assert_eq!(config.fold().dedup_horizon_ms, Some(37 * 86_400_000));
+    }
+
+    #[test]
+    fn recent_ids_are_remembered_only_where_no_copy_can_count_again() {
+        let settings = |text: &str| parse(text).expect("good").recent_ids();
+        let unlimited = settings("");
+        assert_eq!((unlimited.bytes_max, unlimited.step_back_ms_max), (128 << 20, None));
+        let production = settings("[ingest]\nmax_event_age = '35d'\nmax_event_future = '24h'\n[log]\ndedup_horizon = '37d'");
+        assert_eq!((production.bytes_max, production.step_back_ms_max), (128 << 20, Some(86_400_000)));
+        for text in ["", "[ingest]\nmax_event_age = '1h'", "[ingest]\nmax_event_future = '1h'"] {
+            assert_eq!(settings(&format!("{text}\n[log]\ndedup_horizon = '2h'")).bytes_max, 0);
+        }
+        assert_eq!(settings("[recent_ids]\nbytes_max = 0").bytes_max, 0);
+        assert!(parse("[recent_ids]\nbytes_max = 1000").expect_err("refused").contains("recent_ids.bytes_max"));
+        assert!(parse("[recent_ids]\nmax_age = '366d'").expect_err("refused").contains("recent_ids.max_age"));
     }
 
     #[test]

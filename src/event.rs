@@ -4,10 +4,12 @@
 //! again. Its fields are slices of the request's body; nothing is copied until it is written into a record.
 
 pub mod amount;
+mod fingerprint;
 pub mod identity;
 pub mod parse;
 
 pub use amount::{Amount, AmountError, Sum};
+pub use fingerprint::Fingerprint;
 pub use identity::{ContentHash, HashKey, IdentityHash, IdentityMode};
 
 use crate::clock::{UnixMicros, UnixMillis};

@@ -7,6 +7,7 @@ pub mod body;
 pub mod budget;
 mod letters;
 mod receipt;
+pub mod recent;
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -20,16 +21,17 @@ use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 
 use crate::accounts::{Caller, KeyRing, Scope};
-use crate::batch::{BatchError, Batcher};
+use crate::batch::{BatchError, Batcher, Settle};
 use crate::clock::{Clock, ClockJumped, UnixMillis};
 use crate::dialect::amberflo::AmberfloError;
 use crate::dialect::amberflo::ingest::{Scratch, read_event};
 use crate::event::parse::{self, Parser};
-use crate::event::{Code, HashKey, Rejection, TimeWindow};
+use crate::event::{Code, Fingerprint, HashKey, Rejection, TimeWindow};
 use crate::log::{self, Block, Position, record};
 use crate::telemetry::{self, Outcome};
 use body::{BodyError, BodyLimits};
 use budget::{Budget, NoRoom};
+use recent::RecentIds;
 
 pub use letters::{DeadLetter, letters};
 
@@ -64,6 +66,8 @@ pub struct Gateway {
     pub keys: Arc<KeyRing>,
     /// Room for bodies.
     pub budget: Budget,
+    /// What is known to be durable.
+    pub recent: RecentIds,
     /// Where events go.
     pub events: Batcher,
     /// Where what is not an event goes.
@@ -110,9 +114,12 @@ struct Rejected {
 
 /// A request taken apart.
 struct Batch {
+    /// Records of the events that are taken, with the fingerprint of each.
     block: Block,
-    /// Index in the request of each record of the block.
+    /// Index in the request of each event that is taken.
     taken: Vec<u32>,
+    /// Which of those are known to be durable, ascending; once they were looked up.
+    known: Vec<u32>,
     rejected: Vec<Rejected>,
     is_array: bool,
 }
@@ -133,14 +140,18 @@ impl Gateway {
         let received = self.clock.receive_time()?;
         let (body, _room) = body::read(headers, body, self.settings.body, &self.budget).await?;
         let batch = self.parse(body, caller.record_account(), received).await?;
-        let batch = all_or_some(batch, listed(headers, &PREFER, STRICT))?;
+        let mut batch = all_or_some(batch, listed(headers, &PREFER, STRICT))?;
         let wants_receipt = listed(headers, &ACCEPT, RECEIPT_TYPE);
         let unique_ids = if wants_receipt { receipt::unique_ids(&batch.block) } else { Vec::new() };
-        // Before the wait, in which the client may hang up; what is taken is counted where it is answered.
+        // Before the wait, in which the client may hang up; what is logged is counted where that is settled.
         count_rejected(&batch.rejected);
+        telemetry::count_events(Outcome::Known, batch.known.len() as u64);
+        if !batch.known.is_empty() {
+            batch.block = without(&batch.block, &batch.known);
+        }
         let positions = self.append(batch.block, &batch.rejected, caller.account).await?;
         let mut response = if wants_receipt {
-            receipt::receipt(&batch.taken, &unique_ids, &positions, &batch.rejected)
+            receipt::receipt(&batch.taken, &batch.known, &unique_ids, &positions, &batch.rejected)
         } else {
             text(format!("{} records were ingested", batch.taken.len()))
         };
@@ -156,9 +167,13 @@ impl Gateway {
     }
 
     async fn parse(&self, body: Bytes, account: record::Account, received: UnixMillis) -> Result<Batch, IngestError> {
-        let (settings, hash_key) = (self.settings, self.hash_key);
+        let (settings, hash_key, recent) = (self.settings, self.hash_key, self.recent.clone());
         let is_large = body.len() >= LARGE_BODY_BYTES;
-        let parse = move || parse_batch(&body, &settings, &hash_key, account, received);
+        let parse = move || {
+            let mut batch = parse_batch(&body, &settings, &hash_key, account, received)?;
+            batch.known = recent.known(batch.block.fingerprints(), received);
+            Ok(batch)
+        };
         if is_large { tokio::task::spawn_blocking(parse).await.map_err(|_| IngestError::Interrupted)? } else { parse() }
     }
 
@@ -211,14 +226,19 @@ impl Gateway {
     }
 }
 
-/// The door's side of the books: what became of so many events that went to the log.
-pub fn count_appended(became: Result<(), &BatchError>, events: u64) {
-    let outcome = match became {
-        Ok(()) => Outcome::Logged,
-        Err(BatchError::Busy | BatchError::Log(log::Error::Full | log::Error::Stopping)) => Outcome::Shed,
-        Err(BatchError::Log(_)) => Outcome::Unknown,
-    };
-    telemetry::count_events(outcome, events);
+/// What the door learns of events that went to the log: its side of the books, and which ids are known from now on.
+pub struct Settled(pub RecentIds);
+
+impl Settle for Settled {
+    fn settle(&self, became: Result<(), &BatchError>, events: u64, durable: &[Fingerprint]) {
+        let outcome = match became {
+            Ok(()) => Outcome::Logged,
+            Err(BatchError::Busy | BatchError::Log(log::Error::Full | log::Error::Stopping)) => Outcome::Shed,
+            Err(BatchError::Log(_)) => Outcome::Unknown,
+        };
+        self.0.remember(durable);
+        telemetry::count_events(outcome, events);
+    }
 }
 
 async fn append_unless_empty(batcher: &Batcher, block: Block) -> Result<Range<Position>, BatchError> {
@@ -323,15 +343,17 @@ fn parse_batch(
 ) -> Result<Batch, IngestError> {
     PARSER.with_borrow_mut(|parser| {
         let parsed = parser.parse(body, settings.events_max)?;
-        let mut batch =
-            Batch { block: Block::new(received, body.len()), taken: Vec::new(), rejected: Vec::new(), is_array: parsed.is_array() };
+        let block = Block::new(received, body.len());
+        let mut batch = Batch { block, taken: Vec::new(), known: Vec::new(), rejected: Vec::new(), is_array: parsed.is_array() };
         let mut scratch = Scratch::default();
         for (index, element) in (0..).zip(parsed.elements()) {
             let sized = check_size(element.raw, settings.event_bytes_max);
             let members = sized.and(element.members);
             match members.and_then(|members| read_event(members, &mut scratch, received, settings.window)) {
                 Ok(event) => {
-                    batch.block.push(|to| _ = record::write(to, hash_key, account, &event, record::Decisions::default()));
+                    let (identity, content) =
+                        batch.block.push(|to| record::write(to, hash_key, account, &event, record::Decisions::default()));
+                    batch.block.note(if recent::may_recur(&event) { Fingerprint::of(identity, content) } else { Fingerprint::NONE });
                     batch.taken.push(index);
                 }
                 Err(rejection) => batch.rejected.push(Rejected { index, rejection, raw: element.raw.into() }),
@@ -339,6 +361,19 @@ fn parse_batch(
         }
         Ok(batch)
     })
+}
+
+/// The block without some of its records.
+fn without(block: &Block, left_out: &[u32]) -> Block {
+    let mut rest = Block::new(block.received(), block.payload().len());
+    let mut left_out = left_out.iter().copied().peekable();
+    for (at, (record, fingerprint)) in (0..).zip(record::parts(block.payload()).zip(block.fingerprints())) {
+        if left_out.next_if_eq(&at).is_none() {
+            rest.push(|to| to.extend_from_slice(record));
+            rest.note(*fingerprint);
+        }
+    }
+    rest
 }
 
 fn check_size(raw: &[u8], limit: usize) -> Result<(), Rejection> {

@@ -15,6 +15,7 @@ use std::ops::Range;
 use tokio::sync::oneshot;
 
 use crate::clock::UnixMillis;
+use crate::event::Fingerprint;
 
 /// The place of a record in its partition: 0, 1, 2 … in the embedded log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -38,20 +39,32 @@ pub struct Block {
     count: u32,
     received: UnixMillis,
     payload_crc: u32,
+    fingerprints: Vec<Fingerprint>,
 }
 
 impl Block {
     /// An empty block of what was received at `received`, with room for `bytes` of records.
     pub fn new(received: UnixMillis, bytes: usize) -> Self {
-        let mut block = Self { bytes: Vec::with_capacity(BLOCK_HEADER_BYTES + bytes), count: 0, received, payload_crc: 0 };
+        let mut block =
+            Self { bytes: Vec::with_capacity(BLOCK_HEADER_BYTES + bytes), count: 0, received, payload_crc: 0, fingerprints: Vec::new() };
         block.bytes.resize(BLOCK_HEADER_BYTES, 0);
         block
     }
 
     /// Lets `write` append one record.
-    pub fn push(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        write(&mut self.bytes);
+    pub fn push<T>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> T) -> T {
         self.count += 1;
+        write(&mut self.bytes)
+    }
+
+    /// Notes by what copies of the record pushed last can be recognised. The log hands it back with its answer, no more.
+    pub fn note(&mut self, fingerprint: Fingerprint) {
+        self.fingerprints.push(fingerprint);
+    }
+
+    /// What was noted, in the order of the records.
+    pub fn fingerprints(&self) -> &[Fingerprint] {
+        &self.fingerprints
     }
 
     /// Number of records.
@@ -101,6 +114,8 @@ pub struct Answer {
     pub to: oneshot::Sender<Result<Range<Position>, Error>>,
     /// Number of its records.
     pub records: u32,
+    /// What was noted of them, see [`Block::note`].
+    pub fingerprints: Vec<Fingerprint>,
     /// Their positions, once they are durable. All answers of a group are of one kind.
     pub result: Result<Range<Position>, Error>,
 }

@@ -33,6 +33,7 @@ use crate::config::HttpConfig;
 use crate::dialect::amberflo::AmberfloError;
 use crate::gateway::body::{self, BodyError, BodyLimits};
 use crate::gateway::budget::{Budget, Room};
+use crate::gateway::recent::RecentIds;
 use crate::gateway::{Gateway, presented_key};
 use crate::materializer::Materializer;
 use crate::telemetry;
@@ -68,6 +69,8 @@ pub struct Ops {
     pub metrics: PrometheusHandle,
     /// Knows how many bytes are in flight.
     pub budget: Budget,
+    /// Knows how many ids are remembered.
+    pub recent: RecentIds,
     /// Knows whether recovery is done.
     pub materializer: Materializer,
     /// Set when the process was told to stop.
@@ -84,6 +87,7 @@ impl Ops {
             "/readyz" => Some(self.ready()),
             "/metrics" => {
                 self.budget.report();
+                self.recent.report();
                 metrics_process::Collector::default().collect();
                 Some(plain(StatusCode::OK, self.metrics.render()))
             }

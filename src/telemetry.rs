@@ -51,6 +51,12 @@ pub const STORE_ROWS: &str = "tollgate_store_rows";
 pub const INDEX_ENTRIES: &str = "tollgate_index_entries";
 /// Day entries of the fold's working set.
 pub const WORKING_SET_ENTRIES: &str = "tollgate_materializer_entries";
+/// Memory that recent ids take, in bytes.
+pub const RECENT_IDS_BYTES: &str = "tollgate_recent_ids_bytes";
+/// Recent ids that are remembered.
+pub const RECENT_IDS_ENTRIES: &str = "tollgate_recent_ids_entries";
+/// Generations of recent ids that were forgotten. Labels: `cause` = age | size.
+pub const RECENT_IDS_EVICTED_TOTAL: &str = "tollgate_recent_ids_evictions_total";
 /// Seconds that a usage query took. Labels: `form` = a | b | all.
 pub const QUERY_SECONDS: &str = "tollgate_usage_query_seconds";
 /// Usage answers given although the rows had not caught up within the wait.
@@ -127,6 +133,9 @@ fn describe() {
     describe_gauge!(STORE_ROWS, "Rows in the store.");
     describe_gauge!(INDEX_ENTRIES, "Entries of the dedup index.");
     describe_gauge!(WORKING_SET_ENTRIES, "Day entries that the fold keeps in memory.");
+    describe_gauge!(RECENT_IDS_BYTES, "Memory that recent ids take, in bytes.");
+    describe_gauge!(RECENT_IDS_ENTRIES, "Recent ids that are remembered.");
+    describe_counter!(RECENT_IDS_EVICTED_TOTAL, "Generations of recent ids that were forgotten, by cause.");
     describe_histogram!(QUERY_SECONDS, "Seconds that a usage query took.");
     describe_counter!(INCOMPLETE_TOTAL, "Usage answers given before the rows had caught up.");
 }
@@ -248,6 +257,17 @@ pub fn set_materializer_sizes(store_rows: u64, index_entries: u64, working_set: 
     gauge!(STORE_ROWS).set(store_rows as f64);
     gauge!(INDEX_ENTRIES).set(index_entries as f64);
     gauge!(WORKING_SET_ENTRIES).set(working_set as f64);
+}
+
+/// Sets the sizes of what recent ids take.
+pub fn set_recent_ids(bytes: usize, entries: usize) {
+    gauge!(RECENT_IDS_BYTES).set(bytes as f64);
+    gauge!(RECENT_IDS_ENTRIES).set(entries as f64);
+}
+
+/// Counts a generation of recent ids that was forgotten, for its `age` or for the `size` of all.
+pub fn count_recent_ids_evicted(cause: &'static str) {
+    counter!(RECENT_IDS_EVICTED_TOTAL, "cause" => cause).increment(1);
 }
 
 /// Records a usage query.

@@ -25,6 +25,7 @@ use crate::customers::Customers;
 use crate::data_dir::DataDir;
 use crate::gateway::body::BodyLimits;
 use crate::gateway::budget::Budget;
+use crate::gateway::recent::RecentIds;
 use crate::gateway::{self, Gateway};
 use crate::log::Appender;
 use crate::log::disk::{Disk, RealDisk};
@@ -51,6 +52,7 @@ pub(super) fn run(config: Config, admin_key: Option<String>) -> anyhow::Result<(
 
 /// The parts with threads and files of their own, in the order in which they are stopped.
 struct Parts {
+    recent: RecentIds,
     events: Batcher,
     events_thread: JoinHandle<EmbeddedAppender>,
     dead_letters: Batcher,
@@ -77,7 +79,13 @@ async fn serve(config: Config, admin_key: Option<String>) -> anyhow::Result<()> 
     let (keys, admin_key) = KeyRing::open(&*parts.store, &default_account, clock.now()).context("the accounts cannot be used")?;
     let draining = Arc::new(AtomicBool::new(false));
     let budget = Budget::new(config.ingest.in_flight_bytes_max, config.ingest.room_wait);
-    let ops = Ops { metrics, budget: budget.clone(), materializer: parts.materializer.clone(), draining: draining.clone() };
+    let ops = Ops {
+        metrics,
+        budget: budget.clone(),
+        recent: parts.recent.clone(),
+        materializer: parts.materializer.clone(),
+        draining: draining.clone(),
+    };
     if let Some(listener) = ops_listener {
         tracing::info!(address = %listener.local_addr()?, "health and metrics are served on an address of their own");
         tokio::spawn(server::serve_ops(listener, ops.clone()));
@@ -121,6 +129,7 @@ fn service(config: &Config, parts: &Parts, keys: Arc<KeyRing>, budget: Budget, o
         settings,
         keys: keys.clone(),
         budget: budget.clone(),
+        recent: parts.recent.clone(),
         events: parts.events.clone(),
         dead_letters: parts.dead_letters.clone(),
         hash_key: parts.meta.hash_key,
@@ -164,10 +173,13 @@ fn open(config: &Config, clock: &Clock) -> anyhow::Result<Parts> {
         materializer::Parts { log: log.clone(), meta, store: store.clone(), disk, index_dir: data_dir.join("index"), clock: clock.clone() };
     let (materializer, materializing) = Materializer::start(parts).context("the rows do not fit the log")?;
     let runtime = tokio::runtime::Handle::current();
-    let (events, events_thread) = Batcher::start("events", appender, &runtime, gateway::count_appended).context("no thread for the log")?;
+    let recent = recent_ids(config);
+    let settled = Arc::new(gateway::Settled(recent.clone()));
+    let (events, events_thread) = Batcher::start("events", appender, &runtime, settled).context("no thread for the log")?;
     let (dead_letters, dead_letters_thread) =
-        Batcher::start("dead_letters", letters_appender, &runtime, |_, _| {}).context("no thread for the dead letters")?;
+        Batcher::start("dead_letters", letters_appender, &runtime, Arc::new(())).context("no thread for the dead letters")?;
     Ok(Parts {
+        recent,
         events,
         events_thread,
         dead_letters,
@@ -180,6 +192,14 @@ fn open(config: &Config, clock: &Clock) -> anyhow::Result<Parts> {
         meta,
         _data_dir: data_dir,
     })
+}
+
+fn recent_ids(config: &Config) -> RecentIds {
+    let settings = config.recent_ids();
+    if settings.bytes_max == 0 && config.recent_ids.bytes_max > 0 {
+        tracing::info!("recent ids are off: with log.dedup_horizon they need ingest.max_event_age and ingest.max_event_future");
+    }
+    RecentIds::new(settings)
 }
 
 fn report(dir: &Path, recovered: &Recovered) {
@@ -203,7 +223,7 @@ async fn told_to_stop(parts: &Parts) -> Option<&'static str> {
         tokio::select! {
             _ = terminate.recv() => return None,
             _ = interrupt.recv() => return None,
-            _ = heartbeat.tick() => {}
+            _ = heartbeat.tick() => parts.recent.expire(),
         }
         if parts.materializing.has_ended() {
             return Some("the materializer");

@@ -1,9 +1,10 @@
 //! The receipt: each event's verdict at the door, for a client that asks for it.
 //!
 //! ```json
-//! {"received": 2, "logged": 1, "known": 0, "rejected": 1, "events": [
+//! {"received": 3, "logged": 1, "known": 1, "rejected": 1, "events": [
 //!   {"index": 0, "verdict": "logged", "uniqueId": "u-1", "partition": 0, "position": 7},
-//!   {"index": 1, "verdict": "rejected", "code": "missing_field", "field": "customerId", "reason": "is missing"}]}
+//!   {"index": 1, "verdict": "known", "uniqueId": "u-0"},
+//!   {"index": 2, "verdict": "rejected", "code": "missing_field", "field": "customerId", "reason": "is missing"}]}
 //! ```
 
 use std::ops::Range;
@@ -24,11 +25,26 @@ pub(super) fn unique_ids(block: &Block) -> Vec<String> {
     records.map(|record| record.map_or_else(|_| String::new(), |record| record.unique_id.to_owned())).collect()
 }
 
-/// The receipt of a request whose taken events are durable.
-pub(super) fn receipt(taken: &[u32], unique_ids: &[String], positions: &Range<Position>, rejected: &[Rejected]) -> Response<Full<Bytes>> {
-    let logged = taken.iter().zip(unique_ids).zip(positions.start.0..).map(|((index, unique_id), position)| {
-        let event =
-            json!({"index": index, "verdict": Outcome::Logged.label(), "uniqueId": unique_id, "partition": 0, "position": position});
+/// The receipt of a request whose taken events are durable. `known` are the places in `taken` of those that were it before, ascending;
+/// the others have the positions.
+pub(super) fn receipt(
+    taken: &[u32],
+    known: &[u32],
+    unique_ids: &[String],
+    positions: &Range<Position>,
+    rejected: &[Rejected],
+) -> Response<Full<Bytes>> {
+    let mut position = positions.start.0..;
+    let mut left = known.iter().copied().peekable();
+    let durable = (0..).zip(taken.iter().zip(unique_ids)).map(|(at, (index, unique_id))| {
+        let event = if left.next_if_eq(&at).is_some() {
+            json!({"index": index, "verdict": Outcome::Known.label(), "uniqueId": unique_id})
+        } else {
+            json!({
+                "index": index, "verdict": Outcome::Logged.label(), "uniqueId": unique_id,
+                "partition": 0, "position": position.next(),
+            })
+        };
         (*index, event)
     });
     let refused = rejected.iter().map(|one| {
@@ -39,10 +55,11 @@ pub(super) fn receipt(taken: &[u32], unique_ids: &[String], positions: &Range<Po
         });
         (one.index, event)
     });
-    let mut events: Vec<(u32, Value)> = logged.chain(refused).collect();
+    let mut events: Vec<(u32, Value)> = durable.chain(refused).collect();
     events.sort_unstable_by_key(|(index, _)| *index);
     let events: Vec<Value> = events.into_iter().map(|(_, event)| event).collect();
-    let body = json!({"received": events.len(), "logged": taken.len(), "known": 0, "rejected": rejected.len(), "events": events});
+    let logged = taken.len() - known.len();
+    let body = json!({"received": events.len(), "logged": logged, "known": known.len(), "rejected": rejected.len(), "events": events});
     let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(RECEIPT_TYPE));
     response

@@ -388,7 +388,7 @@ impl Appender for EmbeddedAppender {
             let end = Position(first.0 + u64::from(append.block.count));
             let result = result.clone().map(|_| first..end);
             first = end;
-            Answer { to: append.done, records: append.block.count, result }
+            Answer { to: append.done, records: append.block.count, fingerprints: append.block.fingerprints, result }
         };
         group.drain(..).map(answer).collect()
     }

@@ -120,6 +120,16 @@ pub fn records(payload: &[u8], count: u32, received: UnixMillis) -> impl Iterato
     })
 }
 
+/// The bytes of a block's records one by one, as [`write`] wrote them.
+pub fn parts(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = payload;
+    std::iter::from_fn(move || {
+        let (part, after) = rest.split_at_checked(4 + split_record(rest)?.0.len())?;
+        rest = after;
+        Some(part)
+    })
+}
+
 fn split_record(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
     rest.split_at_checked(u32::from_le_bytes(*length) as usize)

@@ -38,6 +38,8 @@ pub(crate) const ADMIN_KEY: &str = "key-of-the-tests";
 pub(crate) const DAY_0_S: i64 = 1_767_225_600;
 /// The same in milliseconds.
 pub(crate) const DAY_0_MS: i64 = DAY_0_S * 1_000;
+/// Settings: every copy goes to the log.
+pub(crate) const NO_RECENT_IDS: &str = "[recent_ids]\nbytes_max = 0\n";
 pub(crate) const HOUR_S: i64 = 3_600;
 pub(crate) const DAY_S: i64 = 86_400;
 

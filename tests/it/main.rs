@@ -8,6 +8,7 @@ mod bounded;
 mod counted_once;
 mod everything_follows_from_the_log;
 mod harness;
+mod known;
 mod late_and_early;
 mod load;
 mod log_formats;

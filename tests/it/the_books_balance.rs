@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::harness::{Client, Event, Gateway, Metrics, Random, Setup, event, wait_for, wide_event, wire};
+use crate::harness::{Client, Event, Gateway, Metrics, NO_RECENT_IDS, Random, Setup, event, wait_for, wide_event, wire};
 
 const STRICT: (&str, &str) = ("prefer", "handling=strict");
 const SENDERS: usize = 4;
@@ -177,7 +177,7 @@ fn an_event_whose_sender_hung_up_is_in_the_books() {
 
 #[test]
 fn neighbours_of_a_failed_write_are_in_the_books() {
-    let gateway = Setup::default().file_bytes_max(4 << 20).start();
+    let gateway = Setup::with(NO_RECENT_IDS).file_bytes_max(4 << 20).start();
     let mut events = vec![wide_event("u-1"); 10];
     events.push(event("bad").at(0));
     let mut received = 0;
