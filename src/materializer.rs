@@ -29,7 +29,7 @@ use crate::log::embedded::{EmbeddedLog, EmbeddedReader};
 use crate::log::meta::LogMeta;
 use crate::log::{self, BlockView, LogReader, Position, disk::Disk, record};
 use crate::store::{self, Commit, Progress, Row, RowKey, RowSelection, Rows, Snapshot, Store};
-use crate::telemetry;
+use crate::{fault, telemetry};
 use background::{Background, Gone};
 use first_positions::{FirstPositions, IndexError};
 use fold::{Verdict, verdict};
@@ -243,6 +243,10 @@ impl Materializer {
     }
 }
 
+fn commit_interval() -> Duration {
+    Duration::from_millis(fault::limit("TOLLGATE_COMMIT_INTERVAL_MS", COMMIT_INTERVAL.as_millis() as usize) as u64)
+}
+
 fn stopping() -> ViewError {
     ViewError::Failed("the materializer has ended".into())
 }
@@ -299,7 +303,7 @@ impl Owner {
             folded: committed,
             committed,
             last_commit: Instant::now(),
-            commit_interval: COMMIT_INTERVAL,
+            commit_interval: commit_interval(),
             pending: Vec::new(),
             ready_at: end,
             ready,
@@ -377,6 +381,7 @@ impl Owner {
         }
         self.folded.next = end;
         self.folded_shared.store(end.0, Ordering::Release);
+        fault::point("folded");
         for (verdict, records) in Verdict::ALL.into_iter().zip(verdicts) {
             telemetry::count_verdicts(PARTITION, verdict.label(), records);
         }
@@ -439,8 +444,9 @@ impl Owner {
     }
 
     fn end_commit(&mut self, reached: Progress) -> Result<(), Error> {
+        fault::point("committed");
         self.committer.busy = false;
-        self.commit_interval = COMMIT_INTERVAL.max(self.last_commit.elapsed() * COMMIT_PAUSE);
+        self.commit_interval = commit_interval().max(self.last_commit.elapsed() * COMMIT_PAUSE);
         self.committed = reached;
         self.snapshot = self.store.snapshot()?;
         self.working.end_commit();
@@ -518,6 +524,7 @@ fn committer_gone() -> Error {
 /// Commits; where the answer is lost, the position that is stored tells what happened. Rows are absolute, so the same
 /// commit can be tried again.
 fn commit_once(store: &dyn Store, commit: &Commit) -> Result<Progress, Error> {
+    fault::point("commit-begin");
     let started = Instant::now();
     let mut attempt = 1;
     loop {

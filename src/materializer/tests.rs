@@ -109,7 +109,7 @@ struct Tollgate {
 fn start(dir: &std::path::Path) -> Tollgate {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let identity = LogIdentity { log_id: META.log_id, name: "events" };
-    let settings = Settings { segment_bytes: 2_000, retention_age_ms: None, retention_bytes: None };
+    let settings = Settings { segment_bytes: 2_000, retention_age_ms: None, retention_bytes: None, disk_reserve_bytes: 0 };
     let (log, appender, _) = EmbeddedLog::open(disk.clone(), &dir.join("log"), identity, settings).expect("opens");
     let store = Arc::new(EmbeddedStore::open(&dir.join("store.redb")).expect("opens"));
     let parts = Parts { log, meta: META, store, disk, index_dir: dir.join("index"), clock: Clock::start() };
@@ -198,7 +198,7 @@ fn rows_ahead_of_the_log_stop_the_start() {
     drop((tollgate.appender, tollgate.materializer));
     std::fs::remove_dir_all(dir.path().join("log")).expect("removes");
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    let settings = Settings { segment_bytes: 2_000, retention_age_ms: None, retention_bytes: None };
+    let settings = Settings { segment_bytes: 2_000, retention_age_ms: None, retention_bytes: None, disk_reserve_bytes: 0 };
     let identity = LogIdentity { log_id: META.log_id, name: "events" };
     let (log, ..) = EmbeddedLog::open(disk.clone(), &dir.path().join("log"), identity, settings).expect("opens");
     let store = Arc::new(EmbeddedStore::open(&dir.path().join("store.redb")).expect("opens"));
