@@ -51,6 +51,8 @@ const COMMIT_PAUSE: u32 = 3;
 const GATHER: Duration = Duration::from_millis(4);
 /// How often a commit whose outcome is unknown is looked at again before the process stops.
 const COMMIT_ATTEMPTS: u32 = 5;
+/// Before the second look; doubled before each further one.
+const COMMIT_RETRY_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 100 });
 
 /// Why the materializer ended, or could not begin. The process stops with it: half a gateway is worse than none.
 #[derive(Debug, thiserror::Error)]
@@ -532,7 +534,7 @@ fn commit_once(store: &dyn Store, commit: &Commit) -> Result<Progress, Error> {
             Ok(()) => break,
             Err(store::Error::Failed(what)) if attempt < COMMIT_ATTEMPTS => {
                 tracing::warn!(%what, attempt, "a commit did not complete, looking where the store stands");
-                std::thread::sleep(Duration::from_millis(50 << attempt));
+                std::thread::sleep(COMMIT_RETRY_PAUSE * (1 << (attempt - 1)));
                 if store.snapshot().and_then(|snapshot| snapshot.progress(commit.partition)).is_ok_and(|found| found == commit.reached) {
                     break;
                 }

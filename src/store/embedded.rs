@@ -4,6 +4,8 @@
 //! by the materializer in one transaction; `documents`, written by the API. The number of rows is redb's own.
 
 mod file;
+#[cfg(test)]
+mod power_loss;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -54,7 +56,19 @@ impl EmbeddedStore {
     /// # Errors
     /// As [`EmbeddedStore::open`].
     pub fn open_on(disk: &dyn Disk, path: &Path, room: Option<Arc<Room>>) -> Result<Self, Error> {
-        let file = StoreFile::open(disk, path).map_err(|error| Error::Failed(format!("{}: {error}", path.display())))?;
+        let io = |error: std::io::Error| Error::Failed(format!("{}: {error}", path.display()));
+        if let Some(file) = StoreFile::open(disk, path).map_err(io)? {
+            return Self::open_file(file, path, room);
+        }
+        // redb makes its file in several steps. Under another name, so that a start that is cut there leaves no half of a store.
+        let temporary = path.with_extension("tmp");
+        let store = Self::open_file(StoreFile::create(disk, &temporary).map_err(io)?, &temporary, room)?;
+        // Not only rows that the log could give again are going to be in it: it must not be gone after a power cut.
+        disk.rename(&temporary, path).and_then(|()| path.parent().map_or(Ok(()), |dir| disk.sync_dir(dir))).map_err(io)?;
+        Ok(store)
+    }
+
+    fn open_file(file: StoreFile, path: &Path, room: Option<Arc<Room>>) -> Result<Self, Error> {
         let opened = Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(file);
         let database = opened.map_err(|error| match error {
             redb::DatabaseError::Storage(redb::StorageError::Io(error)) => Error::Failed(format!("{}: {error}", path.display())),

@@ -115,7 +115,8 @@ impl Change {
     fn sectors(&self, length_before: usize) -> std::ops::Range<usize> {
         let (from, to) = match self {
             Self::Write { offset, bytes } => (*offset, offset + bytes.len()),
-            Self::Length(length) => (*length.min(&length_before), *length.max(&length_before)),
+            // Cut off and written again it is something else; grown, it has zeros there, as it has without.
+            Self::Length(length) => (*length.min(&length_before), length_before),
         };
         from / SECTOR_BYTES..to.div_ceil(SECTOR_BYTES)
     }

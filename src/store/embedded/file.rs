@@ -12,16 +12,20 @@ use crate::log::disk::{Disk, DiskFile};
 pub(super) struct StoreFile(Box<dyn DiskFile>);
 
 impl StoreFile {
-    /// Opens the file, or makes it, durably, if it is not there.
-    pub(super) fn open(disk: &dyn Disk, path: &Path) -> io::Result<Self> {
+    /// Opens the file; `None` if it is not there.
+    pub(super) fn open(disk: &dyn Disk, path: &Path) -> io::Result<Option<Self>> {
         match disk.open_writable(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            opened => return Ok(Self(opened?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            opened => Ok(Some(Self(opened?))),
         }
-        let file = disk.create(path)?;
-        // Not only rows that the log could give again are in it: it must not be gone after a power cut.
-        path.parent().map_or(Ok(()), |dir| disk.sync_dir(dir))?;
-        Ok(Self(file))
+    }
+
+    /// Makes an empty file, in place of one of this name.
+    pub(super) fn create(disk: &dyn Disk, path: &Path) -> io::Result<Self> {
+        match disk.remove(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(Self(disk.create(path)?)),
+        }
     }
 }
 
