@@ -293,7 +293,7 @@ struct Committer {
 impl Committer {
     fn commit(&mut self, rows: Vec<(Vec<u8>, Row)>) -> Duration {
         let reached = Progress { next: Position(self.progress.next.0 + 1), log_time: RECEIVED };
-        let commit = Commit { partition: 0, expected: self.progress, reached, rows };
+        let commit = Commit { partition: 0, expected: self.progress, reached, rows, conflicts: Vec::new() };
         let started = Instant::now();
         self.store.commit(&commit).expect("commits");
         self.progress = reached;

@@ -39,7 +39,7 @@ fn filled_store() -> (TempDir, EmbeddedStore) {
     rows.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
     let expected = store.snapshot().and_then(|snapshot| snapshot.progress(0)).expect("progress");
     let reached = Progress { next: Position(1), log_time: RECEIVED };
-    store.commit(&Commit { partition: 0, expected, reached, rows }).expect("commits");
+    store.commit(&Commit { partition: 0, expected, reached, rows, conflicts: Vec::new() }).expect("commits");
     (dir, store)
 }
 

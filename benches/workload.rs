@@ -6,7 +6,7 @@ use std::io::Write as _;
 use tollgate::clock::UnixMillis;
 use tollgate::dialect::amberflo::ingest::{Scratch, read_event};
 use tollgate::event::parse::{BodyError, Parsed};
-use tollgate::event::{HashKey, TimeWindow};
+use tollgate::event::{HashKey, IdentityMode, TimeWindow};
 use tollgate::log::{Block, record};
 
 /// The one of the binary.
@@ -71,11 +71,12 @@ impl Workload {
 pub(crate) fn encode(body: &[u8], parsed: Result<Parsed<'_>, BodyError>) -> Block {
     let parsed = parsed.expect("the body is JSON");
     let key = HashKey::from_bytes([7; 16]);
+    let account = record::Account { number: ACCOUNT, identity: IdentityMode::UniqueId };
     let mut block = Block::new(RECEIVED, body.len());
     let mut scratch = Scratch::default();
     for element in parsed.elements() {
         let event = element.members.and_then(|members| read_event(members, &mut scratch, RECEIVED, WINDOW)).expect("a good event");
-        block.push(|to| _ = record::write(to, &key, ACCOUNT, &event, record::Decisions::default()));
+        block.push(|to| _ = record::write(to, &key, account, &event, record::Decisions::default()));
     }
     block
 }

@@ -5,6 +5,7 @@
 
 pub mod customers;
 mod dead_letters;
+mod events;
 pub mod usage;
 
 use std::sync::Arc;
@@ -25,11 +26,14 @@ use crate::materializer::{Materializer, Wanted};
 use crate::store::row::DAY_S;
 use crate::telemetry;
 use crate::usage::{UsageSource, View, ViewError, ViewFuture, ViewRequest};
+use crate::verdicts::Verdicts;
 
 /// What the routes work with.
 pub struct Parts {
     /// The customers of all accounts.
     pub customers: Arc<Customers>,
+    /// What became of events.
+    pub verdicts: Arc<Verdicts>,
     /// The rows.
     pub materializer: Materializer,
     /// The dead letters' log.
@@ -43,6 +47,7 @@ pub fn router(parts: Parts) -> Router {
     Router::new()
         .merge(customers::routes(parts.customers))
         .merge(usage::routes(Arc::new(parts.materializer), parts.clock))
+        .merge(events::routes(parts.verdicts))
         .merge(dead_letters::routes(parts.dead_letters))
         .route_layer(middleware::from_fn(observe))
         .method_not_allowed_fallback(method_not_allowed)

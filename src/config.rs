@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
-use crate::event::TimeWindow;
+use crate::event::{IdentityMode, TimeWindow};
 use crate::log::embedded;
 use crate::log::meta::FoldSettings;
 use crate::telemetry::LogFormat;
@@ -27,6 +27,8 @@ pub struct Config {
     pub tls: Option<TlsConfig>,
     /// The log.
     pub log: LogConfig,
+    /// The account that is made at the first start.
+    pub default_account: DefaultAccountConfig,
     /// What a request may bring.
     pub ingest: IngestConfig,
     /// Connections and times.
@@ -68,6 +70,14 @@ pub struct LogConfig {
     pub dead_letter_bytes: Option<u64>,
     /// Bytes of the file system that events and letters leave free, so that the rows can follow: past it, events are refused.
     pub disk_reserve_bytes: u64,
+}
+
+/// The account that exists from the first start on.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DefaultAccountConfig {
+    /// What makes two events copies of one: `unique_id` or `all_attributes`. Fixed when the account is made.
+    pub identity: Option<IdentityMode>,
 }
 
 /// Limits of what a request may bring.
@@ -136,6 +146,7 @@ impl Default for Config {
             data_dir: PathBuf::from("./tollgate-data"),
             tls: None,
             log: LogConfig::default(),
+            default_account: DefaultAccountConfig::default(),
             ingest: IngestConfig::default(),
             http: HttpConfig::default(),
             logging: LoggingConfig::default(),

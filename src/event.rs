@@ -8,7 +8,7 @@ pub mod identity;
 pub mod parse;
 
 pub use amount::{Amount, AmountError, Sum};
-pub use identity::{ContentHash, HashKey, IdentityHash};
+pub use identity::{ContentHash, HashKey, IdentityHash, IdentityMode};
 
 use crate::clock::{UnixMicros, UnixMillis};
 

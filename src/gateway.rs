@@ -132,7 +132,7 @@ impl Gateway {
         check_form(headers, query)?;
         let received = self.clock.receive_time()?;
         let (body, _room) = body::read(headers, body, self.settings.body, &self.budget).await?;
-        let batch = self.parse(body, caller.account, received).await?;
+        let batch = self.parse(body, caller.record_account(), received).await?;
         let batch = all_or_some(batch, listed(headers, &PREFER, STRICT))?;
         let wants_receipt = listed(headers, &ACCEPT, RECEIPT_TYPE);
         let unique_ids = if wants_receipt { receipt::unique_ids(&batch.block) } else { Vec::new() };
@@ -155,7 +155,7 @@ impl Gateway {
         if caller.may(Scope::Ingest) { Ok(caller) } else { Err(IngestError::Forbidden) }
     }
 
-    async fn parse(&self, body: Bytes, account: u32, received: UnixMillis) -> Result<Batch, IngestError> {
+    async fn parse(&self, body: Bytes, account: record::Account, received: UnixMillis) -> Result<Batch, IngestError> {
         let (settings, hash_key) = (self.settings, self.hash_key);
         let is_large = body.len() >= LARGE_BODY_BYTES;
         let parse = move || parse_batch(&body, &settings, &hash_key, account, received);
@@ -314,7 +314,13 @@ thread_local! {
 }
 
 /// From the bytes of a body to a block of records and what had to be left out.
-fn parse_batch(body: &[u8], settings: &Settings, hash_key: &HashKey, account: u32, received: UnixMillis) -> Result<Batch, IngestError> {
+fn parse_batch(
+    body: &[u8],
+    settings: &Settings,
+    hash_key: &HashKey,
+    account: record::Account,
+    received: UnixMillis,
+) -> Result<Batch, IngestError> {
     PARSER.with_borrow_mut(|parser| {
         let parsed = parser.parse(body, settings.events_max)?;
         let mut batch =

@@ -188,6 +188,7 @@ pub trait LogReader: Send {
 pub struct Chunk {
     bytes: Vec<u8>,
     blocks: Vec<BlockAt>,
+    log_time_before: UnixMillis,
 }
 
 #[derive(Debug, Clone)]
@@ -225,6 +226,11 @@ impl Chunk {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.blocks.is_empty()
+    }
+
+    /// The newest receive time of all blocks before these that the log still has; `i64::MIN` if it has none.
+    pub fn log_time_before(&self) -> UnixMillis {
+        self.log_time_before
     }
 
     /// One past the last position in it, if any.

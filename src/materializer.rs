@@ -13,7 +13,7 @@ pub mod first_positions;
 pub mod fold;
 pub mod working_set;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,14 +24,15 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, after, bounded, never, select};
 use tokio::sync::oneshot;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, UnixMillis};
+use crate::event::IdentityHash;
 use crate::log::embedded::{EmbeddedLog, EmbeddedReader};
 use crate::log::meta::LogMeta;
 use crate::log::{self, BlockView, LogReader, Position, disk::Disk, record};
-use crate::store::{self, Commit, Progress, Row, RowKey, RowSelection, Rows, Snapshot, Store};
+use crate::store::{self, CONFLICTS_MAX, Commit, Conflict, Progress, Row, RowKey, RowSelection, Rows, Snapshot, Store};
 use crate::{fault, telemetry};
 use background::{Background, Gone};
-use first_positions::{FirstPositions, IndexError};
+use first_positions::{First, FirstPositions, IndexError, Standing};
 use fold::{Verdict, verdict};
 use working_set::{LOOK_AHEAD, WorkingSet};
 
@@ -158,22 +159,45 @@ pub enum ViewError {
     /// Too many queries wait.
     #[error("too many queries wait for the rows")]
     Busy,
+    /// What was durable when it was asked has not been folded within the wait, and a part of the answer would be wrong.
+    #[error("the latest records have not been folded in time")]
+    Behind,
     /// The store failed, or the process is stopping.
     #[error("the rows cannot be read now: {0}")]
     Failed(String),
 }
 
-struct ViewRequest {
-    wanted: Vec<Wanted>,
+/// Which first record is looked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Lookup {
+    /// The identity that it is to have.
+    pub identity: IdentityHash,
+    /// It stands before this position.
+    pub before: Position,
+    /// Log time at that position: older firsts than the horizon do not matter. `i64::MIN`: all that are known.
+    pub log_time: UnixMillis,
+}
+
+/// A request to the materializer's thread: what is asked, and how much must be folded before.
+struct Request {
     at_least: Position,
     deadline: Instant,
-    answer: oneshot::Sender<Result<View, ViewError>>,
+    asked: Asked,
 }
+
+enum Asked {
+    View(Vec<Wanted>, Reply<View>),
+    Firsts(Vec<Lookup>, Reply<Vec<Option<First>>>),
+    /// The latest conflicts of an account before a position.
+    Conflicts(u32, Position, usize, Reply<Vec<Conflict>>),
+}
+
+type Reply<T> = oneshot::Sender<Result<T, ViewError>>;
 
 /// A handle for everyone who asks the materializer something.
 #[derive(Clone)]
 pub struct Materializer {
-    requests: Sender<ViewRequest>,
+    requests: Sender<Request>,
     log: Arc<EmbeddedLog>,
     ready: Arc<AtomicBool>,
     folded: Arc<AtomicU64>,
@@ -235,18 +259,42 @@ impl Materializer {
     /// # Errors
     /// [`ViewError`].
     pub async fn view(&self, wanted: Vec<Wanted>, wait: Duration) -> Result<View, ViewError> {
-        let (answer, answered) = oneshot::channel();
-        let request = ViewRequest { wanted, at_least: self.log.end(), deadline: Instant::now() + wait, answer };
+        self.ask(wait, |reply| Asked::View(wanted, reply)).await
+    }
+
+    /// The first record of each identity, where one is known. Everything durable at this moment is folded before.
+    ///
+    /// # Errors
+    /// [`ViewError`], among them [`ViewError::Behind`] when that takes longer than `wait`.
+    pub async fn firsts(&self, lookups: Vec<Lookup>, wait: Duration) -> Result<Vec<Option<First>>, ViewError> {
+        self.ask(wait, |reply| Asked::Firsts(lookups, reply)).await
+    }
+
+    /// The latest conflicts of an account before a position, newest first; waits as [`Materializer::firsts`] does.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn conflicts(&self, account: u32, before: Position, limit: usize, wait: Duration) -> Result<Vec<Conflict>, ViewError> {
+        self.ask(wait, |reply| Asked::Conflicts(account, before, limit, reply)).await
+    }
+
+    async fn ask<T>(&self, wait: Duration, asked: impl FnOnce(Reply<T>) -> Asked) -> Result<T, ViewError> {
+        let (reply, replied) = oneshot::channel();
+        let request = Request { at_least: self.log.end(), deadline: Instant::now() + wait, asked: asked(reply) };
         self.requests.try_send(request).map_err(|refused| match refused {
             crossbeam_channel::TrySendError::Full(_) => ViewError::Busy,
             crossbeam_channel::TrySendError::Disconnected(_) => stopping(),
         })?;
-        answered.await.unwrap_or_else(|_| Err(stopping()))
+        replied.await.unwrap_or_else(|_| Err(stopping()))
     }
 }
 
 fn commit_interval() -> Duration {
     Duration::from_millis(fault::limit("TOLLGATE_COMMIT_INTERVAL_MS", COMMIT_INTERVAL.as_millis() as usize) as u64)
+}
+
+fn view_failed(error: impl std::fmt::Display) -> ViewError {
+    ViewError::Failed(error.to_string())
 }
 
 fn stopping() -> ViewError {
@@ -261,6 +309,10 @@ struct Owner {
     store: Arc<dyn Store>,
     snapshot: Box<dyn Snapshot>,
     working: WorkingSet,
+    /// Found since the last commit was begun, by account.
+    conflicts: BTreeMap<u32, VecDeque<Conflict>>,
+    /// Those of the commit under way.
+    conflicts_in_commit: Vec<Conflict>,
     clock: Clock,
     /// What the working set holds.
     folded: Progress,
@@ -270,7 +322,7 @@ struct Owner {
     last_commit: Instant,
     /// From the begin of the last commit to the begin of the next.
     commit_interval: Duration,
-    pending: Vec<ViewRequest>,
+    pending: Vec<Request>,
     ready_at: Position,
     ready: Arc<AtomicBool>,
     folded_shared: Arc<AtomicU64>,
@@ -301,6 +353,8 @@ impl Owner {
             store: parts.store,
             snapshot,
             working: WorkingSet::new(PARTITION, parts.meta.fold.dimension_sets_max),
+            conflicts: BTreeMap::new(),
+            conflicts_in_commit: Vec::new(),
             clock: parts.clock,
             folded: committed,
             committed,
@@ -313,14 +367,14 @@ impl Owner {
         })
     }
 
-    fn run(&mut self, requests: &Receiver<ViewRequest>, stopping: &Receiver<()>) -> Result<(), Error> {
+    fn run(&mut self, requests: &Receiver<Request>, stopping: &Receiver<()>) -> Result<(), Error> {
         self.catch_up_index()?;
         let grown = self.log.grown();
         let commits = self.committer.thread.results();
         let mut is_stopping = false;
         loop {
             self.pending.extend(requests.try_iter().take(REQUESTS));
-            self.answer_views();
+            self.answer_requests();
             let moved = !self.working.is_full() && self.fold_some()?;
             // A commit that has ended may have made room to go on folding.
             let ended = self.committer.finished();
@@ -417,10 +471,21 @@ impl Owner {
         };
         let standing = self.index.stand(record.identity, record.content, at, self.folded.log_time)?;
         let verdict = verdict(standing, &record);
-        if verdict == Verdict::Counted {
-            self.working.add(&*self.snapshot, &record)?;
+        match (verdict, standing) {
+            (Verdict::Counted, _) => self.working.add(&*self.snapshot, &record)?,
+            (Verdict::Conflict, Standing::Copy { of, .. }) => self.note_conflict(record.account, at, of),
+            _ => {}
         }
         Ok(verdict)
+    }
+
+    /// For the next commit. Of many at once those stay that the store is going to keep.
+    fn note_conflict(&mut self, account: u32, position: Position, first: Position) {
+        let conflicts = self.conflicts.entry(account).or_default();
+        if conflicts.len() == CONFLICTS_MAX {
+            conflicts.pop_front();
+        }
+        conflicts.push_back(Conflict { account, partition: PARTITION, position, first });
     }
 
     fn set_ready(&self) {
@@ -442,7 +507,9 @@ impl Owner {
         }
         self.last_commit = Instant::now();
         let rows = self.working.begin_commit();
-        self.committer.begin(Commit { partition: PARTITION, expected: self.committed, reached: self.folded, rows })
+        let conflicts: Vec<_> = std::mem::take(&mut self.conflicts).into_values().flatten().collect();
+        self.conflicts_in_commit.clone_from(&conflicts);
+        self.committer.begin(Commit { partition: PARTITION, expected: self.committed, reached: self.folded, rows, conflicts })
     }
 
     fn end_commit(&mut self, reached: Progress) -> Result<(), Error> {
@@ -452,30 +519,48 @@ impl Owner {
         self.committed = reached;
         self.snapshot = self.store.snapshot()?;
         self.working.end_commit();
+        self.conflicts_in_commit.clear();
         self.log.keep_from(reached.next.min(self.index.covered()));
         telemetry::set_materializer_sizes(self.store.row_count()?, self.index.len(), self.working.len());
         Ok(())
     }
 
-    fn answer_views(&mut self) {
+    fn answer_requests(&mut self) {
         let now = Instant::now();
         let folded = self.folded.next;
-        let is_due = |request: &mut ViewRequest| request.at_least <= folded || request.deadline <= now;
+        let is_due = |request: &mut Request| request.at_least <= folded || request.deadline <= now;
         for request in self.pending.extract_if(.., is_due).collect::<Vec<_>>() {
-            let view = self.view(&request);
+            let complete = request.at_least <= folded;
             // Whoever asked may have hung up.
-            drop(request.answer.send(view));
+            match request.asked {
+                Asked::View(wanted, reply) => drop(reply.send(self.view(&wanted, complete))),
+                Asked::Firsts(_, reply) if !complete => drop(reply.send(Err(ViewError::Behind))),
+                Asked::Firsts(lookups, reply) => drop(reply.send(self.firsts(&lookups))),
+                Asked::Conflicts(_, _, _, reply) if !complete => drop(reply.send(Err(ViewError::Behind))),
+                Asked::Conflicts(account, before, limit, reply) => drop(reply.send(self.latest_conflicts(account, before, limit))),
+            }
         }
     }
 
-    fn view(&self, request: &ViewRequest) -> Result<View, ViewError> {
-        let snapshot = self.store.snapshot().map_err(|error| ViewError::Failed(error.to_string()))?;
-        let uncommitted = self.working.uncommitted(&mut |key| request.wanted.iter().any(|wanted| wanted.holds(key)));
-        Ok(View {
-            rows: Box::new(Overlaid { snapshot, uncommitted }),
-            next: self.folded.next,
-            complete: request.at_least <= self.folded.next,
-        })
+    fn view(&self, wanted: &[Wanted], complete: bool) -> Result<View, ViewError> {
+        let snapshot = self.store.snapshot().map_err(view_failed)?;
+        let uncommitted = self.working.uncommitted(&mut |key| wanted.iter().any(|wanted| wanted.holds(key)));
+        Ok(View { rows: Box::new(Overlaid { snapshot, uncommitted }), next: self.folded.next, complete })
+    }
+
+    fn firsts(&self, lookups: &[Lookup]) -> Result<Vec<Option<First>>, ViewError> {
+        let first = |lookup: &Lookup| self.index.first(lookup.identity, lookup.before, lookup.log_time).map_err(view_failed);
+        lookups.iter().map(first).collect()
+    }
+
+    fn latest_conflicts(&self, account: u32, before: Position, limit: usize) -> Result<Vec<Conflict>, ViewError> {
+        let uncommitted = self.conflicts_in_commit.iter().chain(self.conflicts.get(&account).into_iter().flatten());
+        let newer = uncommitted.filter(|conflict| conflict.account == account && conflict.position < before);
+        let snapshot = self.store.snapshot().map_err(view_failed)?;
+        let stored = snapshot.conflicts(account, PARTITION, before, limit).map_err(view_failed)?;
+        // A commit that has just ended may have stored some of the newer ones.
+        let all: BTreeMap<Position, Conflict> = stored.into_iter().chain(newer.copied()).map(|one| (one.position, one)).collect();
+        Ok(all.into_values().rev().take(limit).collect())
     }
 
     /// When something is due though nobody calls.

@@ -49,8 +49,24 @@ pub struct Progress {
     pub log_time: UnixMillis,
 }
 
+/// A record that says something else than the first one of its identity; neither contents are here, the log has both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Conflict {
+    /// Whose.
+    pub account: u32,
+    /// The partition of both.
+    pub partition: u32,
+    /// Where it is.
+    pub position: Position,
+    /// Where the first one is, which counts.
+    pub first: Position,
+}
+
+/// Conflicts that are kept for an account and a partition: the latest.
+pub const CONFLICTS_MAX: usize = if cfg!(test) { 3 } else { 10_000 };
+
 /// One transaction of the materializer.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Commit {
     /// The partition that was folded.
     pub partition: u32,
@@ -60,6 +76,8 @@ pub struct Commit {
     pub reached: Progress,
     /// Encoded keys with their whole new rows, sorted by key.
     pub rows: Vec<(Vec<u8>, Row)>,
+    /// Conflicts found since the last commit. Of each account, the latest [`CONFLICTS_MAX`] stay.
+    pub conflicts: Vec<Conflict>,
 }
 
 /// Rows to be read: a committed snapshot, or one with what was folded since.
@@ -96,6 +114,29 @@ pub trait Snapshot: Rows {
     /// # Errors
     /// [`Error::Damaged`], [`Error::Failed`].
     fn progress(&self, partition: u32) -> Result<Progress, Error>;
+
+    /// An account's conflicts before a position, newest first, at most `limit`.
+    ///
+    /// # Errors
+    /// [`Error::Failed`].
+    fn conflicts(&self, account: u32, partition: u32, before: Position, limit: usize) -> Result<Vec<Conflict>, Error>;
+
+    /// Hands over everything that is stored, ordered, each once.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], [`Error::Failed`], and whatever `visit` returns.
+    fn visit(&self, visit: &mut dyn FnMut(Item<'_>) -> Result<(), Error>) -> Result<(), Error>;
+}
+
+/// One thing that a store keeps, for copies and comparisons of whole stores.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Item<'s> {
+    /// A row under its encoded key.
+    Row(&'s [u8], &'s Row),
+    /// A conflict.
+    Conflict(Conflict),
+    /// A document: the code of its kind, its account and id, what it says.
+    Document(u8, u32, &'s str, &'s [u8]),
 }
 
 /// What a document is.

@@ -16,7 +16,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::announce::announce;
-use crate::accounts::KeyRing;
+use crate::accounts::{DefaultAccount, KeyRing};
 use crate::api;
 use crate::batch::Batcher;
 use crate::clock::Clock;
@@ -36,6 +36,7 @@ use crate::server::{self, ConnectionLimits, Ops, Service};
 use crate::store::Store;
 use crate::store::embedded::EmbeddedStore;
 use crate::telemetry;
+use crate::verdicts::Verdicts;
 
 /// Connections that wait to be accepted, among them those that come while the log is recovered.
 const BACKLOG: u32 = 4_096;
@@ -55,6 +56,7 @@ struct Parts {
     events_thread: JoinHandle<EmbeddedAppender>,
     dead_letters: Batcher,
     dead_letters_thread: JoinHandle<EmbeddedAppender>,
+    log: Arc<EmbeddedLog>,
     dead_letters_log: Arc<EmbeddedLog>,
     materializer: Materializer,
     materializing: Running,
@@ -73,7 +75,8 @@ async fn serve(config: Config, admin_key: Option<String>) -> anyhow::Result<()> 
     let ops_listener = config.ops_listen.map(bind).transpose()?;
     let tls = config.tls.as_ref().map(tls_acceptor).transpose()?;
     let parts = open(&config, &clock)?;
-    let (keys, admin_key) = KeyRing::open(&*parts.store, admin_key.as_deref(), clock.now()).context("the API keys cannot be read")?;
+    let default_account = DefaultAccount { admin_key: admin_key.as_deref(), identity: config.default_account.identity };
+    let (keys, admin_key) = KeyRing::open(&*parts.store, &default_account, clock.now()).context("the accounts cannot be used")?;
     let draining = Arc::new(AtomicBool::new(false));
     let budget = Budget::new(config.ingest.in_flight_bytes_max, config.ingest.room_wait);
     let ops = Ops { metrics, budget: budget.clone(), materializer: parts.materializer.clone(), draining: draining.clone() };
@@ -125,7 +128,15 @@ fn service(config: &Config, parts: &Parts, keys: Arc<KeyRing>, budget: Budget, o
         hash_key: parts.meta.hash_key,
         clock: clock.clone(),
     };
+    let verdicts = Verdicts {
+        log: parts.log.clone(),
+        dead_letters: parts.dead_letters_log.clone(),
+        materializer: parts.materializer.clone(),
+        hash_key: parts.meta.hash_key,
+        clock: clock.clone(),
+    };
     let router = api::router(api::Parts {
+        verdicts: Arc::new(verdicts),
         customers: Arc::new(Customers::new(parts.store.clone(), clock.clone())),
         materializer: parts.materializer.clone(),
         dead_letters: parts.dead_letters_log.clone(),
@@ -155,7 +166,8 @@ fn open(config: &Config, clock: &Clock) -> anyhow::Result<Parts> {
     let disk: Arc<dyn Disk> = Arc::new(WaitingDisk::new(room.clone()));
     let store = EmbeddedStore::open_with_room(&room, &data_dir.join("store.redb")).context("the rows cannot be opened")?;
     let store: Arc<dyn Store> = Arc::new(store);
-    let parts = materializer::Parts { log, meta, store: store.clone(), disk, index_dir: data_dir.join("index"), clock: clock.clone() };
+    let parts =
+        materializer::Parts { log: log.clone(), meta, store: store.clone(), disk, index_dir: data_dir.join("index"), clock: clock.clone() };
     let (materializer, materializing) = Materializer::start(parts).context("the rows do not fit the log")?;
     let runtime = tokio::runtime::Handle::current();
     let (events, events_thread) = Batcher::start("events", appender, &runtime, gateway::count_appended).context("no thread for the log")?;
@@ -166,6 +178,7 @@ fn open(config: &Config, clock: &Clock) -> anyhow::Result<Parts> {
         events_thread,
         dead_letters,
         dead_letters_thread,
+        log,
         dead_letters_log,
         materializer,
         materializing,

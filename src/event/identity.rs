@@ -13,10 +13,20 @@
 //! dimensions   u8 count; each: u8 length, key; u16 length, value
 //! ```
 //!
+//! The identity is hashed in another one, which begins as the record does:
+//!
+//! ```text
+//! account      u32
+//! namespace    u16 length, bytes
+//! uniqueId     u8 length, bytes
+//! in an account that compares all attributes, what stands above of the content, but for the measurements' values
+//! ```
+//!
 //! Little-endian; measurements sorted by meter, dimensions by key.
 
 use std::hash::Hasher;
 
+use serde::{Deserialize, Serialize};
 use siphasher::sip128::{Hasher128, SipHasher13};
 
 use super::{Amount, MeterEvent};
@@ -43,7 +53,29 @@ impl std::fmt::Debug for HashKey {
     }
 }
 
-/// 128 bits of (account, namespace, uniqueId): what makes two records copies of one event.
+/// What makes two events copies of one: fixed when an account is made, since it decides what counts (contract `amberflo.md`
+/// section 2, deduplication).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IdentityMode {
+    /// Namespace and uniqueId.
+    #[default]
+    UniqueId,
+    /// Also customer, meters, the time as sent, and dimensions: for senders that use an id again for another event.
+    AllAttributes,
+}
+
+impl IdentityMode {
+    /// As it is written in settings and answers.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::UniqueId => "unique_id",
+            Self::AllAttributes => "all_attributes",
+        }
+    }
+}
+
+/// 128 bits of what makes two records copies of one event, see [`IdentityMode`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IdentityHash(pub u128);
 
@@ -53,15 +85,21 @@ pub struct IdentityHash(pub u128);
 pub struct ContentHash(pub u64);
 
 impl HashKey {
-    /// Which event it is.
-    pub fn identity(&self, account: u32, namespace: &str, unique_id: &str) -> IdentityHash {
+    /// Which event it is, from the canonical form that [`write_id`] (and [`write_attributes`]) made.
+    pub fn identity(&self, canonical: &[u8]) -> IdentityHash {
         let mut hasher = SipHasher13::new_with_key(&self.0);
-        // The namespace's length in front keeps ("a", "bc") and ("ab", "c") apart.
-        let head = (u64::from(account) << 32) | namespace.len() as u64;
-        hasher.write(&head.to_le_bytes());
-        hasher.write(namespace.as_bytes());
-        hasher.write(unique_id.as_bytes());
+        hasher.write(canonical);
         IdentityHash(hasher.finish128().as_u128())
+    }
+
+    /// Which event it is in an account that goes by [`IdentityMode::UniqueId`]; `None` for an id that no event can have.
+    pub fn identity_of(&self, account: u32, namespace: &str, unique_id: &str) -> Option<IdentityHash> {
+        let is_short = unique_id.len() <= usize::from(u8::MAX) && namespace.len() <= usize::from(u16::MAX);
+        let mut canonical = Vec::with_capacity(64);
+        is_short.then(|| {
+            write_id(&mut canonical, account, namespace, unique_id);
+            self.identity(&canonical)
+        })
     }
 
     /// What it says, from the canonical form that [`write_content`] made.
@@ -72,23 +110,52 @@ impl HashKey {
     }
 }
 
+// A checked event: in what follows, every length fits its prefix.
+
+/// Appends the canonical form of what an event is called.
+pub fn write_id(to: &mut Vec<u8>, account: u32, namespace: &str, unique_id: &str) {
+    let mut head = [0; 6];
+    head[..4].copy_from_slice(&account.to_le_bytes());
+    head[4..].copy_from_slice(&(namespace.len() as u16).to_le_bytes());
+    to.extend_from_slice(&head);
+    to.extend_from_slice(namespace.as_bytes());
+    write_text(to, unique_id);
+}
+
+/// Appends the canonical form of the further attributes that tell events apart in [`IdentityMode::AllAttributes`].
+pub fn write_attributes(event: &MeterEvent<'_, '_>, to: &mut Vec<u8>) {
+    write_head(event, to);
+    for measurement in event.measurements() {
+        write_text(to, measurement.meter);
+    }
+    write_dimensions(event, to);
+}
+
 /// Appends the canonical form of an event's content.
 pub fn write_content(event: &MeterEvent<'_, '_>, to: &mut Vec<u8>) {
-    // A checked event: every length fits its prefix.
-    let text = |to: &mut Vec<u8>, text: &str| {
-        to.push(text.len() as u8);
-        to.extend_from_slice(text.as_bytes());
-    };
-    text(to, event.customer_id());
-    to.extend_from_slice(&event.time_sent().map_or(i64::MIN, |time| time.0).to_le_bytes());
-    to.push(event.measurements().len() as u8);
+    write_head(event, to);
     for measurement in event.measurements() {
-        text(to, measurement.meter);
+        write_text(to, measurement.meter);
         write_amount(measurement.value, to);
     }
+    write_dimensions(event, to);
+}
+
+fn write_text(to: &mut Vec<u8>, text: &str) {
+    to.push(text.len() as u8);
+    to.extend_from_slice(text.as_bytes());
+}
+
+fn write_head(event: &MeterEvent<'_, '_>, to: &mut Vec<u8>) {
+    write_text(to, event.customer_id());
+    to.extend_from_slice(&event.time_sent().map_or(i64::MIN, |time| time.0).to_le_bytes());
+    to.push(event.measurements().len() as u8);
+}
+
+fn write_dimensions(event: &MeterEvent<'_, '_>, to: &mut Vec<u8>) {
     to.push(event.dimensions().len() as u8);
     for (key, value) in event.dimensions() {
-        text(to, key);
+        write_text(to, key);
         to.extend_from_slice(&(value.len() as u16).to_le_bytes());
         to.extend_from_slice(value.as_bytes());
     }
@@ -119,11 +186,13 @@ mod tests {
     #[test]
     fn identities_keep_account_namespace_and_id_apart() {
         let key = HashKey::from_bytes([7; 16]);
-        let all = [key.identity(1, "", "abc"), key.identity(2, "", "abc"), key.identity(1, "a", "bc"), key.identity(1, "ab", "c")];
+        let all = [(1, "", "abc"), (2, "", "abc"), (1, "a", "bc"), (1, "ab", "c")];
+        let all = all.map(|(account, namespace, id)| key.identity_of(account, namespace, id).expect("a possible id"));
         for (at, one) in all.iter().enumerate() {
             assert!(!all[at + 1..].contains(one));
         }
-        assert_ne!(HashKey::from_bytes([8; 16]).identity(1, "", "abc"), all[0]);
+        assert_ne!(HashKey::from_bytes([8; 16]).identity_of(1, "", "abc"), Some(all[0]));
+        assert_eq!(key.identity_of(1, "", &"x".repeat(256)), None);
     }
 
     proptest! {

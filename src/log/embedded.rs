@@ -20,7 +20,7 @@ use super::disk::{Disk, DiskFile, is_full};
 use super::{Answer, Append, Appender, BLOCK_HEADER_BYTES, Block, BlockAt, Chunk, Error, LogReader, Position, record};
 use crate::clock::UnixMillis;
 use crate::{fault, telemetry};
-use segment::{BlockHeader, SEGMENT_HEADER_BYTES, SegmentHeader, SparseIndex};
+use segment::{BlockHeader, Landmark, SEGMENT_HEADER_BYTES, SegmentHeader, SparseIndex};
 
 /// What an operator may turn.
 #[derive(Debug, Clone, Copy)]
@@ -153,12 +153,14 @@ impl EmbeddedLog {
         self.segments.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn publish(&self, end: Position, bytes: u64, newest: UnixMillis, blocks: &[(Position, u64)]) {
+    fn publish(&self, end: Position, bytes: u64, blocks: &[Placed]) {
         if let Some(open) = self.lock().last_mut() {
             open.bytes = bytes;
-            open.newest = open.newest.max(newest);
-            if let Some(index) = &mut *open.index() {
-                blocks.iter().for_each(|(first, offset)| index.note(*first, *offset));
+            for block in blocks {
+                if let Some(index) = &mut *open.index() {
+                    index.note(Landmark { first: block.first, offset: block.offset, newest_before: open.newest });
+                }
+                open.newest = open.newest.max(block.received);
             }
         }
         self.end.store(end.0, Ordering::Release);
@@ -218,6 +220,13 @@ struct KnownRoom {
     written_bytes: u64,
 }
 
+/// Where a block of the group under way stands.
+struct Placed {
+    first: Position,
+    offset: u64,
+    received: UnixMillis,
+}
+
 /// The segment that is written to.
 struct Open {
     file: Box<dyn DiskFile>,
@@ -241,7 +250,7 @@ impl EmbeddedAppender {
         let newest = group.iter().map(|append| append.block.received()).max().unwrap_or_default();
         self.open_segment(newest)?;
         let Some(mut open) = self.open.take() else { return Err(Error::Stopping) };
-        let result = self.write_blocks(&mut open, group, newest);
+        let result = self.write_blocks(&mut open, group);
         self.open = Some(open);
         result
     }
@@ -269,7 +278,7 @@ impl EmbeddedAppender {
         Ok(())
     }
 
-    fn write_blocks(&mut self, open: &mut Open, group: &mut [Append], newest: UnixMillis) -> Result<Position, Error> {
+    fn write_blocks(&mut self, open: &mut Open, group: &mut [Append]) -> Result<Position, Error> {
         let mut next = self.next;
         let mut written = open.synced;
         self.staged.clear();
@@ -278,7 +287,7 @@ impl EmbeddedAppender {
             let first = next;
             next = Position(first.0 + u64::from(append.block.count));
             append.block.place(first, open.synced);
-            blocks.push((first, written + self.staged.len() as u64));
+            blocks.push(Placed { first, offset: written + self.staged.len() as u64, received: append.block.received() });
             let bytes = &append.block.bytes;
             let result = if bytes.len() + self.staged.len() <= STAGED_BYTES_MAX {
                 self.staged.extend_from_slice(bytes);
@@ -303,7 +312,7 @@ impl EmbeddedAppender {
         open.synced = written;
         let first = self.next;
         self.next = next;
-        self.log.publish(next, written, newest, &blocks);
+        self.log.publish(next, written, &blocks);
         telemetry::set_log_bytes(self.log.identity.name, self.log.bytes());
         Ok(first)
     }
@@ -457,6 +466,8 @@ struct OpenRead {
     file: Box<dyn DiskFile>,
     next: Position,
     offset: u64,
+    /// Log time before `next`, as far as the log goes back.
+    log_time: UnixMillis,
 }
 
 /// How far a segment may be read.
@@ -482,18 +493,20 @@ impl EmbeddedReader {
             Some(open) if open.base == segment.base && open.next == from => return Ok((open, readable)),
             _ => {}
         }
+        let log_time = segments[..after - 1].iter().map(|segment| segment.newest).max().unwrap_or(UnixMillis(i64::MIN));
         let segment = segment.clone();
         drop(segments);
-        let offset = {
+        let begin = {
             let mut index = segment.index();
             let index = match &mut *index {
                 Some(index) => index,
                 none => none.insert(recovery::load_index(&*self.log.disk, &segment.path)?.0),
             };
-            index.offset_before(from)
+            index.before(from).unwrap_or(Landmark::begin(segment.base))
         };
         let file = self.log.disk.open(&segment.path).map_err(|error| io_error(&segment.path, &error))?;
-        Ok((OpenRead { base: segment.base, path: segment.path, file, next: segment.base, offset }, readable))
+        let log_time = log_time.max(begin.newest_before);
+        Ok((OpenRead { base: segment.base, path: segment.path, file, next: begin.first, offset: begin.offset, log_time }, readable))
     }
 }
 
@@ -558,6 +571,9 @@ fn read_blocks(open: &mut OpenRead, from: Position, readable: &Readable, bytes_m
                 {
                     return Err(corrupt(format!("the block begins at position {}, the one before it ends at {before}", header.first)));
                 }
+                if chunk.is_empty() {
+                    chunk.log_time_before = open.log_time;
+                }
                 chunk.blocks.push(BlockAt {
                     first: header.first,
                     count: header.count,
@@ -567,6 +583,7 @@ fn read_blocks(open: &mut OpenRead, from: Position, readable: &Readable, bytes_m
             }
             at = payload.end;
             open.next = end;
+            open.log_time = open.log_time.max(header.received);
         }
         open.offset += at as u64;
         if !chunk.is_empty() || open.next >= stop {

@@ -17,16 +17,25 @@
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::clock::{UnixMicros, UnixMillis};
-use crate::event::identity::{read_amount, write_content};
-use crate::event::{Amount, ContentHash, HashKey, IdentityHash, MeterEvent, Sum, TIME_MAX};
+use crate::event::identity::{read_amount, write_attributes, write_content, write_id};
+use crate::event::{Amount, ContentHash, HashKey, IdentityHash, IdentityMode, MeterEvent, Sum, TIME_MAX};
 
 /// The version that this binary writes.
 pub const VERSION: u16 = 1;
 
 const GENERATED: u8 = 1;
 const FILTERED: u8 = 2;
-/// Identity hash, content hash, flags, account.
-const FIXED_BYTES: usize = 16 + 8 + 1 + 4;
+/// Length, identity hash, content hash, flags: what stands before the event itself.
+const FIXED_BYTES: usize = 4 + 16 + 8 + 1;
+
+/// Whose event it is, and what makes it the same as another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Account {
+    /// Its number.
+    pub number: u32,
+    /// As the account was made.
+    pub identity: IdentityMode,
+}
 
 /// What the gateway decided about an event, to be kept beside it.
 #[derive(Debug, Clone, Copy, Default)]
@@ -39,28 +48,32 @@ pub struct Decisions {
 pub fn write(
     to: &mut Vec<u8>,
     key: &HashKey,
-    account: u32,
+    account: Account,
     event: &MeterEvent<'_, '_>,
     decisions: Decisions,
 ) -> (IdentityHash, ContentHash) {
     let start = to.len();
-    let identity = key.identity(account, event.namespace(), event.unique_id());
-    let flags = if event.unique_id_generated() { GENERATED } else { 0 } | if decisions.filtered { FILTERED } else { 0 };
-    let mut fixed = [0; 4 + FIXED_BYTES + 2];
-    fixed[4..20].copy_from_slice(&identity.0.to_le_bytes());
-    fixed[28] = flags;
-    fixed[29..33].copy_from_slice(&account.to_le_bytes());
-    fixed[33..35].copy_from_slice(&(event.namespace().len() as u16).to_le_bytes());
-    to.extend_from_slice(&fixed);
-    to.extend_from_slice(event.namespace().as_bytes());
-    to.push(event.unique_id().len() as u8);
-    to.extend_from_slice(event.unique_id().as_bytes());
+    to.extend_from_slice(&[0; FIXED_BYTES]);
+    write_id(to, account.number, event.namespace(), event.unique_id());
     let content_at = to.len();
+    let identity = match account.identity {
+        IdentityMode::UniqueId => key.identity(&to[start + FIXED_BYTES..]),
+        IdentityMode::AllAttributes => {
+            write_attributes(event, to);
+            let identity = key.identity(&to[start + FIXED_BYTES..]);
+            to.truncate(content_at);
+            identity
+        }
+    };
     write_content(event, to);
     let content = key.content(&to[content_at..]);
     let length = (to.len() - start - 4) as u32;
-    to[start..start + 4].copy_from_slice(&length.to_le_bytes());
-    to[start + 20..start + 28].copy_from_slice(&content.0.to_le_bytes());
+    let flags = if event.unique_id_generated() { GENERATED } else { 0 } | if decisions.filtered { FILTERED } else { 0 };
+    let fixed = &mut to[start..start + FIXED_BYTES];
+    fixed[..4].copy_from_slice(&length.to_le_bytes());
+    fixed[4..20].copy_from_slice(&identity.0.to_le_bytes());
+    fixed[20..28].copy_from_slice(&content.0.to_le_bytes());
+    fixed[28] = flags;
     (identity, content)
 }
 
@@ -266,6 +279,7 @@ pub(crate) mod tests {
     use proptest::prelude::*;
 
     pub(crate) const RECEIVED: UnixMillis = UnixMillis(1_767_225_600_000);
+    const ACCOUNT: Account = Account { number: 9, identity: IdentityMode::UniqueId };
 
     fn encode(customer: &str, values: &[(&str, i64)], dimensions: &[(&str, &str)], time: Option<UnixMicros>) -> Vec<u8> {
         let mut measurements: Vec<_> = values.iter().map(|(meter, value)| Measurement { meter, value: Amount::from_int(*value) }).collect();
@@ -281,7 +295,7 @@ pub(crate) mod tests {
         };
         let event = MeterEvent::check(draft, RECEIVED, TimeWindow::default()).expect("a good event");
         let mut bytes = Vec::new();
-        write(&mut bytes, &HashKey::from_bytes([1; 16]), 9, &event, Decisions::default());
+        write(&mut bytes, &HashKey::from_bytes([1; 16]), ACCOUNT, &event, Decisions::default());
         bytes
     }
 

@@ -48,6 +48,15 @@ pub enum Standing {
     },
 }
 
+/// A first record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct First {
+    /// Where it is.
+    pub position: Position,
+    /// What it says.
+    pub content: ContentHash,
+}
+
 /// Why the index could not answer. It can always be deleted and made again from the log.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum IndexError {
@@ -85,10 +94,10 @@ impl std::hash::Hasher for Uniform {
     }
 }
 
-type Table = HashMap<u128, First, std::hash::BuildHasherDefault<Uniform>>;
+type Table = HashMap<u128, Noted, std::hash::BuildHasherDefault<Uniform>>;
 
 #[derive(Debug, Clone, Copy)]
-struct First {
+struct Noted {
     position: u64,
     log_time: i64,
     content: u64,
@@ -237,7 +246,7 @@ impl FirstPositions {
             return Ok(found);
         }
         if position >= self.covered {
-            let first = First { position: position.0, log_time: log_time.0, content: content.0 };
+            let first = Noted { position: position.0, log_time: log_time.0, content: content.0 };
             if let Some(old) = self.table.insert(identity.0, first) {
                 self.superseded.push(entry(identity.0, old));
             }
@@ -245,12 +254,23 @@ impl FirstPositions {
         Ok(Standing::First)
     }
 
+    /// The first record of an identity before a position, if the index knows one within the horizon. Takes note of nothing.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub fn first(&self, identity: IdentityHash, before: Position, log_time: UnixMillis) -> Result<Option<First>, IndexError> {
+        Ok(self.find(identity, before, log_time)?.and_then(|standing| match standing {
+            Standing::Copy { of, content } => Some(First { position: of, content }),
+            Standing::First => None,
+        }))
+    }
+
     fn find(&self, identity: IdentityHash, position: Position, log_time: UnixMillis) -> Result<Option<Standing>, IndexError> {
-        let counts = |first: &First| {
+        let counts = |first: &Noted| {
             let age = log_time.0.saturating_sub(first.log_time);
             first.position < position.0 && self.horizon_ms.is_none_or(|horizon| age < horizon)
         };
-        let standing = |first: &First| Standing::Copy { of: Position(first.position), content: ContentHash(first.content) };
+        let standing = |first: &Noted| Standing::Copy { of: Position(first.position), content: ContentHash(first.content) };
         let tables = std::iter::once(&self.table).chain(self.frozen.as_ref().map(|frozen| &frozen.table));
         for table in tables {
             if let Some(first) = table.get(&identity.0)
@@ -262,7 +282,7 @@ impl FirstPositions {
         for run in self.runs.values().flatten() {
             let mut found = None;
             run.find(identity.0, &mut |entry| {
-                let first = First { position: entry.position, log_time: entry.log_time, content: entry.content };
+                let first = Noted { position: entry.position, log_time: entry.log_time, content: entry.content };
                 if counts(&first) {
                     found = Some(standing(&first));
                 }
@@ -364,7 +384,7 @@ impl FirstPositions {
     }
 }
 
-fn entry(identity: u128, first: First) -> Entry {
+fn entry(identity: u128, first: Noted) -> Entry {
     Entry { identity, position: first.position, log_time: first.log_time, content: first.content }
 }
 

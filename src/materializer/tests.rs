@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::*;
 use crate::clock::UnixMicros;
-use crate::event::{Amount, Draft, HashKey, Measurement, MeterEvent, Sum, TimeWindow};
+use crate::event::{Amount, Draft, HashKey, IdentityMode, Measurement, MeterEvent, Sum, TimeWindow};
 use crate::log::disk::RealDisk;
 use crate::log::embedded::{EmbeddedAppender, LogIdentity, Settings};
 use crate::log::meta::FoldSettings;
@@ -19,6 +19,7 @@ use proptest::prelude::*;
 const HORIZON_MS: i64 = 50;
 const SETS_MAX: u32 = 3;
 const KEY: HashKey = HashKey::from_bytes([9; 16]);
+const ACCOUNT: record::Account = record::Account { number: 1, identity: IdentityMode::UniqueId };
 const META: LogMeta = LogMeta {
     log_id: [5; 16],
     hash_key: KEY,
@@ -59,7 +60,7 @@ impl Sent {
             dimensions: &mut [("d", &dimension)],
         };
         let event = MeterEvent::check(draft, block.received(), TimeWindow::default()).expect("a good event");
-        block.push(|to| _ = record::write(to, &KEY, 1, &event, record::Decisions { filtered: self.filtered }));
+        block.push(|to| _ = record::write(to, &KEY, ACCOUNT, &event, record::Decisions { filtered: self.filtered }));
     }
 }
 

@@ -2,17 +2,22 @@
 //!
 //! redb syncs every commit and keeps readers on the snapshot that they began with. Tables: `rows` and `progress`, written
 //! by the materializer in one transaction; `documents`, written by the API. The number of rows is redb's own.
+//!
+//! redb checks its pages when it repairs a file, not when it reads one, so a value says itself whether it is what was written
+//! under its key: it ends with the CRC-32C of both (u32, little-endian).
 
 mod file;
 #[cfg(test)]
 mod power_loss;
 
+use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use redb::{Database, Durability, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 
-use super::{Change, Commit, Error, Kind, Progress, Row, RowKey, RowSelection, Rows, Snapshot, Store, row};
+use super::{CONFLICTS_MAX, Change, Commit, Conflict, Error, Item, Kind, Progress, Row, RowKey, RowSelection, Rows, Snapshot, Store, row};
 use crate::clock::UnixMillis;
 use crate::log::Position;
 use crate::log::disk::room::{NoRoom, Room, WaitingDisk};
@@ -21,10 +26,12 @@ use file::StoreFile;
 
 const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
 const PROGRESS: TableDefinition<'_, u32, (u64, i64)> = TableDefinition::new("progress");
+/// (account, partition, position) to the position of the first.
+const CONFLICTS: TableDefinition<'_, (u32, u32, u64), u64> = TableDefinition::new("conflicts");
 const DOCUMENTS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("documents");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 /// Version of the tables' layout.
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
 /// Pages that redb keeps in memory.
 const CACHE_BYTES: usize = 128 << 20;
 
@@ -84,13 +91,14 @@ impl EmbeddedStore {
         {
             transaction.open_table(ROWS).map_err(failed)?;
             transaction.open_table(PROGRESS).map_err(failed)?;
+            transaction.open_table(CONFLICTS).map_err(failed)?;
             transaction.open_table(DOCUMENTS).map_err(failed)?;
             let mut meta = transaction.open_table(META).map_err(failed)?;
             let found = meta.get("format").map_err(failed)?.map(|format| format.value());
             match found {
                 None => drop(meta.insert("format", FORMAT).map_err(failed)?),
                 Some(FORMAT) => {}
-                Some(newer) => return Err(Error::Damaged(format!("the store has format {newer}, this binary knows {FORMAT}"))),
+                Some(other) => return Err(Error::Damaged(format!("the store has format {other}, this binary knows {FORMAT}"))),
             }
         }
         transaction.commit().map_err(failed)
@@ -125,6 +133,37 @@ fn document_key(kind: Kind, account: u32, id: &str) -> Vec<u8> {
     key
 }
 
+/// Appends the checksum of a key and its value.
+fn seal(key: &[u8], value: &mut Vec<u8>) {
+    let crc = crc32c::crc32c_append(crc32c::crc32c(key), value);
+    value.extend_from_slice(&crc.to_le_bytes());
+}
+
+/// The value that was sealed under a key; `None` if it is not what was written.
+fn open_sealed<'v>(key: &[u8], sealed: &'v [u8]) -> Option<&'v [u8]> {
+    let (value, crc) = sealed.split_last_chunk::<4>()?;
+    (crc32c::crc32c_append(crc32c::crc32c(key), value) == u32::from_le_bytes(*crc)).then_some(value)
+}
+
+fn open_document(id: &str, key: &[u8], sealed: &[u8]) -> Result<Vec<u8>, Error> {
+    let document = open_sealed(key, sealed).map(<[u8]>::to_vec);
+    document.ok_or_else(|| Error::Damaged(format!("the document {id} is not what was written; restore the store from a backup")))
+}
+
+fn open_row(key: &[u8], sealed: &[u8]) -> Result<Row, Error> {
+    open_sealed(key, sealed).and_then(Row::read).ok_or_else(damaged_row)
+}
+
+fn read_document_key(key: &[u8]) -> Option<(u8, u32, &str)> {
+    let (kind, rest) = key.split_first()?;
+    let (account, id) = rest.split_first_chunk::<4>()?;
+    Some((*kind, u32::from_be_bytes(*account), std::str::from_utf8(id).ok()?))
+}
+
+fn read_conflict((account, partition, position): (u32, u32, u64), first: u64) -> Conflict {
+    Conflict { account, partition, position: Position(position), first: Position(first) }
+}
+
 impl Store for EmbeddedStore {
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, Error> {
         let transaction = self.database.begin_read().map_err(failed)?;
@@ -147,8 +186,10 @@ impl Store for EmbeddedStore {
             for (key, row) in &commit.rows {
                 bytes.clear();
                 row.write(&mut bytes);
+                seal(key, &mut bytes);
                 rows.insert(key.as_slice(), bytes.as_slice()).map_err(failed)?;
             }
+            keep_conflicts(&transaction, &commit.conflicts)?;
         }
         transaction.commit().map_err(failed)
     }
@@ -162,7 +203,7 @@ impl Store for EmbeddedStore {
         let transaction = self.database.begin_read().map_err(failed)?;
         let documents = transaction.open_table(DOCUMENTS).map_err(failed)?;
         let found = documents.get(document_key(kind, account, id).as_slice()).map_err(failed)?;
-        Ok(found.map(|bytes| bytes.value().to_vec()))
+        found.map(|bytes| open_document(id, document_key(kind, account, id).as_slice(), bytes.value())).transpose()
     }
 
     fn documents(&self, kind: Kind, account: u32) -> Result<Vec<(String, Vec<u8>)>, Error> {
@@ -174,7 +215,7 @@ impl Store for EmbeddedStore {
             let (key, bytes) = entry.map_err(failed)?;
             let Some(id) = key.value().strip_prefix(prefix.as_slice()) else { break };
             let id = std::str::from_utf8(id).map_err(|_| Error::Damaged("a document's id is not UTF-8".into()))?;
-            found.push((id.to_owned(), bytes.value().to_vec()));
+            found.push((id.to_owned(), open_document(id, key.value(), bytes.value())?));
         }
         Ok(found)
     }
@@ -188,14 +229,43 @@ impl Store for EmbeddedStore {
         {
             let mut documents = transaction.open_table(DOCUMENTS).map_err(failed)?;
             let key = document_key(kind, account, id);
-            let stored = documents.get(key.as_slice()).map_err(failed)?.map(|bytes| bytes.value().to_vec());
+            let stored = documents.get(key.as_slice()).map_err(failed)?;
+            let stored = stored.map(|bytes| open_document(id, &key, bytes.value())).transpose()?;
             match change(stored.as_deref()) {
                 Change::Keep => return Ok(()),
-                Change::Put(bytes) => drop(documents.insert(key.as_slice(), bytes.as_slice()).map_err(failed)?),
+                Change::Put(mut bytes) => {
+                    seal(&key, &mut bytes);
+                    drop(documents.insert(key.as_slice(), bytes.as_slice()).map_err(failed)?);
+                }
             }
         }
         transaction.commit().map_err(failed)
     }
+}
+
+/// Adds conflicts and forgets the oldest of each account that has too many.
+fn keep_conflicts(transaction: &redb::WriteTransaction, new: &[Conflict]) -> Result<(), Error> {
+    if new.is_empty() {
+        return Ok(());
+    }
+    let mut kept = transaction.open_table(CONFLICTS).map_err(failed)?;
+    let mut owners = BTreeSet::new();
+    for conflict in new {
+        owners.insert((conflict.account, conflict.partition));
+        kept.insert((conflict.account, conflict.partition, conflict.position.0), conflict.first.0).map_err(failed)?;
+    }
+    for (account, partition) in owners {
+        let all = conflicts_before(account, partition, Position(u64::MAX));
+        let oldest_kept = kept.range(all).map_err(failed)?.rev().nth(CONFLICTS_MAX - 1).transpose().map_err(failed)?;
+        if let Some(position) = oldest_kept.map(|(key, _)| Position(key.value().2)) {
+            kept.retain_in(conflicts_before(account, partition, position), |_, _| false).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+fn conflicts_before(account: u32, partition: u32, before: Position) -> Range<(u32, u32, u64)> {
+    (account, partition, 0)..(account, partition, before.0)
 }
 
 struct EmbeddedSnapshot {
@@ -212,8 +282,8 @@ impl Rows for EmbeddedSnapshot {
         for (from, to) in selection.key_ranges() {
             for entry in self.rows.range(from.as_slice()..to.as_slice()).map_err(failed)? {
                 let (key, bytes) = entry.map_err(failed)?;
-                let key = RowKey::read(key.value()).ok_or_else(damaged_row)?;
-                visit(key, &Row::read(bytes.value()).ok_or_else(damaged_row)?)?;
+                let row = open_row(key.value(), bytes.value())?;
+                visit(RowKey::read(key.value()).ok_or_else(damaged_row)?, &row)?;
             }
         }
         Ok(())
@@ -241,7 +311,7 @@ impl Rows for EmbeddedSnapshot {
 impl Snapshot for EmbeddedSnapshot {
     fn row(&self, key: &[u8]) -> Result<Option<Row>, Error> {
         match self.rows.get(key).map_err(failed)? {
-            Some(bytes) => Row::read(bytes.value()).map(Some).ok_or_else(damaged_row),
+            Some(bytes) => open_row(key, bytes.value()).map(Some),
             None => Ok(None),
         }
     }
@@ -261,6 +331,29 @@ impl Snapshot for EmbeddedSnapshot {
     fn progress(&self, partition: u32) -> Result<Progress, Error> {
         let progress = self.transaction.open_table(PROGRESS).map_err(failed)?;
         Ok(read_progress(progress.get(partition).map_err(failed)?.map(|stored| stored.value())))
+    }
+
+    fn conflicts(&self, account: u32, partition: u32, before: Position, limit: usize) -> Result<Vec<Conflict>, Error> {
+        let kept = self.transaction.open_table(CONFLICTS).map_err(failed)?;
+        let newest_first = kept.range(conflicts_before(account, partition, before)).map_err(failed)?.rev().take(limit);
+        newest_first.map(|entry| entry.map(|(key, first)| read_conflict(key.value(), first.value())).map_err(failed)).collect()
+    }
+
+    fn visit(&self, visit: &mut dyn FnMut(Item<'_>) -> Result<(), Error>) -> Result<(), Error> {
+        for entry in self.rows.iter().map_err(failed)? {
+            let (key, bytes) = entry.map_err(failed)?;
+            visit(Item::Row(key.value(), &open_row(key.value(), bytes.value())?))?;
+        }
+        for entry in self.transaction.open_table(CONFLICTS).map_err(failed)?.iter().map_err(failed)? {
+            let (key, first) = entry.map_err(failed)?;
+            visit(Item::Conflict(read_conflict(key.value(), first.value())))?;
+        }
+        for entry in self.transaction.open_table(DOCUMENTS).map_err(failed)?.iter().map_err(failed)? {
+            let (key, bytes) = entry.map_err(failed)?;
+            let (kind, account, id) = read_document_key(key.value()).ok_or_else(|| Error::Damaged("a document's key".into()))?;
+            visit(Item::Document(kind, account, id, &open_document(id, key.value(), bytes.value())?))?;
+        }
+        Ok(())
     }
 }
 
@@ -289,7 +382,7 @@ mod tests {
             0 => read_progress(None),
             next => Progress { next: Position(next), log_time: UnixMillis(7) },
         };
-        Commit { partition: 0, expected: progress(expected), reached: progress(reached), rows }
+        Commit { partition: 0, expected: progress(expected), reached: progress(reached), rows, conflicts: Vec::new() }
     }
 
     #[test]
@@ -302,6 +395,48 @@ mod tests {
         assert_eq!(snapshot.progress(0).expect("progress"), Progress { next: Position(10), log_time: UnixMillis(7) });
         assert!(snapshot.row(&keyed(1, "m", 3, "a").0).expect("read").is_some());
         assert!(snapshot.row(&keyed(1, "m", 3, "b").0).expect("read").is_none());
+    }
+
+    #[test]
+    fn a_value_that_is_not_what_was_written_under_its_key_is_an_error() {
+        let (_dir, store) = open();
+        let rows = [keyed(1, "m", 3, "a"), keyed(1, "m", 3, "b"), keyed(1, "m", 3, "c")];
+        store.commit(&commit(0, 10, rows.to_vec())).expect("commits");
+        store.change_document(Kind::Customer, 1, "a", &mut |_| Change::Put(b"{}".to_vec())).expect("written");
+        let transaction = store.begin_write().expect("begins");
+        {
+            let mut stored = transaction.open_table(ROWS).expect("opens");
+            let of_a = stored.get(rows[0].0.as_slice()).expect("read").expect("is there").value().to_vec();
+            // Another row's value, and one with a changed count.
+            stored.insert(rows[1].0.as_slice(), of_a.as_slice()).expect("written");
+            let mut changed = of_a;
+            changed[1] ^= 1;
+            stored.insert(rows[2].0.as_slice(), changed.as_slice()).expect("written");
+            let mut documents = transaction.open_table(DOCUMENTS).expect("opens");
+            documents.insert(document_key(Kind::Customer, 1, "a").as_slice(), b"[]____".as_slice()).expect("written");
+        }
+        transaction.commit().expect("commits");
+        let snapshot = store.snapshot().expect("a snapshot");
+        let damaged = |key: usize| matches!(snapshot.row(&rows[key].0), Err(Error::Damaged(_)));
+        assert_eq!([damaged(0), damaged(1), damaged(2)], [false, true, true]);
+        assert!(matches!(store.document(Kind::Customer, 1, "a"), Err(Error::Damaged(_))));
+        let selection = RowSelection { account: 1, meter: "m".into(), grain: Grain::Day, from: 0, to: 9, customers: None };
+        assert!(matches!(snapshot.scan(&selection, &mut |_, _| Ok(())), Err(Error::Damaged(_))));
+    }
+
+    #[test]
+    fn the_latest_conflicts_of_each_account_stay() {
+        let (_dir, store) = open();
+        let conflict = |account, position| Conflict { account, partition: 0, position: Position(position), first: Position(position / 2) };
+        let conflicts = [conflict(1, 4), conflict(2, 5), conflict(1, 6)].to_vec();
+        store.commit(&Commit { conflicts, ..commit(0, 10, Vec::new()) }).expect("commits");
+        let conflicts = [conflict(1, 12), conflict(1, 14)].to_vec();
+        store.commit(&Commit { conflicts, ..commit(10, 20, Vec::new()) }).expect("commits");
+        let snapshot = store.snapshot().expect("a snapshot");
+        let listed = |account, before, limit| snapshot.conflicts(account, 0, Position(before), limit).expect("listed");
+        assert_eq!(listed(1, u64::MAX, 9), [conflict(1, 14), conflict(1, 12), conflict(1, 6)]);
+        assert_eq!(listed(1, 14, 1), [conflict(1, 12)]);
+        assert_eq!(listed(2, u64::MAX, 9), [conflict(2, 5)]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use crate::clock::{UnixMicros, UnixMillis};
-use crate::event::{Amount, Draft, HashKey, Measurement, MeterEvent, TimeWindow};
+use crate::event::{Amount, Draft, HashKey, IdentityMode, Measurement, MeterEvent, TimeWindow};
 use crate::log::record::{self, Decisions};
 use crate::store::{DimensionSet, Error, Grain, Row, RowKey, RowSelection, Rows};
 
@@ -79,8 +79,9 @@ impl MemoryRows {
         };
         let received = UnixMillis(event.time_ms);
         let checked = MeterEvent::check(draft, received, TimeWindow::default()).expect("a good event");
+        let account = record::Account { number: event.account, identity: IdentityMode::UniqueId };
         let mut bytes = Vec::new();
-        record::write(&mut bytes, &HashKey::from_bytes([1; 16]), event.account, &checked, Decisions::default());
+        record::write(&mut bytes, &HashKey::from_bytes([1; 16]), account, &checked, Decisions::default());
         let record = record::records(&bytes, 1, received).next().expect("one record").expect("decodes");
         let set = if event.overflow { DimensionSet::OVERFLOW } else { DimensionSet(record.dimension_bytes()) };
         for grain in [Grain::Hour, Grain::Day] {

@@ -1,18 +1,15 @@
 //! The routes over documents in memory: paths, statuses, scopes. What stands in a body is the dialect's to test.
 
-use std::fmt::Write;
-
 use axum::body::Body;
 use axum::http::Request;
 use axum::http::header::{ALLOW, RETRY_AFTER};
 use http_body_util::BodyExt;
 use serde_json::json;
-use sha2::{Digest, Sha256};
 use tower_service::Service;
 
 use super::*;
-use crate::accounts::KeyRing;
-use crate::clock::{Clock, UnixMillis};
+use crate::accounts::{KeyRing, Scope, ring_of};
+use crate::clock::Clock;
 use crate::store::memory::MemoryStore;
 use crate::store::{Change, Kind, Store};
 
@@ -46,15 +43,10 @@ impl Api {
     /// Keys are `admin`, `read` and `ingest` of account 1, and `other`, the admin of account 2.
     fn start() -> Self {
         let store = Arc::new(MemoryStore::default());
-        for (key, account, scope) in [("admin", 1, "admin"), ("read", 1, "read"), ("ingest", 1, "ingest"), ("other", 2, "admin")] {
-            let digest = Sha256::digest(key.as_bytes()).iter().fold(String::new(), |mut hex, byte| {
-                write!(hex, "{byte:02x}").expect("memory");
-                hex
-            });
-            let stored = json!({"id": key, "account": account, "scopes": [scope], "created_at": 0, "digest": digest}).to_string();
-            store.change_document(Kind::Key, 0, key, &mut |_| Change::Put(stored.clone().into_bytes())).expect("memory");
-        }
-        let (keys, _) = KeyRing::open(&*store, Some("bootstrap"), UnixMillis(0)).expect("memory");
+        let keys = ring_of(
+            &*store,
+            &[("admin", 1, Scope::Admin), ("read", 1, Scope::Read), ("ingest", 1, Scope::Ingest), ("other", 2, Scope::Admin)],
+        );
         let router = routes(Arc::new(Customers::new(store.clone(), Clock::start())));
         Self { store, router, keys }
     }

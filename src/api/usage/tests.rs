@@ -1,18 +1,15 @@
 //! The routes over rows in memory: scopes, headers, statuses. What stands in a query or an answer is the dialect's to test.
 
-use std::fmt::Write;
 use std::sync::Mutex;
 
 use axum::http::Request;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use tower_service::Service;
 
 use super::*;
-use crate::accounts::KeyRing;
+use crate::accounts::{KeyRing, Scope, ring_of};
 use crate::store::memory::MemoryStore;
-use crate::store::{Change, Kind, Store};
 use crate::usage::memory::{MemoryRows, event};
 use crate::usage::{ViewError, ViewFuture};
 
@@ -58,15 +55,7 @@ impl Api {
     /// Keys are `read` and `ingest` of account 1, and `other` of account 2.
     fn over(source: Source) -> Self {
         let store = MemoryStore::default();
-        for (key, account, scope) in [("read", 1, "read"), ("ingest", 1, "ingest"), ("other", 2, "read")] {
-            let digest = Sha256::digest(key.as_bytes()).iter().fold(String::new(), |mut hex, byte| {
-                write!(hex, "{byte:02x}").expect("memory");
-                hex
-            });
-            let stored = json!({"id": key, "account": account, "scopes": [scope], "created_at": 0, "digest": digest}).to_string();
-            store.change_document(Kind::Key, 0, key, &mut |_| Change::Put(stored.clone().into_bytes())).expect("memory");
-        }
-        let (keys, _) = KeyRing::open(&store, Some("bootstrap"), UnixMillis(0)).expect("memory");
+        let keys = ring_of(&store, &[("read", 1, Scope::Read), ("ingest", 1, Scope::Ingest), ("other", 2, Scope::Read)]);
         let source = Arc::new(source);
         Self { router: routes(source.clone(), Clock::start()), source, keys }
     }

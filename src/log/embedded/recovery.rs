@@ -13,7 +13,7 @@ use std::path::Path;
 
 use super::super::disk::{Disk, DiskFile, read_file};
 use super::super::{BLOCK_HEADER_BYTES, Error, Position, record};
-use super::segment::{self, BLOCK_MAGIC, BlockHeader, SEGMENT_HEADER_BYTES, Sealed, SegmentHeader, SparseIndex};
+use super::segment::{self, BLOCK_MAGIC, BlockHeader, Landmark, SEGMENT_HEADER_BYTES, Sealed, SegmentHeader, SparseIndex};
 use super::{LogIdentity, Recovered, Segment, io_error};
 use crate::clock::UnixMillis;
 use crate::fault;
@@ -191,7 +191,7 @@ pub(super) fn scan(disk: &dyn Disk, path: &Path) -> Result<Scanned, Error> {
         if header.version > record::VERSION {
             return Err(Error::Newer { file: path.display().to_string(), offset, version: header.version, known: record::VERSION });
         }
-        scanned.index.note(header.first, offset);
+        scanned.index.note(Landmark { first: header.first, offset, newest_before: scanned.sealed.newest });
         scanned.records += u64::from(header.count);
         scanned.sealed.end = Position(header.first.0 + u64::from(header.count));
         scanned.sealed.newest = scanned.sealed.newest.max(header.received);

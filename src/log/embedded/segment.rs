@@ -20,7 +20,7 @@
 //!   0  "TGIDX001"
 //!   8  u64 position behind the last record   16  u64 bytes of the segment
 //!  24  i64 newest receive time, ms           32  u32 number of entries
-//!  36  entries: u64 position, u64 offset of the block that begins with it
+//!  36  entries: u64 position, u64 offset of the block that begins with it, i64 newest receive time before it in this segment
 //!   …  u32 CRC-32C of everything before
 //! ```
 //!
@@ -36,6 +36,7 @@ pub(super) const SEGMENT_HEADER_BYTES: usize = 64;
 const SEGMENT_MAGIC: &[u8; 8] = b"TGSEG001";
 pub(super) const BLOCK_MAGIC: &[u8; 4] = b"TGB1";
 const INDEX_MAGIC: &[u8; 8] = b"TGIDX001";
+const ENTRY_BYTES: usize = 24;
 /// One index entry for about so many bytes of segment.
 const INDEX_STRIDE_BYTES: u64 = 64 << 10;
 
@@ -132,10 +133,26 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
     bytes[at..].first_chunk().map_or(0, |eight| u64::from_le_bytes(*eight))
 }
 
-/// Offsets of some blocks, about one every 64 KiB.
+/// A block that can be gone to without reading what comes before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Landmark {
+    pub(super) first: Position,
+    pub(super) offset: u64,
+    /// Newest receive time of the blocks before it in the segment.
+    pub(super) newest_before: UnixMillis,
+}
+
+impl Landmark {
+    /// Where the blocks of a segment begin.
+    pub(super) fn begin(base: Position) -> Self {
+        Self { first: base, offset: SEGMENT_HEADER_BYTES as u64, newest_before: UnixMillis(i64::MIN) }
+    }
+}
+
+/// Some blocks, about one every 64 KiB.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct SparseIndex {
-    entries: Vec<(Position, u64)>,
+    entries: Vec<Landmark>,
 }
 
 /// How a segment that was closed in good order ended.
@@ -148,28 +165,29 @@ pub(super) struct Sealed {
 
 impl SparseIndex {
     /// Takes note of a block, if the last entry is far enough away.
-    pub(super) fn note(&mut self, first: Position, offset: u64) {
-        if self.entries.last().is_none_or(|(_, last)| offset >= last + INDEX_STRIDE_BYTES) {
-            self.entries.push((first, offset));
+    pub(super) fn note(&mut self, block: Landmark) {
+        if self.entries.last().is_none_or(|last| block.offset >= last.offset + INDEX_STRIDE_BYTES) {
+            self.entries.push(block);
         }
     }
 
-    /// Offset of the last noted block that does not begin behind `position`.
-    pub(super) fn offset_before(&self, position: Position) -> u64 {
-        let after = self.entries.partition_point(|(first, _)| *first <= position);
-        after.checked_sub(1).map_or(SEGMENT_HEADER_BYTES as u64, |at| self.entries[at].1)
+    /// The last noted block that does not begin behind `position`.
+    pub(super) fn before(&self, position: Position) -> Option<Landmark> {
+        let after = self.entries.partition_point(|block| block.first <= position);
+        after.checked_sub(1).map(|at| self.entries[at])
     }
 
     pub(super) fn to_bytes(&self, sealed: &Sealed) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(40 + 16 * self.entries.len());
+        let mut bytes = Vec::with_capacity(40 + ENTRY_BYTES * self.entries.len());
         bytes.extend_from_slice(INDEX_MAGIC);
         bytes.extend_from_slice(&sealed.end.0.to_le_bytes());
         bytes.extend_from_slice(&sealed.bytes.to_le_bytes());
         bytes.extend_from_slice(&sealed.newest.0.to_le_bytes());
         bytes.extend_from_slice(&(self.entries.len() as u32).to_le_bytes());
-        for (first, offset) in &self.entries {
-            bytes.extend_from_slice(&first.0.to_le_bytes());
-            bytes.extend_from_slice(&offset.to_le_bytes());
+        for block in &self.entries {
+            bytes.extend_from_slice(&block.first.0.to_le_bytes());
+            bytes.extend_from_slice(&block.offset.to_le_bytes());
+            bytes.extend_from_slice(&block.newest_before.0.to_le_bytes());
         }
         let crc = crc32c::crc32c(&bytes);
         bytes.extend_from_slice(&crc.to_le_bytes());
@@ -183,11 +201,13 @@ impl SparseIndex {
             return None;
         }
         let sealed = Sealed { end: Position(u64_at(rest, 8)), bytes: u64_at(rest, 16), newest: UnixMillis(u64_at(rest, 24).cast_signed()) };
-        let (entries, []) = rest[36..].as_chunks::<16>() else { return None };
-        (entries.len() == u32_at(rest, 32) as usize).then(|| {
-            let entries = entries.iter().map(|entry| (Position(u64_at(entry, 0)), u64_at(entry, 8))).collect();
-            (Self { entries }, sealed)
-        })
+        let (entries, []) = rest[36..].as_chunks::<ENTRY_BYTES>() else { return None };
+        let read = |entry: &[u8; ENTRY_BYTES]| Landmark {
+            first: Position(u64_at(entry, 0)),
+            offset: u64_at(entry, 8),
+            newest_before: UnixMillis(u64_at(entry, 16).cast_signed()),
+        };
+        (entries.len() == u32_at(rest, 32) as usize).then(|| (Self { entries: entries.iter().map(read).collect() }, sealed))
     }
 }
 

@@ -372,3 +372,39 @@ proptest! {
         prop_assert_eq!(read_all(&open_now.0, expected / 3).expect("reads"), expected);
     }
 }
+
+#[test]
+fn a_reader_knows_the_log_time_wherever_it_begins() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let received = |position: u64| UnixMillis((position as i64 * 7_919) % 1_000);
+    let append = |appender: &mut EmbeddedAppender, position: u64| {
+        let mut block = Block::new(received(position), 64);
+        // Large enough for a landmark in the index now and then.
+        block.push(|to| to.extend_from_slice(&[0; 30_000]));
+        let mut group = vec![Append { block: block.seal(), done: oneshot::channel().0 }];
+        for answer in appender.append(&mut group) {
+            answer.result.expect("is durable");
+        }
+    };
+    let expected = |position: u64| (0..position).map(received).max().unwrap_or(UnixMillis(i64::MIN));
+    let settings = Settings { segment_bytes: 400_000, ..SMALL };
+    let (log, mut appender, _) = open(dir.path(), settings).expect("opens");
+    (0..40).for_each(|position| append(&mut appender, position));
+    let check = |log: &Arc<EmbeddedLog>, bytes_max: usize| {
+        for from in 0..40 {
+            let mut reader = log.reader();
+            let mut next = Position(from);
+            while next < log.end() {
+                let chunk = reader.read(next, bytes_max).expect("reads");
+                assert_eq!(chunk.log_time_before(), expected(next.0), "at {next}, from {from}");
+                next = chunk.end().expect("something");
+            }
+        }
+    };
+    check(&log, 100);
+    check(&log, 100_000);
+    // A crash, whose recovery makes the index of the last segment again.
+    drop(appender);
+    let (log, ..) = open(dir.path(), settings).expect("recovers");
+    check(&log, 100_000);
+}

@@ -25,12 +25,13 @@ fn commit(at: u64, customers: &[u16]) -> Commit {
     };
     let mut rows: Vec<_> = customers.iter().map(|customer| row(*customer, at + 1)).collect();
     rows.sort_by(|a, b| a.0.cmp(&b.0));
-    Commit { partition: 0, expected: progress(at), reached: progress(at + 1), rows }
+    Commit { partition: 0, expected: progress(at), reached: progress(at + 1), rows, conflicts: Vec::new() }
 }
 
 fn row(customer: u16, says: u64) -> (Vec<u8>, Row) {
     let customer = format!("customer-{customer}");
-    let key = RowKey { account: 1, meter: "m", grain: Grain::Day, bucket: 3, customer: &customer, partition: 0, dimensions: DimensionSet(&[0]) };
+    let key =
+        RowKey { account: 1, meter: "m", grain: Grain::Day, bucket: 3, customer: &customer, partition: 0, dimensions: DimensionSet(&[0]) };
     let mut bytes = Vec::new();
     key.write(&mut bytes);
     (bytes, Row { count: says, ..Row::first(Amount::ONE, UnixMicros(5), "u-1") })

@@ -1,0 +1,196 @@
+//! `GET /v1/events/{uniqueId}` and `GET /v1/events`: what became of events.
+//!
+//! ```json
+//! {"uniqueId": "u-1", "verdict": "counted", "partition": 0, "position": 7, "received": "2026-01-01T00:00:00.000Z",
+//!  "event": {"uniqueId": "u-1", "customerId": "acme", …},
+//!  "rows": [{"meterApiName": "calls", "customerId": "acme", "hour": "2026-01-01T00:00:00Z", "day": "2026-01-01T00:00:00Z",
+//!            "dimensions": {"region": "eu"}}],
+//!  "conflicts": [{"position": 9, "received": "…", "event": {…}}]}
+//! ```
+//!
+//! The verdict is `logged` and `event` null where the record, which would tell whether a rule dropped it, has left the log.
+//!
+//! A list has `events` (each with its verdict; a `duplicate` or a `conflict` says under `first` what it is a copy of) and `next`: what to give as
+//! `before` to go on, or null.
+
+use std::sync::Arc;
+
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Extension, Path, Query, State};
+use axum::routing::get;
+use axum::{Json, Router};
+use hyper::StatusCode;
+use serde_json::{Map, Value, json};
+
+use crate::accounts::{Caller, Scope};
+use crate::dialect::amberflo::AmberfloError;
+use crate::gateway::DeadLetter;
+use crate::log::Position;
+use crate::materializer::fold::Verdict;
+use crate::telemetry::Outcome;
+use crate::verdicts::{CountedIn, Error, Fate, Filter, Listed, Logged, Verdicts, WantedVerdict};
+
+/// Events of a page, unless it says otherwise, and at most.
+const LIMIT: usize = 100;
+const LIMIT_MAX: usize = 1_000;
+/// The embedded log has one partition.
+const PARTITION: u32 = 0;
+/// When to ask again after the materializer did not answer.
+const RETRY_AFTER_S: u32 = 2;
+
+type Parameters = Result<Query<Vec<(String, String)>>, QueryRejection>;
+type Answer = Result<Json<Value>, AmberfloError>;
+
+pub(super) fn routes(verdicts: Arc<Verdicts>) -> Router {
+    Router::new().route("/v1/events", get(list)).route("/v1/events/{unique_id}", get(show)).with_state(verdicts)
+}
+
+async fn show(
+    State(verdicts): State<Arc<Verdicts>>,
+    Extension(caller): Extension<Caller>,
+    path: Result<Path<String>, PathRejection>,
+    query: Parameters,
+) -> Answer {
+    check(&caller)?;
+    let unique_id = path.map(|Path(id)| id).map_err(|_| unknown())?;
+    let mut namespace = String::new();
+    for (name, value) in pairs(query)? {
+        match name.as_str() {
+            "namespace" => namespace = value,
+            _ => return Err(AmberfloError::bad_field(name, "is no parameter here; there is: namespace")),
+        }
+    }
+    let fate = verdicts.fate(caller.record_account(), &namespace, &unique_id).await.map_err(refusal)?;
+    let mut answer = match fate {
+        Fate::Unknown => return Err(unknown()),
+        Fate::Rejected(received, position, letter) => rejected(received.to_string(), position, &letter),
+        Fate::Logged { verdict, position, record, rows, conflicts } => {
+            let verdict = verdict.map_or(Outcome::Logged.label(), Verdict::label);
+            let mut answer = placed(verdict, position, record.as_deref());
+            answer.insert("rows".into(), rows.iter().map(row).collect());
+            answer.insert("conflicts".into(), conflicts.iter().map(|record| Value::Object(content(record))).collect());
+            answer
+        }
+    };
+    answer.insert("uniqueId".into(), unique_id.into());
+    Ok(Json(answer.into()))
+}
+
+async fn list(State(verdicts): State<Arc<Verdicts>>, Extension(caller): Extension<Caller>, query: Parameters) -> Answer {
+    check(&caller)?;
+    let filter = filter(pairs(query)?)?;
+    let page = verdicts.list(caller.account, filter).await.map_err(refusal)?;
+    let events: Vec<Value> = page.events.iter().map(|event| Value::Object(listed(event))).collect();
+    Ok(Json(json!({"events": events, "next": page.next.map(|position| position.0)})))
+}
+
+fn filter(pairs: Vec<(String, String)>) -> Result<Filter, AmberfloError> {
+    let mut filter = Filter { limit: LIMIT, ..Filter::default() };
+    for (name, value) in pairs {
+        match name.as_str() {
+            "uniqueId" => filter.unique_id = Some(value),
+            "namespace" => filter.namespace = Some(value),
+            "customerId" => filter.customer = Some(value),
+            "meterApiName" => filter.meter = Some(value),
+            "verdict" => filter.verdict = Some(verdict(&value)?),
+            "before" => {
+                filter.before = Some(Position(value.parse().map_err(|_| AmberfloError::bad_field("before", "must be a position"))?))
+            }
+            "limit" => {
+                let limit = value.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
+                filter.limit = limit.ok_or_else(|| AmberfloError::bad_field("limit", "must be between 1 and 1000"))?;
+            }
+            _ => {
+                let known = "uniqueId, namespace, customerId, meterApiName, verdict, before, limit";
+                return Err(AmberfloError::bad_field(name, format!("is no parameter here; there are: {known}")));
+            }
+        }
+    }
+    Ok(filter)
+}
+
+fn verdict(text: &str) -> Result<WantedVerdict, AmberfloError> {
+    let in_log = [Verdict::Counted, Verdict::Duplicate, Verdict::Conflict, Verdict::Filtered];
+    let found = in_log.into_iter().find(|verdict| verdict.label() == text).map(WantedVerdict::InLog);
+    let found = found.or((text == Outcome::Rejected.label()).then_some(WantedVerdict::Rejected));
+    found.ok_or_else(|| AmberfloError::bad_field("verdict", "must be counted, duplicate, conflict, filtered or rejected"))
+}
+
+fn listed(event: &Listed) -> Map<String, Value> {
+    match event {
+        Listed::Rejected(position, received, letter) => rejected(received.to_string(), *position, letter),
+        Listed::Logged(verdict, record, first) => {
+            let mut listed = placed(verdict.label(), record.position, Some(record));
+            if let Some(first) = first {
+                let content = first.record.as_ref().map(content).unwrap_or_else(|| object(json!({"position": first.position.0})));
+                listed.insert("first".into(), content.into());
+            }
+            listed
+        }
+    }
+}
+
+fn placed(verdict: &str, position: Position, record: Option<&Logged>) -> Map<String, Value> {
+    let mut placed = record.map(content).unwrap_or_else(|| object(json!({"position": position.0, "received": null, "event": null})));
+    placed.insert("verdict".into(), verdict.into());
+    placed.insert("partition".into(), PARTITION.into());
+    placed
+}
+
+fn content(record: &Logged) -> Map<String, Value> {
+    // What the record was rendered as a moment ago.
+    let event: Value = serde_json::from_str(record.event.get()).unwrap_or_default();
+    object(json!({"position": record.position.0, "received": record.received.to_string(), "event": event}))
+}
+
+fn rejected(received: String, position: Position, letter: &DeadLetter) -> Map<String, Value> {
+    object(json!({
+        "verdict": Outcome::Rejected.label(), "received": received, "deadLetter": position.0,
+        "code": letter.code, "field": letter.field, "reason": letter.reason, "raw": letter.raw,
+    }))
+}
+
+fn row(row: &CountedIn) -> Value {
+    let time = |seconds: i64| jiff::Timestamp::from_second(seconds).map(|time| time.to_string()).unwrap_or_default();
+    let mut shown = object(json!({
+        "meterApiName": row.meter, "customerId": row.customer, "hour": time(row.hour_s), "day": time(row.day_s),
+    }));
+    match &row.dimensions {
+        Some(dimensions) => {
+            let dimensions: Map<String, Value> = dimensions.iter().map(|(key, value)| (key.clone(), value.as_str().into())).collect();
+            shown.insert("dimensions".into(), dimensions.into());
+        }
+        None => drop(shown.insert("overflow".into(), true.into())),
+    }
+    shown.into()
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}
+
+fn pairs(query: Parameters) -> Result<Vec<(String, String)>, AmberfloError> {
+    query.map(|Query(pairs)| pairs).map_err(|_| AmberfloError::bad_request("the query cannot be read"))
+}
+
+fn check(caller: &Caller) -> Result<(), AmberfloError> {
+    if caller.may(Scope::Read) { Ok(()) } else { Err(AmberfloError::forbidden(Scope::Read.label())) }
+}
+
+fn unknown() -> AmberfloError {
+    AmberfloError::not_found(StatusCode::NOT_FOUND, "no event with this uniqueId is known")
+}
+
+fn refusal(error: Error) -> AmberfloError {
+    match error {
+        Error::NotAnId => AmberfloError::bad_request(error.to_string()),
+        Error::View(error) => AmberfloError::unavailable(error.to_string(), RETRY_AFTER_S),
+        Error::Log(_) | Error::Store(_) | Error::Interrupted => {
+            tracing::error!(%error, "what became of events cannot be read");
+            AmberfloError::internal()
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! What became of an event: the verdict, where it is, when it came, what it says, the rows that it counts in (`design.md`,
+//! promise 8).
+//!
+//! The dedup index knows where an identity stands first, the log has the event, the store keeps the latest conflicts, the dead letters
+//! what was rejected beside good neighbours. Lists go back from the newest, a bounded number of records at a time.
+
+mod scan;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::value::RawValue;
+
+use crate::clock::{Clock, UnixMillis};
+use crate::event::IdentityMode;
+use crate::event::{ContentHash, HashKey, IdentityHash};
+use crate::gateway::{DeadLetter, letters};
+use crate::log::embedded::EmbeddedLog;
+use crate::log::record::{Account, Record, records};
+use crate::log::{self, LogReader, Position};
+use crate::materializer::first_positions::First as FirstPosition;
+use crate::materializer::fold::Verdict;
+use crate::materializer::{Lookup, Materializer, ViewError, Wanted};
+use crate::store::row::{DAY_S, HOUR_S};
+use crate::store::{self, CONFLICTS_MAX, Conflict, DimensionSet, Grain, RowKey, RowSelection};
+
+pub use scan::{Filter, Listed, Page, Wanted as WantedVerdict};
+
+/// How far lists go back.
+const WINDOW: Duration = Duration::from_secs(72 * 3_600);
+/// How long a look-up waits until what was acked before it is folded.
+const WAIT: Duration = Duration::from_secs(2);
+/// Read around one record: its block is read whole anyway.
+const READ_BYTES: usize = 64 << 10;
+
+/// Answers what became of events.
+pub struct Verdicts {
+    /// The events.
+    pub log: Arc<EmbeddedLog>,
+    /// What was rejected.
+    pub dead_letters: Arc<EmbeddedLog>,
+    /// Knows firsts and conflicts.
+    pub materializer: Materializer,
+    /// Of the events' log.
+    pub hash_key: HashKey,
+    /// For how far lists go back.
+    pub clock: Clock,
+}
+
+/// A record of the log, as far as an answer needs it.
+#[derive(Debug, Clone)]
+pub struct Logged {
+    /// Where it is.
+    pub position: Position,
+    /// When the gateway received it.
+    pub received: UnixMillis,
+    /// What it says, as JSON.
+    pub event: Box<RawValue>,
+    account: u32,
+    log_time: UnixMillis,
+    identity: IdentityHash,
+    content: ContentHash,
+    is_filtered: bool,
+    unique_id: String,
+    namespace: String,
+    counted_in: Vec<Measured>,
+}
+
+/// What one measurement is counted under.
+#[derive(Debug, Clone)]
+struct Measured {
+    meter: String,
+    customer: String,
+    hour: u32,
+    day: u32,
+    dimensions: Vec<u8>,
+}
+
+/// A row that an event counts in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CountedIn {
+    /// The meter.
+    pub meter: String,
+    /// Who is billed.
+    pub customer: String,
+    /// Begin of the hour, s since 1970.
+    pub hour_s: i64,
+    /// Begin of the day, s since 1970.
+    pub day_s: i64,
+    /// The row's dimensions; `None`: the row that the sets past the limit share.
+    pub dimensions: Option<Vec<(String, String)>>,
+}
+
+/// What became of one event.
+#[derive(Debug)]
+pub enum Fate {
+    /// It is in the log.
+    Logged {
+        /// `counted` or `filtered`; `None` where only the record would tell, and retention has taken it.
+        verdict: Option<Verdict>,
+        /// Where it stands first.
+        position: Position,
+        /// The record; `None` once retention has taken it.
+        record: Option<Box<Logged>>,
+        /// Where it counts; empty if it does not, or if the record is gone.
+        rows: Vec<CountedIn>,
+        /// Later records of the same identity that say something else, newest first.
+        conflicts: Vec<Logged>,
+    },
+    /// It was refused although its neighbours were taken.
+    Rejected(UnixMillis, Position, DeadLetter),
+    /// Nobody has seen it, or that is too long ago.
+    Unknown,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// In this account an id alone names no event.
+    #[error("in this account an event is named by all of its attributes, not by its uniqueId alone: list with uniqueId as a filter")]
+    NotAnId,
+    /// The materializer does not answer.
+    #[error(transparent)]
+    View(#[from] ViewError),
+    /// The log cannot be read.
+    #[error(transparent)]
+    Log(#[from] log::Error),
+    /// The rows cannot be read.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// The thread that reads broke off.
+    #[error("reading was interrupted")]
+    Interrupted,
+}
+
+impl Verdicts {
+    /// What became of the event with this id.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn fate(self: &Arc<Self>, account: Account, namespace: &str, unique_id: &str) -> Result<Fate, Error> {
+        if account.identity == IdentityMode::AllAttributes {
+            return Err(Error::NotAnId);
+        }
+        let Some(identity) = self.hash_key.identity_of(account.number, namespace, unique_id) else { return Ok(Fate::Unknown) };
+        let any = Lookup { identity, before: Position(u64::MAX), log_time: UnixMillis(i64::MIN) };
+        let found = self.materializer.firsts(vec![any], WAIT).await?;
+        let Some(first) = found.into_iter().next().flatten() else {
+            let filter = Filter { unique_id: Some(unique_id.to_owned()), limit: 1, ..Filter::default() };
+            let letters = self.rejected(account.number, filter).await?;
+            return Ok(letters
+                .0
+                .into_iter()
+                .next()
+                .map_or(Fate::Unknown, |(position, received, letter)| Fate::Rejected(received, position, letter)));
+        };
+        let record = self.read(vec![first.position]).await?.pop().flatten();
+        let verdict = record.as_ref().map(|record| if record.is_filtered { Verdict::Filtered } else { Verdict::Counted });
+        let rows = match &record {
+            Some(record) if !record.is_filtered => self.rows_of(record).await?,
+            _ => Vec::new(),
+        };
+        let conflicts = self.materializer.conflicts(account.number, Position(u64::MAX), CONFLICTS_MAX, WAIT).await?;
+        let of_this = conflicts.iter().filter(|conflict| conflict.first == first.position).map(|conflict| conflict.position).collect();
+        let conflicts = self.read(of_this).await?.into_iter().flatten().collect();
+        Ok(Fate::Logged { verdict, position: first.position, record: record.map(Box::new), rows, conflicts })
+    }
+
+    /// Where a record that counts is counted: under its dimensions if there is such a row, or else in the row that the sets past the limit
+    /// share (a set that once did not fit never gets a row of its own).
+    async fn rows_of(&self, record: &Logged) -> Result<Vec<CountedIn>, Error> {
+        let wanted = |measured: &Measured| Wanted {
+            account: record.account,
+            meter: Some(measured.meter.clone()),
+            customers: Some(vec![measured.customer.clone()]),
+            from_day: measured.day,
+            to_day: measured.day + 1,
+        };
+        let view = self.materializer.view(record.counted_in.iter().map(wanted).collect(), WAIT).await?;
+        let (measured, account) = (record.counted_in.clone(), record.account);
+        blocking(move || {
+            let row = |measured: &Measured| counted_in(&*view.rows, account, measured);
+            measured.iter().map(row).collect::<Result<Vec<_>, store::Error>>().map_err(Error::from)
+        })
+        .await
+    }
+
+    /// The records at some positions; `None` where the log has none any more.
+    async fn read(self: &Arc<Self>, positions: Vec<Position>) -> Result<Vec<Option<Logged>>, Error> {
+        let log = self.log.clone();
+        blocking(move || {
+            let mut reader = log.reader();
+            positions.into_iter().map(|position| read_one(&mut reader, position)).collect()
+        })
+        .await
+    }
+}
+
+fn read_one(reader: &mut impl LogReader, position: Position) -> Result<Option<Logged>, Error> {
+    let chunk = match reader.read(position, READ_BYTES) {
+        Ok(chunk) => chunk,
+        Err(log::Error::OutOfRange { .. }) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let Some(block) = chunk.blocks().next() else { return Ok(None) };
+    let at = (position.0 - block.first.0) as usize;
+    let record = records(block.payload, block.count, block.received).nth(at);
+    let log_time = chunk.log_time_before().max(block.received);
+    Ok(record.and_then(Result::ok).map(|record| Logged::new(&record, position, log_time)))
+}
+
+fn counted_in(rows: &dyn store::Rows, account: u32, measured: &Measured) -> Result<CountedIn, store::Error> {
+    let selection = RowSelection {
+        account,
+        meter: measured.meter.clone(),
+        grain: Grain::Day,
+        from: measured.day,
+        to: measured.day + 1,
+        customers: Some(vec![measured.customer.clone()]),
+    };
+    let own = DimensionSet(&measured.dimensions);
+    let mut has_own = false;
+    rows.scan(&selection, &mut |key: RowKey<'_>, _| {
+        has_own |= key.dimensions == own;
+        Ok(())
+    })?;
+    Ok(CountedIn {
+        meter: measured.meter.clone(),
+        customer: measured.customer.clone(),
+        hour_s: i64::from(measured.hour) * HOUR_S,
+        day_s: i64::from(measured.day) * DAY_S,
+        dimensions: has_own.then(|| own.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()),
+    })
+}
+
+impl Logged {
+    fn new(record: &Record<'_>, position: Position, log_time: UnixMillis) -> Self {
+        // A record that was decoded always serializes.
+        let event = serde_json::value::to_raw_value(record).unwrap_or_else(|_| RawValue::NULL.to_owned());
+        let seconds = record.time.seconds();
+        let measured = |(meter, _): (&str, _)| Measured {
+            meter: meter.to_owned(),
+            customer: record.customer_id.to_owned(),
+            // Checked when the record was read: between 1970 and 9999.
+            hour: (seconds / HOUR_S) as u32,
+            day: (seconds / DAY_S) as u32,
+            dimensions: record.dimension_bytes().to_vec(),
+        };
+        Self {
+            position,
+            received: record.received,
+            event,
+            account: record.account,
+            log_time,
+            identity: record.identity,
+            content: record.content,
+            is_filtered: record.filtered,
+            unique_id: record.unique_id.to_owned(),
+            namespace: record.namespace.to_owned(),
+            counted_in: record.measurements().map(measured).collect(),
+        }
+    }
+
+    /// The id that the producer gave, or the gateway.
+    pub fn unique_id(&self) -> &str {
+        &self.unique_id
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| Error::Interrupted)?
+}
