@@ -1,5 +1,6 @@
 //! The materializer against a slow, obvious one: maps over all records from the begin.
 
+mod partitions;
 mod power_loss;
 
 use std::collections::{BTreeSet, HashMap};

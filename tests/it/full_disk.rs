@@ -205,7 +205,7 @@ fn a_stop_while_rows_wait_for_room_ends_in_time_says_why_and_loses_nothing() {
 }
 
 #[test]
-fn a_start_on_a_full_disk_says_so_or_serves_what_there_is() {
+fn a_start_on_a_full_disk_says_so_and_starts_when_there_is_room() {
     let (disk, mut gateway) = on_a_small_disk();
     let acked = {
         disk.fill_up_to(4 << 20);

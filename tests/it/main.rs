@@ -4,6 +4,7 @@
 //! printed when a test fails; `TOLLGATE_TEST_SEED=<seed>` makes the same choices again.
 
 mod acked_is_durable;
+mod bit_flips;
 mod bounded;
 mod counted_once;
 mod everything_follows_from_the_log;

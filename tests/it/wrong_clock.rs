@@ -61,6 +61,18 @@ fn while_the_clock_has_jumped_ahead_events_are_refused_and_nothing_expires() {
 }
 
 #[test]
+fn an_id_is_free_again_exactly_behind_the_horizon() {
+    let clocked = Clocked::start("[log]\ndedup_horizon = '30m'", "+0");
+    let gateway = &clocked.gateway;
+    // A minute more than what the steps leave: the time that the test itself takes does not matter.
+    for (offset, counted) in [("+0", 1), ("+29m", 1), ("+31m", 2), ("+32m", 2), ("+59m", 2), ("+0", 2)] {
+        clocked.step(offset);
+        gateway.send(&[event("u-1")]).logged(1);
+        assert_eq!(gateway.usage("m").count(), counted, "at {offset}");
+    }
+}
+
+#[test]
 fn while_the_clock_is_behind_events_are_taken_and_each_counts_once() {
     let mut clocked = Clocked::start(HORIZON, "+0");
     clocked.gateway.send(&[event("u-1")]).logged(1);

@@ -322,14 +322,6 @@ impl SimulatedDisk {
         world.durable_names.insert(path.to_owned(), id);
     }
 
-    /// Removes every file of a directory, durably.
-    pub(crate) fn clear(&self, dir: &Path) {
-        let mut world = self.lock();
-        world.names.retain(|path, _| path.parent() != Some(dir));
-        world.durable_names.retain(|path, _| path.parent() != Some(dir));
-        world.unsynced_names.retain(|change| !change.is_in(dir));
-    }
-
     fn lock(&self) -> MutexGuard<'_, World> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
