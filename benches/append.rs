@@ -35,7 +35,8 @@ fn block(workload: &mut Workload, events: u64) -> Block {
 /// An empty log in a directory of its own, on the disk that the checkout is on (`/tmp` may be memory).
 fn open(disk: impl Disk + 'static) -> (TempDir, Arc<EmbeddedLog>, EmbeddedAppender) {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
-    let settings = Settings { segment_bytes: KEPT_BYTES / 4, retention_age_ms: None, retention_bytes: Some(KEPT_BYTES) };
+    let settings =
+        Settings { segment_bytes: KEPT_BYTES / 4, retention_age_ms: None, retention_bytes: Some(KEPT_BYTES), disk_reserve_bytes: 0 };
     let identity = LogIdentity { log_id: [3; 16], name: "events" };
     let (log, appender, _) = EmbeddedLog::open(Arc::new(disk), dir.path(), identity, settings).expect("opens");
     (dir, log, appender)
@@ -95,6 +96,10 @@ impl Disk for Unsynced {
         RealDisk.open(path)
     }
 
+    fn open_writable(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(UnsyncedFile(RealDisk.open_writable(path)?)))
+    }
+
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         RealDisk.list(dir)
     }
@@ -113,6 +118,10 @@ impl Disk for Unsynced {
 
     fn sync_dir(&self, _: &Path) -> io::Result<()> {
         Ok(())
+    }
+
+    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
+        RealDisk.free_bytes(dir)
     }
 }
 

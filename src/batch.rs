@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::event::Fingerprint;
 use crate::log::{Answer, Append, Appender, Block, Error, Position};
-use crate::telemetry;
+use crate::{fault, telemetry};
 
 /// Most bytes that one group takes: bounds the time that the first of it waits for the last.
 const GROUP_BYTES_MAX: usize = 16 << 20;
@@ -114,6 +114,7 @@ fn run<A: Appender>(name: &'static str, mut appender: A, inbox: &Receiver<Append
         let answers = appender.append(&mut group);
         // Without a runtime nobody waits for an answer any more.
         drop(answered.blocking_send(answers));
+        fault::point("answered");
     }
     appender
 }

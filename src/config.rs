@@ -71,6 +71,8 @@ pub struct LogConfig {
     pub dead_letter_age: Option<Duration>,
     /// Bytes of dead letters that are kept.
     pub dead_letter_bytes: Option<u64>,
+    /// Bytes of the file system that events and letters leave free, so that the rows can follow: past it, events are refused.
+    pub disk_reserve_bytes: u64,
 }
 
 /// The account that exists from the first start on.
@@ -177,6 +179,7 @@ impl Default for LogConfig {
             dimension_sets_max: 10_000,
             dead_letter_age: Some(Duration::from_secs(90 * 86_400)),
             dead_letter_bytes: Some(1 << 30),
+            disk_reserve_bytes: 64 << 20,
         }
     }
 }
@@ -319,6 +322,7 @@ impl Config {
             segment_bytes: self.log.segment_bytes,
             retention_age_ms: self.log.retention_age.map(millis),
             retention_bytes: self.log.retention_bytes,
+            disk_reserve_bytes: self.log.disk_reserve_bytes,
         }
     }
 
@@ -329,6 +333,7 @@ impl Config {
             segment_bytes: self.log.segment_bytes.min(32 << 20),
             retention_age_ms: self.log.dead_letter_age.map(millis),
             retention_bytes: self.log.dead_letter_bytes,
+            disk_reserve_bytes: self.log.disk_reserve_bytes,
         }
     }
 

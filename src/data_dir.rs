@@ -12,6 +12,8 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
+use crate::log::disk::{Disk, RealDisk};
+
 /// The directory, for as long as this process has it.
 #[derive(Debug)]
 pub struct DataDir {
@@ -47,7 +49,7 @@ impl DataDir {
     /// [`DataDirError`].
     pub fn lock(path: &Path) -> Result<Self, DataDirError> {
         let failed = |error| DataDirError::Io { path: path.to_owned(), error };
-        std::fs::create_dir_all(path).map_err(failed)?;
+        RealDisk.create_dir(path).map_err(failed)?;
         let lock_path = path.join("lock");
         let mut lock = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(lock_path).map_err(failed)?;
         match lock.try_lock() {

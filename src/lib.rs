@@ -28,6 +28,7 @@ pub mod customers;
 pub mod data_dir;
 pub mod dialect;
 pub mod event;
+pub mod fault;
 pub mod gateway;
 pub mod loadgen;
 pub mod log;

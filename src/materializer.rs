@@ -30,7 +30,7 @@ use crate::log::embedded::{EmbeddedLog, EmbeddedReader};
 use crate::log::meta::LogMeta;
 use crate::log::{self, BlockView, LogReader, Position, disk::Disk, record};
 use crate::store::{self, CONFLICTS_MAX, Commit, Conflict, Progress, Row, RowKey, RowSelection, Rows, Snapshot, Store};
-use crate::telemetry;
+use crate::{fault, telemetry};
 use background::{Background, Gone};
 use first_positions::{First, FirstPositions, IndexError, Standing};
 use fold::{Verdict, verdict};
@@ -52,6 +52,8 @@ const COMMIT_PAUSE: u32 = 3;
 const GATHER: Duration = Duration::from_millis(4);
 /// How often a commit whose outcome is unknown is looked at again before the process stops.
 const COMMIT_ATTEMPTS: u32 = 5;
+/// Before the second look; doubled before each further one.
+const COMMIT_RETRY_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 100 });
 
 /// Why the materializer ended, or could not begin. The process stops with it: half a gateway is worse than none.
 #[derive(Debug, thiserror::Error)]
@@ -287,6 +289,10 @@ impl Materializer {
     }
 }
 
+fn commit_interval() -> Duration {
+    Duration::from_millis(fault::limit("TOLLGATE_COMMIT_INTERVAL_MS", COMMIT_INTERVAL.as_millis() as usize) as u64)
+}
+
 fn view_failed(error: impl std::fmt::Display) -> ViewError {
     ViewError::Failed(error.to_string())
 }
@@ -353,7 +359,7 @@ impl Owner {
             folded: committed,
             committed,
             last_commit: Instant::now(),
-            commit_interval: COMMIT_INTERVAL,
+            commit_interval: commit_interval(),
             pending: Vec::new(),
             ready_at: end,
             ready,
@@ -431,6 +437,7 @@ impl Owner {
         }
         self.folded.next = end;
         self.folded_shared.store(end.0, Ordering::Release);
+        fault::point("folded");
         for (verdict, records) in Verdict::ALL.into_iter().zip(verdicts) {
             telemetry::count_verdicts(PARTITION, verdict.label(), records);
         }
@@ -506,8 +513,9 @@ impl Owner {
     }
 
     fn end_commit(&mut self, reached: Progress) -> Result<(), Error> {
+        fault::point("committed");
         self.committer.busy = false;
-        self.commit_interval = COMMIT_INTERVAL.max(self.last_commit.elapsed() * COMMIT_PAUSE);
+        self.commit_interval = commit_interval().max(self.last_commit.elapsed() * COMMIT_PAUSE);
         self.committed = reached;
         self.snapshot = self.store.snapshot()?;
         self.working.end_commit();
@@ -603,6 +611,7 @@ fn committer_gone() -> Error {
 /// Commits; where the answer is lost, the position that is stored tells what happened. Rows are absolute, so the same
 /// commit can be tried again.
 fn commit_once(store: &dyn Store, commit: &Commit) -> Result<Progress, Error> {
+    fault::point("commit-begin");
     let started = Instant::now();
     let mut attempt = 1;
     loop {
@@ -610,7 +619,7 @@ fn commit_once(store: &dyn Store, commit: &Commit) -> Result<Progress, Error> {
             Ok(()) => break,
             Err(store::Error::Failed(what)) if attempt < COMMIT_ATTEMPTS => {
                 tracing::warn!(%what, attempt, "a commit did not complete, looking where the store stands");
-                std::thread::sleep(Duration::from_millis(50 << attempt));
+                std::thread::sleep(COMMIT_RETRY_PAUSE * (1 << (attempt - 1)));
                 if store.snapshot().and_then(|snapshot| snapshot.progress(commit.partition)).is_ok_and(|found| found == commit.reached) {
                     break;
                 }

@@ -32,6 +32,9 @@ pub enum Error {
     /// What is stored cannot be read.
     #[error("the store is damaged: {0}")]
     Damaged(String),
+    /// The disk is full, and nobody waits for room any more. Whether a commit happened is **unknown**.
+    #[error("there is no room for the rows: {0}; make room on the file system of the data directory")]
+    NoRoom(String),
     /// The disk or the database failed. Whether a commit happened is **unknown**.
     #[error("the store failed: {0}")]
     Failed(String),

@@ -45,6 +45,8 @@ pub const LAG_SECONDS: &str = "tollgate_materializer_lag_seconds";
 pub const COMMIT_SECONDS: &str = "tollgate_store_commit_seconds";
 /// Rows written by commits.
 pub const COMMIT_ROWS_TOTAL: &str = "tollgate_store_commit_rows_total";
+/// 1 while rows or index wait for room on a full disk.
+pub const WAITS_FOR_ROOM: &str = "tollgate_store_waits_for_room";
 /// Rows in the store.
 pub const STORE_ROWS: &str = "tollgate_store_rows";
 /// Entries of the dedup index.
@@ -130,6 +132,7 @@ fn describe() {
     describe_gauge!(LAG_SECONDS, "Seconds since the receipt of the record folded last; 0 when nothing waits.");
     describe_histogram!(COMMIT_SECONDS, "Seconds that a commit of rows took.");
     describe_counter!(COMMIT_ROWS_TOTAL, "Rows written by commits.");
+    describe_gauge!(WAITS_FOR_ROOM, "1 while rows or index wait for room on a full disk.");
     describe_gauge!(STORE_ROWS, "Rows in the store.");
     describe_gauge!(INDEX_ENTRIES, "Entries of the dedup index.");
     describe_gauge!(WORKING_SET_ENTRIES, "Day entries that the fold keeps in memory.");
@@ -250,6 +253,11 @@ pub fn set_lag(partition: u32, records: u64, seconds: f64) {
 pub fn observe_commit(rows: u64, took: Duration) {
     counter!(COMMIT_ROWS_TOTAL).increment(rows);
     histogram!(COMMIT_SECONDS).record(took);
+}
+
+/// Says whether rows or index wait for room on a full disk.
+pub fn set_waits_for_room(waits: bool) {
+    gauge!(WAITS_FOR_ROOM).set(f64::from(u8::from(waits)));
 }
 
 /// Sets the sizes of what the materializer keeps.

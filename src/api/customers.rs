@@ -197,7 +197,7 @@ fn refusal(error: Error, unknown_status: StatusCode) -> AmberfloError {
 
 fn store_refusal(error: &store::Error) -> AmberfloError {
     match error {
-        store::Error::Failed(_) => {
+        store::Error::Failed(_) | store::Error::NoRoom(_) => {
             let message = "the store failed: a change may have been made or not, ask before sending it again";
             AmberfloError::unavailable(message, RETRY_AFTER_S)
         }

@@ -250,7 +250,7 @@ impl Asked {
 fn refusal(error: EvaluateError) -> AmberfloError {
     match error {
         EvaluateError::TooManyCells { .. } => AmberfloError::bad_request(error.to_string()),
-        EvaluateError::Rows(store::Error::Failed(_) | store::Error::Fenced { .. }) => {
+        EvaluateError::Rows(store::Error::Failed(_) | store::Error::NoRoom(_) | store::Error::Fenced { .. }) => {
             tracing::error!(%error, "rows cannot be read for a usage query");
             AmberfloError::unavailable("the rows cannot be read now", RETRY_AFTER_S)
         }

@@ -28,6 +28,7 @@ use crate::gateway::budget::Budget;
 use crate::gateway::recent::RecentIds;
 use crate::gateway::{self, Gateway};
 use crate::log::Appender;
+use crate::log::disk::room::{Room, WaitingDisk};
 use crate::log::disk::{Disk, RealDisk};
 use crate::log::embedded::{EmbeddedAppender, EmbeddedLog, LogIdentity, Recovered};
 use crate::log::meta::{self, LogMeta};
@@ -62,6 +63,7 @@ struct Parts {
     materializer: Materializer,
     materializing: Running,
     store: Arc<dyn Store>,
+    room: Arc<Room>,
     meta: LogMeta,
     _data_dir: DataDir,
 }
@@ -168,7 +170,11 @@ fn open(config: &Config, clock: &Clock) -> anyhow::Result<Parts> {
     report(&letters_dir, &recovered);
     // Nothing is derived from dead letters: retention may take them as it likes.
     dead_letters_log.keep_from(crate::log::Position(u64::MAX));
-    let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(&data_dir.join("store.redb")).context("the rows cannot be opened")?);
+    // Rows and index can wait where events are refused.
+    let room = Room::new(disk, &config.data_dir, config.log.disk_reserve_bytes);
+    let disk: Arc<dyn Disk> = Arc::new(WaitingDisk::new(room.clone()));
+    let store = EmbeddedStore::open_with_room(&room, &data_dir.join("store.redb")).context("the rows cannot be opened")?;
+    let store: Arc<dyn Store> = Arc::new(store);
     let parts =
         materializer::Parts { log: log.clone(), meta, store: store.clone(), disk, index_dir: data_dir.join("index"), clock: clock.clone() };
     let (materializer, materializing) = Materializer::start(parts).context("the rows do not fit the log")?;
@@ -189,6 +195,7 @@ fn open(config: &Config, clock: &Clock) -> anyhow::Result<Parts> {
         materializer,
         materializing,
         store,
+        room,
         meta,
         _data_dir: data_dir,
     })
@@ -236,8 +243,9 @@ async fn told_to_stop(parts: &Parts) -> Option<&'static str> {
 
 /// Stops what is behind the door, along the way of the events. The service, with its handles, is gone already.
 fn drain(parts: Parts) -> anyhow::Result<()> {
-    let Parts { events, events_thread, dead_letters, dead_letters_thread, materializer, materializing, .. } = parts;
+    let Parts { events, events_thread, dead_letters, dead_letters_thread, materializer, materializing, room, .. } = parts;
     drop((events, dead_letters, materializer));
+    room.give_up();
     let logs = [("the log", events_thread), ("the dead letters", dead_letters_thread)];
     let closed: Vec<anyhow::Result<()>> = logs.into_iter().map(|(name, thread)| close(name, thread)).collect();
     materializing

@@ -1,9 +1,14 @@
-//! The one seam through which the log touches files, so that tests can make the nth write or sync fail.
+//! The one seam through which log, dedup index and store touch files, so that tests can make any operation fail, fill the
+//! disk, or cut the power.
+
+pub mod room;
+#[cfg(test)]
+pub(crate) mod simulated;
 
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A directory of files. Blocking calls.
 pub trait Disk: Send + Sync {
@@ -18,6 +23,12 @@ pub trait Disk: Send + Sync {
     /// # Errors
     /// What the operating system says.
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
+
+    /// Opens a file for reading and writing.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn open_writable(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
 
     /// Names of the files in a directory, sorted.
     ///
@@ -37,7 +48,7 @@ pub trait Disk: Send + Sync {
     /// What the operating system says.
     fn remove(&self, path: &Path) -> io::Result<()>;
 
-    /// Makes a directory with its parents, if it is not there.
+    /// Makes a directory with its parents, if it is not there, durably.
     ///
     /// # Errors
     /// What the operating system says.
@@ -48,6 +59,17 @@ pub trait Disk: Send + Sync {
     /// # Errors
     /// What the operating system says.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// Bytes that can still be written to the file system of a directory.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn free_bytes(&self, dir: &Path) -> io::Result<u64>;
+}
+
+/// Whether a failed write wanted nothing but room: trying it again later can help.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// An open file; read and written at offsets, so that nobody shares a cursor.
@@ -98,6 +120,10 @@ impl Disk for RealDisk {
         Ok(Box::new(RealFile(File::open(path)?)))
     }
 
+    fn open_writable(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(RealFile(OpenOptions::new().read(true).write(true).open(path)?)))
+    }
+
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in std::fs::read_dir(dir)? {
@@ -116,11 +142,20 @@ impl Disk for RealDisk {
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        std::fs::create_dir_all(path)
+        // Absolute, so that the parent of a bare name is one, too.
+        let path = std::path::absolute(path)?;
+        let missing: Vec<PathBuf> = path.ancestors().take_while(|dir| !dir.exists()).map(Path::to_owned).collect();
+        std::fs::create_dir_all(&path)?;
+        missing.iter().filter_map(|dir| dir.parent()).try_for_each(|parent| self.sync_dir(parent))
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         File::open(path)?.sync_all()
+    }
+
+    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
+        let found = rustix::fs::statvfs(dir)?;
+        Ok(found.f_bavail.saturating_mul(found.f_frsize))
     }
 }
 
@@ -168,9 +203,15 @@ pub fn replace_file(disk: &dyn Disk, dir: &Path, name: &str, bytes: &[u8]) -> io
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let file = disk.create(&temporary)?;
-    file.write_at(0, bytes)?;
-    file.sync()?;
+    let written = disk.create(&temporary).and_then(|file| {
+        file.write_at(0, bytes)?;
+        file.sync()
+    });
+    if let Err(error) = written {
+        // On a full disk its room is wanted; where this fails too, the next attempt begins with it.
+        drop(disk.remove(&temporary));
+        return Err(error);
+    }
     disk.rename(&temporary, &dir.join(name))?;
     disk.sync_dir(dir)
 }

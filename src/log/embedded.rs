@@ -12,14 +12,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
-use super::disk::{Disk, DiskFile};
+use super::disk::{Disk, DiskFile, is_full};
 use super::{Answer, Append, Appender, BLOCK_HEADER_BYTES, Block, BlockAt, Chunk, Error, LogReader, Position, record};
 use crate::clock::UnixMillis;
-use crate::telemetry;
+use crate::{fault, telemetry};
 use segment::{BlockHeader, Landmark, SEGMENT_HEADER_BYTES, SegmentHeader, SparseIndex};
 
 /// What an operator may turn.
@@ -31,6 +31,8 @@ pub struct Settings {
     pub retention_age_ms: Option<i64>,
     /// While all segments together are larger than this, the oldest may go. `None`: never.
     pub retention_bytes: Option<u64>,
+    /// Bytes of the file system that an append leaves free: for rows and index, which must be able to follow.
+    pub disk_reserve_bytes: u64,
 }
 
 /// What tells this log from others: stands in each segment.
@@ -109,6 +111,7 @@ impl EmbeddedLog {
             open: None,
             next: found.end,
             staged: Vec::with_capacity(STAGED_BYTES_MAX),
+            room: None,
             failed: None,
         };
         telemetry::set_log_bytes(identity.name, log.bytes());
@@ -195,6 +198,9 @@ impl EmbeddedLog {
 
 /// Small blocks are gathered up to this size and written at once; larger ones go out by themselves.
 const STAGED_BYTES_MAX: usize = 256 << 10;
+/// How many bytes may be written, and how much time may pass, before the file system is asked again how much room it has.
+const ROOM_KNOWN_BYTES: u64 = 1 << 20;
+const ROOM_KNOWN_FOR: Duration = Duration::from_millis(100);
 
 /// The one writer of an embedded log.
 pub struct EmbeddedAppender {
@@ -203,7 +209,15 @@ pub struct EmbeddedAppender {
     open: Option<Open>,
     next: Position,
     staged: Vec<u8>,
+    room: Option<KnownRoom>,
     failed: Option<Error>,
+}
+
+/// What the file system said of its room, and what was written since.
+struct KnownRoom {
+    free_bytes: u64,
+    at: Instant,
+    written_bytes: u64,
 }
 
 /// Where a block of the group under way stands.
@@ -231,12 +245,37 @@ impl EmbeddedAppender {
         if let Some(failed) = &self.failed {
             return Err(failed.clone());
         }
+        fault::point("append");
+        self.check_room(group.iter().map(|append| append.block.len() as u64).sum())?;
         let newest = group.iter().map(|append| append.block.received()).max().unwrap_or_default();
         self.open_segment(newest)?;
         let Some(mut open) = self.open.take() else { return Err(Error::Stopping) };
         let result = self.write_blocks(&mut open, group);
         self.open = Some(open);
         result
+    }
+
+    /// Refuses a group that would take from the reserve. The file system is asked once a group at most, and less often far
+    /// from the limit.
+    fn check_room(&mut self, bytes: u64) -> Result<(), Error> {
+        let reserve = self.settings.disk_reserve_bytes;
+        let is_known = self.room.as_ref().is_some_and(|room| {
+            let after = room.free_bytes.saturating_sub(room.written_bytes + bytes);
+            room.written_bytes < ROOM_KNOWN_BYTES
+                && room.at.elapsed() < ROOM_KNOWN_FOR
+                && after > reserve.saturating_add(16 * ROOM_KNOWN_BYTES)
+        });
+        if !is_known {
+            // One that does not tell is taken at its word when a write fails.
+            let free_bytes = self.log.disk.free_bytes(&self.log.dir).unwrap_or(u64::MAX);
+            self.room = Some(KnownRoom { free_bytes, at: Instant::now(), written_bytes: 0 });
+        }
+        let Some(room) = &mut self.room else { return Ok(()) };
+        if room.free_bytes.saturating_sub(room.written_bytes + bytes) < reserve {
+            return Err(Error::Full);
+        }
+        room.written_bytes += bytes;
+        Ok(())
     }
 
     fn write_blocks(&mut self, open: &mut Open, group: &mut [Append]) -> Result<Position, Error> {
@@ -263,10 +302,12 @@ impl EmbeddedAppender {
         if let Err(error) = flush(&*open.file, &mut written, &mut self.staged) {
             return Err(self.write_failed(open, &error));
         }
+        fault::point("appended");
         let started = Instant::now();
         if let Err(error) = open.file.sync() {
             return Err(self.close_for_good(&open.path, "sync", &error));
         }
+        fault::point("synced");
         telemetry::observe_sync(self.log.identity.name, started.elapsed());
         open.synced = written;
         let first = self.next;
@@ -279,11 +320,14 @@ impl EmbeddedAppender {
     /// After a failed write: a full disk is cut back to what is durable and tried again by the next group, anything
     /// else closes the log.
     fn write_failed(&mut self, open: &Open, error: &io::Error) -> Error {
-        let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-        if full && open.file.truncate(open.synced).is_ok() {
-            return Error::Full;
+        if !is_full(error) {
+            return self.close_for_good(&open.path, "write", error);
         }
-        self.close_for_good(&open.path, "write", error)
+        // Synced, so that nothing of it comes back after a power cut: it was said that nothing was stored.
+        match open.file.truncate(open.synced).and_then(|()| open.file.sync()) {
+            Ok(()) => Error::Full,
+            Err(error) => self.close_for_good(&open.path, "cut", &error),
+        }
     }
 
     fn close_for_good(&mut self, path: &Path, what: &str, error: &io::Error) -> Error {
@@ -298,6 +342,7 @@ impl EmbeddedAppender {
         let is_due = self.open.as_ref().is_some_and(|open| open.synced >= self.settings.segment_bytes);
         if is_due {
             self.seal()?;
+            fault::point("segment-roll");
             self.log.retain(&self.settings, now);
         }
         if self.open.is_some() {
@@ -307,7 +352,7 @@ impl EmbeddedAppender {
         let made = self.create_segment(&path);
         let file = match made {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+            Err(error) if is_full(&error) => {
                 // Nothing refers to the file yet: the next attempt begins with a clean one.
                 return match self.log.disk.remove(&path) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.close_for_good(&path, "removal", &error)),
@@ -344,8 +389,15 @@ impl EmbeddedAppender {
             Some(index) => index.to_bytes(&segment::Sealed { end: self.next, bytes: open.synced, newest: segment.newest }),
             None => return Ok(()),
         };
-        segment::write_index(&*self.log.disk, &self.log.dir, &open.path, &bytes)
-            .map_err(|error| self.close_for_good(&open.path, "index", &error))
+        match segment::write_index(&*self.log.disk, &self.log.dir, &open.path, &bytes) {
+            Ok(()) => Ok(()),
+            Err(error) if is_full(&error) => {
+                // The segment stays open: it is sealed when there is room, or recovered by the next start.
+                self.open = Some(open);
+                Err(Error::Full)
+            }
+            Err(error) => Err(self.close_for_good(&open.path, "index", &error)),
+        }
     }
 }
 

@@ -160,6 +160,7 @@ fn from_hex(text: &str) -> Result<[u8; 16], MetaError> {
 mod tests {
     use super::*;
     use crate::log::disk::RealDisk;
+    use crate::log::disk::simulated::{Fault, SimulatedDisk};
 
     const FOLD: FoldSettings = FoldSettings { dedup_horizon_ms: None, dimension_sets_max: 10_000, partitions: 1 };
 
@@ -175,6 +176,44 @@ mod tests {
             error.to_string(),
             "the log was created with log.dedup_horizon = unlimited, the settings now say 5 ms; it is part of the data: set it back, or start with a new data directory"
         );
+    }
+
+    #[test]
+    fn a_flipped_bit_anywhere_is_noticed_or_makes_no_difference() {
+        let disk = SimulatedDisk::default();
+        let dir = Path::new("log");
+        let made = open_or_create(&disk, dir, FOLD);
+        assert!(made.is_err(), "the directory is not there yet");
+        disk.create_dir(dir).expect("made");
+        let made = open_or_create(&disk, dir, FOLD).expect("created");
+        let bytes = disk.read(&dir.join(FILE)).expect("a file");
+        for at in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[at / 8] ^= 1 << (at % 8);
+            disk.put(&dir.join(FILE), &flipped);
+            match open_or_create(&disk, dir, FOLD) {
+                Ok(found) => assert_eq!((found.log_id, found.hash_key, found.fold), (made.log_id, made.hash_key, made.fold), "bit {at}"),
+                Err(error) => assert!(error.to_string().contains("log"), "{error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn after_a_loss_of_power_it_is_there_as_it_was_given_out_or_is_made_now() {
+        for operations in 0..8 {
+            for seed in 0..16 {
+                let disk = SimulatedDisk::default();
+                let dir = Path::new("log");
+                disk.create_dir(dir).expect("made");
+                disk.fail(Fault::Everything, operations);
+                let given_out = open_or_create(&disk, dir, FOLD);
+                let disk = disk.power_loss(seed);
+                let found = open_or_create(&disk, dir, FOLD).unwrap_or_else(|error| panic!("cut at {operations}, seed {seed}: {error}"));
+                if let Ok(given_out) = given_out {
+                    assert_eq!((found.log_id, found.hash_key), (given_out.log_id, given_out.hash_key));
+                }
+            }
+        }
     }
 
     #[test]

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::UnixMillis;
 use crate::event::{ContentHash, IdentityHash};
+use crate::fault;
 use crate::log::Position;
 use crate::log::disk::{Disk, read_file, replace_file};
 use run::{Entry, Run};
@@ -303,7 +304,7 @@ impl FirstPositions {
         while let Some(done) = self.worker.finished() {
             self.take_over(done??)?;
         }
-        if self.table.len() + self.superseded.len() >= TABLE_ENTRIES_MAX {
+        if self.table.len() + self.superseded.len() >= fault::limit("TOLLGATE_INDEX_TABLE_ENTRIES", TABLE_ENTRIES_MAX) {
             while self.frozen.is_some() {
                 let done = self.worker.wait()??;
                 self.take_over(done)?;
@@ -358,7 +359,9 @@ impl FirstPositions {
                 gone = merged;
             }
         }
+        fault::point("index-manifest");
         self.write_manifest()?;
+        fault::point("index-manifested");
         // Only now does nothing refer to them any more.
         for name in gone {
             self.disk.remove(&self.dir.join(name))?;

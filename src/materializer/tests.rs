@@ -1,5 +1,8 @@
 //! The materializer against a slow, obvious one: maps over all records from the begin.
 
+mod partitions;
+mod power_loss;
+
 use std::collections::{BTreeSet, HashMap};
 
 use super::*;
@@ -102,29 +105,36 @@ impl Model {
 }
 
 struct Tollgate {
+    log: Arc<EmbeddedLog>,
     appender: EmbeddedAppender,
     materializer: Materializer,
     running: Running,
 }
 
 fn start(dir: &std::path::Path) -> Tollgate {
-    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    start_on(Arc::new(RealDisk), dir)
+}
+
+fn start_on(disk: Arc<dyn Disk>, dir: &std::path::Path) -> Tollgate {
     let identity = LogIdentity { log_id: META.log_id, name: "events" };
-    let settings = Settings { segment_bytes: 2_000, retention_age_ms: None, retention_bytes: None };
+    let settings = Settings { segment_bytes: 2_000, retention_age_ms: None, retention_bytes: None, disk_reserve_bytes: 0 };
     let (log, appender, _) = EmbeddedLog::open(disk.clone(), &dir.join("log"), identity, settings).expect("opens");
-    let store = Arc::new(EmbeddedStore::open(&dir.join("store.redb")).expect("opens"));
-    let parts = Parts { log, meta: META, store, disk, index_dir: dir.join("index"), clock: Clock::start() };
+    let store = Arc::new(EmbeddedStore::open_on(&*disk, &dir.join("store.redb"), None).expect("opens"));
+    let parts = Parts { log: log.clone(), meta: META, store, disk, index_dir: dir.join("index"), clock: Clock::start() };
     let (materializer, running) = Materializer::start(parts).expect("starts");
-    Tollgate { appender, materializer, running }
+    Tollgate { log, appender, materializer, running }
 }
 
 impl Tollgate {
     fn append(&mut self, batch: &[Sent], received: i64) {
+        self.try_append(batch, received).expect("is durable");
+    }
+
+    fn try_append(&mut self, batch: &[Sent], received: i64) -> Result<(), log::Error> {
         let mut block = Block::new(crate::clock::UnixMillis(received), 0);
         batch.iter().for_each(|sent| sent.push(&mut block));
-        for answer in self.appender.append(&mut vec![Append { block: block.seal(), done: oneshot::channel().0 }]) {
-            answer.result.expect("is durable");
-        }
+        let answers = self.appender.append(&mut vec![Append { block: block.seal(), done: oneshot::channel().0 }]);
+        answers.into_iter().try_for_each(|answer| answer.result.map(drop))
     }
 
     /// Every row, as a query that waits sees it.
@@ -199,7 +209,7 @@ fn rows_ahead_of_the_log_stop_the_start() {
     drop((tollgate.appender, tollgate.materializer));
     std::fs::remove_dir_all(dir.path().join("log")).expect("removes");
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    let settings = Settings { segment_bytes: 2_000, retention_age_ms: None, retention_bytes: None };
+    let settings = Settings { segment_bytes: 2_000, retention_age_ms: None, retention_bytes: None, disk_reserve_bytes: 0 };
     let identity = LogIdentity { log_id: META.log_id, name: "events" };
     let (log, ..) = EmbeddedLog::open(disk.clone(), &dir.path().join("log"), identity, settings).expect("opens");
     let store = Arc::new(EmbeddedStore::open(&dir.path().join("store.redb")).expect("opens"));

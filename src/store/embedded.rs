@@ -6,15 +6,25 @@
 //! redb checks its pages when it repairs a file, not when it reads one, so a value says itself whether it is what was written
 //! under its key: it ends with the CRC-32C of both (u32, little-endian).
 
+#[cfg(test)]
+mod bit_flips;
+mod file;
+#[cfg(test)]
+mod power_loss;
+
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use redb::{Database, Durability, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 
 use super::{CONFLICTS_MAX, Change, Commit, Conflict, Error, Item, Kind, Progress, Row, RowKey, RowSelection, Rows, Snapshot, Store, row};
 use crate::clock::UnixMillis;
 use crate::log::Position;
+use crate::log::disk::room::{NoRoom, Room, WaitingDisk};
+use crate::log::disk::{Disk, RealDisk, is_full};
+use file::StoreFile;
 
 const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
 const PROGRESS: TableDefinition<'_, u32, (u64, i64)> = TableDefinition::new("progress");
@@ -30,6 +40,7 @@ const CACHE_BYTES: usize = 128 << 20;
 /// Rows and documents in a redb file.
 pub struct EmbeddedStore {
     database: Database,
+    room: Option<Arc<Room>>,
 }
 
 impl EmbeddedStore {
@@ -38,12 +49,45 @@ impl EmbeddedStore {
     /// # Errors
     /// [`Error::Damaged`] when the file is not a store of this format, [`Error::Failed`].
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let opened = Database::builder().set_cache_size(CACHE_BYTES).create(path);
+        Self::open_on(&RealDisk, path, None)
+    }
+
+    /// As [`EmbeddedStore::open`], on the disk that `room` is about: what finds no room waits for it.
+    ///
+    /// # Errors
+    /// As [`EmbeddedStore::open`].
+    pub fn open_with_room(room: &Arc<Room>, path: &Path) -> Result<Self, Error> {
+        Self::open_on(&WaitingDisk::new(room.clone()), path, Some(room.clone()))
+    }
+
+    /// As [`EmbeddedStore::open`], on any disk.
+    ///
+    /// # Errors
+    /// As [`EmbeddedStore::open`].
+    pub fn open_on(disk: &dyn Disk, path: &Path, room: Option<Arc<Room>>) -> Result<Self, Error> {
+        let io = |error: std::io::Error| Error::Failed(format!("{}: {error}", path.display()));
+        if let Some(file) = StoreFile::open(disk, path).map_err(io)? {
+            return Self::open_file(file, path, room);
+        }
+        // redb makes its file in several steps. Under another name, so that a start that is cut there leaves no half of a store.
+        let temporary = path.with_extension("tmp");
+        let store = Self::open_file(StoreFile::create(disk, &temporary).map_err(io)?, &temporary, room)?;
+        // Not only rows that the log could give again are going to be in it: it must not be gone after a power cut.
+        disk.rename(&temporary, path).and_then(|()| path.parent().map_or(Ok(()), |dir| disk.sync_dir(dir))).map_err(io)?;
+        Ok(store)
+    }
+
+    fn open_file(file: StoreFile, path: &Path, room: Option<Arc<Room>>) -> Result<Self, Error> {
+        // Without the check redb trusts what it reads: a flipped bit in a key hides rows, and the row's own checksum never gets to
+        // be looked at. It reads the whole file, as a repair after a crash does anyway.
+        let mut builder = Database::builder();
+        builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
+        let opened = builder.create_with_backend(file);
         let database = opened.map_err(|error| match error {
             redb::DatabaseError::Storage(redb::StorageError::Io(error)) => Error::Failed(format!("{}: {error}", path.display())),
             other => Error::Damaged(format!("{}: {other}", path.display())),
         })?;
-        let store = Self { database };
+        let store = Self { database, room };
         store.make_tables()?;
         Ok(store)
     }
@@ -76,6 +120,7 @@ impl EmbeddedStore {
 fn failed(error: impl Into<redb::Error>) -> Error {
     match error.into() {
         error @ redb::Error::Corrupted(_) => Error::Damaged(error.to_string()),
+        redb::Error::Io(error) if is_full(&error) => Error::NoRoom(error.to_string()),
         error => Error::Failed(error.to_string()),
     }
 }
@@ -133,6 +178,7 @@ impl Store for EmbeddedStore {
     }
 
     fn commit(&self, commit: &Commit) -> Result<(), Error> {
+        self.room.as_ref().map_or(Ok(()), |room| room.wait()).map_err(|error| Error::NoRoom(error.to_string()))?;
         let transaction = self.begin_write()?;
         {
             let mut progress = transaction.open_table(PROGRESS).map_err(failed)?;
@@ -181,6 +227,10 @@ impl Store for EmbeddedStore {
     }
 
     fn change_document(&self, kind: Kind, account: u32, id: &str, change: &mut dyn FnMut(Option<&[u8]>) -> Change) -> Result<(), Error> {
+        // Nobody changes a document without waiting for the answer: it does not wait for room, nor behind a commit that does.
+        if self.room.as_ref().is_some_and(|room| room.is_waited_for() || !room.has_some()) {
+            return Err(Error::NoRoom(NoRoom.to_string()));
+        }
         let transaction = self.begin_write()?;
         {
             let mut documents = transaction.open_table(DOCUMENTS).map_err(failed)?;

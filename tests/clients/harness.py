@@ -94,6 +94,7 @@ class Server:
         self.admin_key = admin_key
         self.listen = listen
         self.port = 0
+        self.variables: dict[str, str] = {}
         self.process: subprocess.Popen[str] | None = None
         self._readers: list[threading.Thread] = []
         self._stdout: list[str] = []
@@ -115,7 +116,7 @@ class Server:
     def start(self) -> Server:
         """Starts a process and returns when it is ready."""
         self.spawn()
-        wait_for("the address on stdout", self._announced)
+        wait_for("the address on stdout", self.has_announced)
         wait_for("/readyz", self.is_ready)
         return self
 
@@ -125,7 +126,7 @@ class Server:
         assert BINARY.is_file(), f"{BINARY} is missing: cargo build --release, or set TOLLGATE_BIN"
         self.process = subprocess.Popen(
             [BINARY, "serve", "--listen", self.listen, "--data-dir", self.data_dir],
-            env=environment(self.admin_key),
+            env=environment(self.admin_key) | self.variables,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -143,7 +144,8 @@ class Server:
         """The processes to come listen where this one does."""
         self.listen = f"127.0.0.1:{self.port}"
 
-    def _announced(self) -> bool:
+    def has_announced(self) -> bool:
+        """Whether the newest process has said where it listens."""
         self._still_runs()
         if found := _ADDRESS.search(self.stdout):
             self.port = int(found[1])
@@ -206,7 +208,7 @@ class Server:
         """kill -9"""
         assert self.process is not None
         self.process.kill()
-        self._collect()
+        self.collect()
 
     def stop(self) -> None:
         """Asks the process to stop, as an operator does, and expects that it does so in good order."""
@@ -217,10 +219,11 @@ class Server:
 
     def expect_exit(self) -> None:
         """Waits until a process that was asked to stop has done so in good order."""
-        code = self._collect()
+        code = self.collect()
         assert code == 0, f"tollgate ended with {code} after SIGTERM\n{self.output()}"
 
-    def _collect(self) -> int:
+    def collect(self) -> int:
+        """Waits for the end of the process and returns its exit code."""
         assert self.process is not None
         process, self.process = self.process, None
         try:

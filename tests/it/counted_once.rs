@@ -2,7 +2,7 @@
 
 use std::sync::Barrier;
 
-use crate::harness::{Client, DAY_0_MS, Decimal, Event, Gateway, NO_RECENT_IDS, Random, Setup, event, event_without_id};
+use crate::harness::{Client, DAY_0_MS, Decimal, Event, Gateway, NO_RECENT_IDS, Random, Setup, event, event_without_id, wire};
 
 /// Copies are recognised at the door or in the fold: what is true of them has to be true of both.
 fn at_the_door_and_in_the_fold(test: impl Fn(Gateway)) {
@@ -60,6 +60,24 @@ fn copies_on_many_connections_at_once_count_once() {
         });
         assert_eq!((gateway.usage("m").count(), gateway.usage("m").sum()), (10, sum));
         assert_eq!(gateway.settled_metrics().copies(), 10 * (CONNECTIONS as u64 - 1));
+    });
+}
+
+#[test]
+fn one_id_on_64_connections_at_once_counts_once() {
+    const CONNECTIONS: usize = 64;
+    at_the_door_and_in_the_fold(|gateway| {
+        for round in 1..=5 {
+            let request = wire::ingest(&[], event(&format!("u-{round}")).json());
+            let (last, all_but_the_last) = request.split_last().expect("bytes");
+            let mut wires: Vec<_> = (0..CONNECTIONS).map(|_| gateway.connect()).collect();
+            wires.iter_mut().for_each(|wire| wire.write(all_but_the_last));
+            // Each needs one byte more: they come together.
+            wires.iter_mut().for_each(|wire| wire.write([*last]));
+            wires.iter_mut().for_each(|wire| drop(wire.answer().logged(1)));
+            assert_eq!(gateway.usage("m").count(), round);
+            assert_eq!(gateway.settled_metrics().copies(), (round * (CONNECTIONS - 1)) as u64);
+        }
     });
 }
 

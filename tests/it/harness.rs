@@ -78,6 +78,9 @@ pub(crate) struct Setup {
     has_ops_listener: bool,
     is_tls: bool,
     file_bytes_max: Option<u64>,
+    environment: Vec<(String, String)>,
+    /// What starts the process in its place: a program and its arguments.
+    launcher: Vec<String>,
 }
 
 impl Setup {
@@ -104,6 +107,12 @@ impl Setup {
     /// Lets writes past this size of a file fail: a disk that begins to fail while the process runs.
     pub(crate) fn file_bytes_max(mut self, bytes: u64) -> Self {
         self.file_bytes_max = Some(bytes);
+        self
+    }
+
+    /// A variable of its environment.
+    pub(crate) fn variable(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.into(), value.into()));
         self
     }
 
@@ -189,14 +198,25 @@ impl Gateway {
 
     /// Starts a process on the data directory and returns when it is ready.
     pub(crate) fn restart(&mut self) {
+        if let Err(ended) = self.try_restart() {
+            panic!("it ended with {:?} before it was ready; the process said: {}", ended.code, ended.stderr);
+        }
+    }
+
+    /// As [`Gateway::restart`], where the process may end before it is ready.
+    pub(crate) fn try_restart(&mut self) -> Result<(), Ended> {
         let announced = self.spawn();
-        let Ok(address) = announced.recv_timeout(DEADLINE) else {
-            panic!("no address was announced; the process said: {}", self.stderr());
-        };
+        let Ok(address) = announced.recv_timeout(DEADLINE) else { return Err(self.wait_for_end()) };
         let ops = self.setup.has_ops_listener.then(|| wait_for("the operator's address", || ops_address(&self.stderr())));
         self.address = Some(address);
         self.client = Client::of(address, ops);
-        wait_for("/readyz", || self.client.try_get("/readyz").ok().filter(|answer| answer.status == 200));
+        let process = self.process.as_mut().expect("it was just started");
+        let is_ready = wait_for("/readyz", || {
+            let has_ended = process.0.try_wait().expect("a child").is_some();
+            let is_ready = self.client.try_get("/readyz").is_ok_and(|answer| answer.status == 200);
+            (has_ended || is_ready).then_some(is_ready)
+        });
+        if is_ready { Ok(()) } else { Err(self.wait_for_end()) }
     }
 
     /// Starts a process and kills it at some moment of its start, or soon after.
@@ -212,14 +232,23 @@ impl Gateway {
 
     /// Starts a process that is expected to end by itself, and waits until it has.
     pub(crate) fn start_in_vain(&mut self) -> Ended {
-        self.spawn();
-        let code = self.process.take().expect("it was just started").end();
-        Ended { code, stderr: self.stderr() }
+        self.start_and_wait_for_end()
     }
 
     /// Other settings from the next start on.
     pub(crate) fn change_settings(&mut self, settings: &str) {
         self.setup.settings = settings.into();
+    }
+
+    /// A variable of the environment from the next start on; `None`: none of this name.
+    pub(crate) fn change_variable(&mut self, name: &str, value: Option<&str>) {
+        self.setup.environment.retain(|(known, _)| known != name);
+        self.setup.environment.extend(value.map(|value| (name.to_owned(), value.to_owned())));
+    }
+
+    /// From the next start on, this program with these arguments starts the process, and must become it.
+    pub(crate) fn change_launcher(&mut self, launcher: &[&str]) {
+        self.setup.launcher = launcher.iter().map(|&word| word.to_owned()).collect();
     }
 
     /// From the next start on, writes do not fail any more.
@@ -237,10 +266,31 @@ impl Gateway {
     /// SIGTERM. Returns when the process has ended, in good order.
     #[track_caller]
     pub(crate) fn stop(&mut self) {
-        let mut process = self.process.take().expect("a process runs");
+        let ended = self.stop_somehow();
+        assert_eq!(ended.code, Some(0), "it said: {}", ended.stderr);
+    }
+
+    /// SIGTERM. Returns when the process has ended, in whatever order.
+    #[track_caller]
+    pub(crate) fn stop_somehow(&mut self) -> Ended {
+        let process = self.process.as_ref().expect("a process runs");
         let signal = format!("kill -TERM {}", process.id());
         assert!(Command::new("sh").args(["-c", &signal]).status().expect("a shell").success(), "the process is there");
-        assert_eq!(process.end(), Some(0), "it said: {}", self.stderr());
+        self.wait_for_end()
+    }
+
+    /// Waits until the process has ended by itself, or was killed: without a code then.
+    #[track_caller]
+    pub(crate) fn wait_for_end(&mut self) -> Ended {
+        let code = self.process.take().expect("a process runs").end();
+        Ended { code, stderr: self.stderr() }
+    }
+
+    /// Starts a process that ends before it is ready, or a moment after, and waits until it has.
+    #[track_caller]
+    pub(crate) fn start_and_wait_for_end(&mut self) -> Ended {
+        self.spawn();
+        self.wait_for_end()
     }
 
     /// Stops in good order, then starts on the same data.
@@ -300,9 +350,14 @@ impl Gateway {
 
     fn command(&self) -> Command {
         let binary = env!("CARGO_BIN_EXE_tollgate");
-        let mut command = match self.setup.file_bytes_max {
-            None => Command::new(binary),
-            Some(bytes) => {
+        let mut command = match (self.setup.launcher.split_first(), self.setup.file_bytes_max) {
+            (Some((program, arguments)), _) => {
+                let mut launched = Command::new(program);
+                launched.args(arguments).arg(binary);
+                launched
+            }
+            (None, None) => Command::new(binary),
+            (None, Some(bytes)) => {
                 // Ignored signals stay ignored behind `exec`, so that writes fail instead of ending the process.
                 let script = format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", bytes / 512);
                 let mut shell = Command::new("sh");
@@ -314,6 +369,7 @@ impl Gateway {
             command.env_remove(name);
         }
         command.env("TOLLGATE_ADMIN_KEY", ADMIN_KEY).stdin(Stdio::null());
+        command.envs(self.setup.environment.iter().map(|(name, value)| (name, value)));
         command.args(["serve", "--listen", "127.0.0.1:0", "--config"]).arg(self.dir.path().join("tollgate.toml"));
         match self.pair {
             Pair::Embedded => command.arg("--data-dir").arg(self.data_dir()),

@@ -4,10 +4,15 @@
 //! printed when a test fails; `TOLLGATE_TEST_SEED=<seed>` makes the same choices again.
 
 mod acked_is_durable;
+mod bit_flips;
 mod bounded;
 mod counted_once;
 mod everything_follows_from_the_log;
+mod failing_disk;
+mod fault_matrix;
+mod full_disk;
 mod harness;
+mod kill_points;
 mod known;
 mod late_and_early;
 mod load;
@@ -19,4 +24,5 @@ mod protocol;
 mod sums_are_exact;
 mod the_books_balance;
 mod verdicts;
+mod wrong_clock;
 mod you_read_what_you_wrote;

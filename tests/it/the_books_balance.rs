@@ -1,6 +1,7 @@
 //! Promise 8, in sum: every event has one verdict at the door and, if it was logged, one in the log.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::harness::{Client, Event, Gateway, Metrics, NO_RECENT_IDS, Random, Setup, event, wait_for, wide_event, wire};
 
@@ -131,6 +132,47 @@ fn every_event_has_one_outcome_and_every_record_one_verdict() {
     assert_eq!(gateway.usage("m").count() as u64, metrics.verdict("counted"), "what counts is in the rows");
     assert_eq!(gateway.dead_letters().len() as u64, books.letters);
     assert_eq!(metrics.total("tollgate_in_flight_bytes", &[]), 0.0, "all room was given back");
+}
+
+#[test]
+fn at_any_moment_the_books_differ_by_no_more_than_what_is_under_way() {
+    let mut random = Random::seeded();
+    let gateway = Gateway::start();
+    // Events of requests that were begun, and of requests that were answered.
+    let (begun, answered) = (AtomicU64::new(0), AtomicU64::new(0));
+    std::thread::scope(|threads| {
+        let senders: Vec<_> = (0..SENDERS)
+            .map(|_| {
+                let (client, mut random, begun, answered) = (Client::clone(&gateway), random.fork(), &begun, &answered);
+                threads.spawn(move || {
+                    for _ in 0..REQUESTS {
+                        let events: Vec<_> = (0..1 + random.below(50)).map(|_| good(&mut random)).collect();
+                        begun.fetch_add(events.len() as u64, Ordering::SeqCst);
+                        client.send(&events).logged(events.len());
+                        answered.fetch_add(events.len() as u64, Ordering::SeqCst);
+                    }
+                })
+            })
+            .collect();
+        let mut looks = 0;
+        while !senders.iter().all(|sender| sender.is_finished()) {
+            let before = answered.load(Ordering::SeqCst);
+            let metrics = gateway.metrics();
+            let after = begun.load(Ordering::SeqCst);
+            let at_the_door = metrics.count("tollgate_events_total", &[]);
+            assert!((before..=after).contains(&at_the_door), "{at_the_door} have an outcome, {before} to {after} were answered");
+            let in_the_log = metrics.count("tollgate_verdicts_total", &[]);
+            assert!(in_the_log <= after, "{in_the_log} have a verdict, {after} were sent");
+            assert!(metrics.verdict("counted") <= 800, "a copy has counted");
+            looks += 1;
+        }
+        assert!(looks > 5, "the load was there to be looked at");
+    });
+    let metrics = gateway.settled_metrics();
+    let sent = begun.into_inner();
+    assert_eq!((metrics.count("tollgate_events_total", &[]), metrics.outcome("logged") + metrics.outcome("known")), (sent, sent));
+    assert_eq!(metrics.count("tollgate_verdicts_total", &[]), metrics.outcome("logged"));
+    assert_eq!(gateway.usage("m").count() as u64, metrics.verdict("counted"));
 }
 
 #[test]

@@ -16,6 +16,7 @@ use super::super::{BLOCK_HEADER_BYTES, Error, Position, record};
 use super::segment::{self, BLOCK_MAGIC, BlockHeader, Landmark, SEGMENT_HEADER_BYTES, Sealed, SegmentHeader, SparseIndex};
 use super::{LogIdentity, Recovered, Segment, io_error};
 use crate::clock::UnixMillis;
+use crate::fault;
 
 pub(super) struct Found {
     pub(super) segments: Vec<Segment>,
@@ -64,12 +65,13 @@ pub(super) fn recover(disk: &dyn Disk, dir: &Path, identity: &LogIdentity) -> Re
     Ok(found)
 }
 
+/// The index goes first, durably: left alone, it would be taken for that of the segment which gets this name next.
 fn remove_empty(disk: &dyn Disk, dir: &Path, path: &Path) -> std::io::Result<()> {
-    disk.remove(path)?;
     match disk.remove(&segment::index_path(path)) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+        _ => disk.sync_dir(dir)?,
     }
+    disk.remove(path)?;
     disk.sync_dir(dir)
 }
 
@@ -124,6 +126,7 @@ fn recover_tail(disk: &dyn Disk, dir: &Path, path: &Path, recovered: &mut Recove
     recovered.records += scanned.records;
     copy_synced(disk, dir, path, &*file, valid).map_err(|error| io_error(path, &error))?;
     segment::write_index(disk, dir, path, &scanned.index.to_bytes(&scanned.sealed)).map_err(|error| io_error(path, &error))?;
+    fault::point("recovery-indexed");
     Ok((Some(scanned.index), scanned.sealed))
 }
 
@@ -143,7 +146,9 @@ fn copy_synced(disk: &dyn Disk, dir: &Path, path: &Path, from: &dyn DiskFile, by
         at += read as u64;
     }
     to.sync()?;
+    fault::point("recovery-copied");
     disk.rename(&temporary, path)?;
+    fault::point("recovery-renamed");
     disk.sync_dir(dir)
 }
 

@@ -1,13 +1,15 @@
+mod power_loss;
+
 use std::ops::Range;
-use std::sync::atomic::AtomicU32;
 
 use super::*;
 use crate::log::disk::RealDisk;
+use crate::log::disk::simulated::{Fault, SimulatedDisk};
 use proptest::prelude::*;
 use tokio::sync::oneshot;
 
 const IDENTITY: LogIdentity = LogIdentity { log_id: [3; 16], name: "events" };
-const SMALL: Settings = Settings { segment_bytes: 300, retention_age_ms: None, retention_bytes: None };
+const SMALL: Settings = Settings { segment_bytes: 300, retention_age_ms: None, retention_bytes: None, disk_reserve_bytes: 0 };
 const LARGE: Settings = Settings { segment_bytes: 1 << 30, ..SMALL };
 
 fn open(dir: &Path, settings: Settings) -> Result<(Arc<EmbeddedLog>, EmbeddedAppender, Recovered), Error> {
@@ -187,130 +189,148 @@ fn retention_takes_old_segments_but_none_that_the_reader_needs() {
     assert_eq!((log.start(), log.end()), (Position(90), Position(330)));
 }
 
-/// A disk on which the nth write or sync fails.
-struct FaultyDisk {
-    writes_left: Arc<AtomicU32>,
-    syncs_left: Arc<AtomicU32>,
-    error: io::ErrorKind,
-}
-
-struct FaultyFile {
-    file: Box<dyn DiskFile>,
-    writes_left: Arc<AtomicU32>,
-    syncs_left: Arc<AtomicU32>,
-    error: io::ErrorKind,
-}
-
-fn use_up(left: &AtomicU32) -> bool {
-    left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
-}
-
-impl FaultyDisk {
-    fn wrap(&self, file: Box<dyn DiskFile>) -> Box<dyn DiskFile> {
-        Box::new(FaultyFile { file, writes_left: self.writes_left.clone(), syncs_left: self.syncs_left.clone(), error: self.error })
-    }
-}
-
-impl Disk for FaultyDisk {
-    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        Ok(self.wrap(RealDisk.create(path)?))
-    }
-    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        Ok(self.wrap(RealDisk.open(path)?))
-    }
-    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
-        RealDisk.list(dir)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        RealDisk.rename(from, to)
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        RealDisk.remove(path)
-    }
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
-        RealDisk.create_dir(path)
-    }
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        RealDisk.sync_dir(path)
-    }
-}
-
-impl DiskFile for FaultyFile {
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        self.file.read_at(offset, buffer)
-    }
-    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        if use_up(&self.writes_left) {
-            return self.file.write_at(offset, bytes);
-        }
-        // Half of it gets out before the disk says no.
-        self.file.write_at(offset, &bytes[..bytes.len() / 2])?;
-        Err(self.error.into())
-    }
-    fn sync(&self) -> io::Result<()> {
-        if use_up(&self.syncs_left) { self.file.sync() } else { Err(self.error.into()) }
-    }
-    fn truncate(&self, bytes: u64) -> io::Result<()> {
-        self.file.truncate(bytes)
-    }
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-}
-
-fn faulty(dir: &Path, writes: u32, syncs: u32, error: io::ErrorKind) -> (Arc<FaultyDisk>, Arc<EmbeddedLog>, EmbeddedAppender) {
-    let disk = Arc::new(FaultyDisk { writes_left: Arc::new(AtomicU32::new(writes)), syncs_left: Arc::new(AtomicU32::new(syncs)), error });
-    let (log, appender, _) = EmbeddedLog::open(disk.clone(), dir, IDENTITY, LARGE).expect("opens");
+/// A log on a disk that can be made to fail.
+fn simulated(settings: Settings) -> (SimulatedDisk, Arc<EmbeddedLog>, EmbeddedAppender) {
+    let disk = SimulatedDisk::default();
+    let (log, appender, _) = reopen(&disk, settings).expect("opens");
     (disk, log, appender)
+}
+
+fn reopen(disk: &SimulatedDisk, settings: Settings) -> Result<(Arc<EmbeddedLog>, EmbeddedAppender, Recovered), Error> {
+    EmbeddedLog::open(Arc::new(disk.clone()), Path::new("log"), IDENTITY, settings)
+}
+
+/// Bytes of the newest segment.
+fn last_length(disk: &SimulatedDisk) -> usize {
+    let names = disk.list(Path::new("log")).expect("a list");
+    let last = names.iter().rfind(|name| name.ends_with(".seg")).expect("a segment");
+    disk.read(&Path::new("log").join(last)).expect("a file").len()
 }
 
 #[test]
 fn a_failed_sync_acks_nobody_and_closes_the_log_for_good() {
-    let dir = tempfile::tempdir().expect("a directory");
-    // The header of the segment takes one sync, the first group another.
-    let (disk, log, mut appender) = faulty(dir.path(), u32::MAX, 2, io::ErrorKind::Other);
-    append(&mut appender, &[2]).remove(0).expect("is durable");
+    let (disk, log, mut appender) = simulated(LARGE);
+    append_durably(&mut appender, &[2]);
+    disk.fail(Fault::Sync, 0);
     for answer in append(&mut appender, &[1, 1]) {
         assert!(matches!(answer, Err(Error::Closed(_))));
     }
     assert_eq!(log.end(), Position(2), "readers see nothing of it");
-    disk.syncs_left.store(u32::MAX, Ordering::SeqCst);
     assert!(matches!(append(&mut appender, &[1]).remove(0), Err(Error::Closed(_))), "a sync that succeeds later proves nothing");
     assert!(appender.close().is_err());
     drop(appender);
-    let (log, mut appender, _) = open(dir.path(), LARGE).expect("recovers");
+    let (log, mut appender, _) = reopen(&disk, LARGE).expect("recovers");
     let kept = log.end().0;
     assert!((2..=4).contains(&kept), "what was acked is there; the rest may be");
-    append(&mut appender, &[1]).remove(0).expect("goes on");
+    append_durably(&mut appender, &[1]);
     assert_eq!(read_all(&log, 0).expect("reads"), kept + 1);
 }
 
 #[test]
+fn a_failed_or_short_write_acks_nobody_and_closes_the_log_for_good() {
+    for fault in
+        [Fault::Write(io::ErrorKind::Other), Fault::ShortWrite(io::ErrorKind::Other), Fault::ShortWrite(io::ErrorKind::FileTooLarge)]
+    {
+        let (disk, log, mut appender) = simulated(LARGE);
+        append_durably(&mut appender, &[2]);
+        disk.fail(fault, 0);
+        assert!(matches!(append(&mut appender, &[3]).remove(0), Err(Error::Closed(_))), "{fault:?}");
+        assert!(matches!(append(&mut appender, &[1]).remove(0), Err(Error::Closed(_))), "{fault:?}");
+        assert_eq!(log.end(), Position(2));
+        let (log, mut appender, _) = reopen(&disk, LARGE).expect("recovers");
+        assert_eq!(log.end(), Position(2), "half of a block is none: {fault:?}");
+        append_durably(&mut appender, &[1]);
+        assert_eq!(read_all(&log, 0).expect("reads"), 3);
+    }
+}
+
+#[test]
 fn a_full_disk_refuses_and_goes_on_when_there_is_room() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let (disk, log, mut appender) = faulty(dir.path(), 2, u32::MAX, io::ErrorKind::StorageFull);
-    append(&mut appender, &[2]).remove(0).expect("is durable");
-    let length = std::fs::metadata(last_segment(dir.path())).expect("is there").len();
+    let (disk, log, mut appender) = simulated(LARGE);
+    append_durably(&mut appender, &[2]);
+    let length = last_length(&disk);
+    disk.fail_for_good(Fault::ShortWrite(io::ErrorKind::StorageFull), 0);
     for _ in 0..2 {
         assert!(matches!(append(&mut appender, &[1]).remove(0), Err(Error::Full)));
-        assert_eq!(std::fs::metadata(last_segment(dir.path())).expect("is there").len(), length, "cut back to what is durable");
+        assert_eq!(last_length(&disk), length, "cut back to what is durable");
     }
-    disk.writes_left.store(u32::MAX, Ordering::SeqCst);
+    for seed in 0..50 {
+        let (log, ..) = reopen(&disk.power_loss(seed), LARGE).expect("recovers");
+        assert_eq!(log.end(), Position(2), "nothing was stored, whatever comes");
+    }
+    disk.mend();
     assert_eq!(append(&mut appender, &[3]).remove(0).expect("there is room"), Position(2)..Position(5));
     assert_eq!(read_all(&log, 0).expect("reads"), 5);
     drop(appender);
-    let (log, ..) = open(dir.path(), LARGE).expect("recovers");
+    let (log, ..) = reopen(&disk, LARGE).expect("recovers");
     assert_eq!(read_all(&log, 0).expect("reads"), 5);
 }
 
 #[test]
-fn a_disk_that_is_full_when_a_segment_begins_is_no_end_either() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let (disk, log, mut appender) = faulty(dir.path(), 0, u32::MAX, io::ErrorKind::StorageFull);
+fn a_disk_that_is_full_when_a_segment_ends_or_begins_is_no_end_either() {
+    // A segment ends and another begins with each group.
+    let settings = Settings { segment_bytes: 100, ..SMALL };
+    let (disk, log, mut appender) = simulated(settings);
+    append_durably(&mut appender, &[5]);
+    // The index of the old segment, the head of the new one, its first group.
+    for (writes, end) in (0..3).zip(1..) {
+        disk.fail_for_good(Fault::ShortWrite(io::ErrorKind::StorageFull), writes);
+        for _ in 0..2 {
+            assert!(matches!(append(&mut appender, &[1]).remove(0), Err(Error::Full)), "write {writes}");
+        }
+        disk.mend();
+        append_durably(&mut appender, &[5]);
+        assert_eq!(read_all(&log, 0).expect("reads"), 5 * (end + 1));
+        let (log, ..) = reopen(&disk.process_end(), settings).expect("recovers");
+        assert_eq!(read_all(&log, 0).expect("reads"), 5 * (end + 1));
+    }
+}
+
+#[test]
+fn appends_leave_the_reserve_and_go_on_when_there_is_room() {
+    let settings = Settings { disk_reserve_bytes: 100_000, ..LARGE };
+    let (disk, log, mut appender) = simulated(settings);
+    disk.set_capacity(Some(200_000));
+    let mut end = 0;
+    while let Ok(positions) = append(&mut appender, &[100]).remove(0) {
+        end = positions.end.0;
+    }
+    assert!(end > 1_000, "there was room for some");
     assert!(matches!(append(&mut appender, &[1]).remove(0), Err(Error::Full)));
-    disk.writes_left.store(u32::MAX, Ordering::SeqCst);
-    append(&mut appender, &[1]).remove(0).expect("there is room");
-    assert_eq!(read_all(&log, 0).expect("reads"), 1);
+    assert_eq!(log.end(), Position(end), "nothing was written");
+    let used = disk.used_bytes();
+    assert!((90_000..104_096).contains(&used), "{used} bytes are used: all but the reserve, and of it no more than one page");
+    disk.set_capacity(Some(300_000));
+    append_durably(&mut appender, &[100]);
+    assert_eq!(read_all(&log, 0).expect("reads"), end + 100);
+}
+
+#[test]
+fn a_tail_torn_at_any_byte_behind_a_segment_just_rolled_reopens_as_a_prefix() {
+    let settings = Settings { segment_bytes: 100, ..SMALL };
+    let (disk, _log, mut appender) = simulated(settings);
+    append_durably(&mut appender, &[3]);
+    append_durably(&mut appender, &[2]);
+    let last = Path::new("log/00000000000000000003.seg");
+    let whole = disk.read(last).expect("the second segment");
+    for cut in 0..=whole.len() {
+        for zeros in [false, true] {
+            let disk = disk.process_end();
+            let mut bytes = whole[..cut].to_vec();
+            bytes.resize(if zeros { whole.len() } else { cut }, 0);
+            // A head that is not whole can only be one that was never synced: then nothing else is in the file.
+            if cut < SEGMENT_HEADER_BYTES {
+                bytes.truncate(SEGMENT_HEADER_BYTES);
+            }
+            disk.put(last, &bytes);
+            let (log, mut appender, _) = reopen(&disk, settings).unwrap_or_else(|error| panic!("cut at {cut}: {error}"));
+            let kept = log.end().0;
+            assert!([3, 5].contains(&kept), "cut at {cut}");
+            assert_eq!(read_all(&log, 0).expect("reads"), kept);
+            append_durably(&mut appender, &[2]);
+            assert_eq!(read_all(&log, 0).expect("reads"), kept + 2);
+        }
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::run::{self, Entry, Run};
 use super::{Frozen, IndexError, entry};
+use crate::fault;
 use crate::log::disk::Disk;
 use crate::materializer::background::{Background, Gone};
 
@@ -45,7 +46,9 @@ fn work(disk: &dyn Disk, dir: &std::path::Path, job: Job) -> Result<Done, IndexE
             let mut entries: Vec<Entry> = frozen.table.iter().map(|(identity, first)| entry(*identity, *first)).collect();
             entries.extend_from_slice(&frozen.superseded);
             entries.sort_unstable();
+            fault::point("index-write");
             let run = run::write(disk, dir, &name, entries.len(), entries.into_iter().map(Ok))?;
+            fault::point("index-written");
             Ok(Done::Written { run, frozen })
         }
         Job::Merge { name, level, runs, expired_before } => {
@@ -54,7 +57,9 @@ fn work(disk: &dyn Disk, dir: &std::path::Path, job: Job) -> Result<Done, IndexE
                 (Ok(entry), Some(before)) => entry.log_time > before,
                 _ => true,
             };
+            fault::point("index-merge");
             let run = run::write(disk, dir, &name, expected, merge(&runs)?.filter(fresh))?;
+            fault::point("index-merged");
             Ok(Done::Merged { run, level, merged: runs.iter().map(|run| run.name().to_owned()).collect() })
         }
     }
