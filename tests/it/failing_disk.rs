@@ -140,7 +140,7 @@ fn a_write_that_the_disk_only_pretends_is_noticed_by_whoever_reads_it() {
 #[test]
 fn rows_that_cannot_be_written_stop_the_process_and_lose_nothing() {
     // Behind the writes and syncs of a start.
-    for fault in ["pwrite64:error=EIO:when=80+", "fdatasync:error=EIO:when=20+"] {
+    for fault in ["pwrite64:error=EIO:when=200+", "fdatasync:error=EIO:when=20+"] {
         let mut gateway = stopped();
         let store = gateway.data_dir().join("store.redb").display().to_string();
         inject(&mut gateway, &store, fault);

@@ -45,7 +45,7 @@ impl Sends {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
+    #![proptest_config(ProptestConfig::with_cases(20))]
 
     #[test]
     fn rows_are_those_of_what_the_log_has_through_any_losses_of_power(

@@ -11,7 +11,7 @@ use crate::store::{DimensionSet, Grain};
 
 const PATH: &str = "data/store.redb";
 const CUSTOMERS: u64 = 400;
-const FLIPS: usize = 300;
+const FLIPS: usize = 150;
 
 fn key(customer: u64) -> Vec<u8> {
     let customer = format!("customer-{customer}");

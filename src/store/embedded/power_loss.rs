@@ -38,7 +38,7 @@ fn row(customer: u16, says: u64) -> (Vec<u8>, Row) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
     fn rows_and_position_are_those_of_one_commit_after_any_loss_of_power(

@@ -139,7 +139,7 @@ impl Log {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
     fn acked_is_durable_through_any_losses_of_power_also_in_a_recovery(
