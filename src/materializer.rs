@@ -31,7 +31,7 @@ use crate::log::{self, BlockView, LogReader, Position, disk::Disk, record};
 use crate::store::{self, Commit, Progress, Row, RowKey, RowSelection, Rows, Snapshot, Store};
 use crate::telemetry;
 use background::{Background, Gone};
-use first_positions::{FirstPositions, IndexError};
+use first_positions::{Asked, FirstPositions, IndexError, Standing};
 use fold::{Verdict, verdict};
 use working_set::{LOOK_AHEAD, WorkingSet};
 
@@ -278,7 +278,8 @@ impl Owner {
         if committed.next > end {
             return Err(Error::RowsAheadOfLog { rows: committed.next, log: end });
         }
-        let index = FirstPositions::open(parts.disk, &parts.index_dir, parts.meta.log_id, parts.meta.fold.dedup_horizon_ms)?;
+        let (log_id, horizon_ms) = (parts.meta.log_id, parts.meta.fold.dedup_horizon_ms);
+        let index = FirstPositions::open(parts.disk, &parts.index_dir, log_id, horizon_ms, committed.log_time)?;
         if index.covered() > end {
             return Err(Error::IndexAheadOfLog { index: index.covered(), log: end });
         }
@@ -349,11 +350,10 @@ impl Owner {
             let chunk = self.reader.read(next, READ_BYTES)?;
             for block in chunk.blocks().take_while(|block| block.first < self.committed.next) {
                 log_time = log_time.max(block.received);
-                for (at, record) in positions(&block) {
-                    if let (true, Ok(record)) = (next <= at && at < self.committed.next, record) {
-                        self.index.stand(record.identity, record.content, at, log_time)?;
-                    }
-                }
+                let due = |at: &Position| next <= *at && *at < self.committed.next;
+                let records = positions(&block).filter(|(at, _)| due(at));
+                let asked: Vec<Asked> = records.filter_map(|(at, record)| Some(asked(at, &record.ok()?))).collect();
+                self.index.stand_all(&asked, log_time, &mut Vec::with_capacity(asked.len()))?;
             }
             // Not the chunk's end: what lies behind the rows was not looked up, and the index must not claim to cover it, or the
             // fold would not take note of its firsts and count their copies.
@@ -391,24 +391,31 @@ impl Owner {
         let next = self.folded.next;
         let mut due = positions(block).filter(|(at, _)| *at >= next).peekable();
         let mut ahead = Vec::with_capacity(LOOK_AHEAD);
+        let (mut due_asked, mut standings) = (Vec::with_capacity(LOOK_AHEAD), Vec::with_capacity(LOOK_AHEAD));
         while due.peek().is_some() {
             ahead.clear();
             ahead.extend(due.by_ref().take(LOOK_AHEAD));
             let records: Vec<_> = ahead.iter().filter_map(|(_, record)| record.ok()).collect();
             self.working.look_ahead(&records);
+            due_asked.clear();
+            due_asked.extend(ahead.iter().filter_map(|(at, record)| Some(asked(*at, record.as_ref().ok()?))));
+            standings.clear();
+            self.index.stand_all(&due_asked, self.folded.log_time, &mut standings)?;
+            let mut standings = standings.iter();
             for (at, record) in &ahead {
-                verdicts[self.fold_record(*at, *record)? as usize] += 1;
+                let stands = record.ok().and_then(|record| Some((record, *standings.next()?)));
+                verdicts[self.fold_record(*at, stands)? as usize] += 1;
             }
         }
         Ok(())
     }
 
-    fn fold_record(&mut self, at: Position, record: Result<record::Record<'_>, record::Undecodable>) -> Result<Verdict, Error> {
-        let Ok(record) = record else {
+    /// `stands`: a record that can be decoded, and what the index says of it.
+    fn fold_record(&mut self, at: Position, stands: Option<(record::Record<'_>, Standing)>) -> Result<Verdict, Error> {
+        let Some((record, standing)) = stands else {
             tracing::error!(position = at.0, "a record of the log cannot be decoded, it counts nowhere");
             return Ok(Verdict::Undecodable);
         };
-        let standing = self.index.stand(record.identity, record.content, at, self.folded.log_time)?;
         let verdict = verdict(standing, &record);
         if verdict == Verdict::Counted {
             self.working.add(&*self.snapshot, &record)?;
@@ -445,7 +452,7 @@ impl Owner {
         self.snapshot = self.store.snapshot()?;
         self.working.end_commit();
         self.log.keep_from(reached.next.min(self.index.covered()));
-        telemetry::set_materializer_sizes(self.store.row_count()?, self.index.len(), self.working.len());
+        telemetry::set_materializer_sizes(self.store.row_count()?, self.index.len(), self.index.memory_bytes(), self.working.len());
         Ok(())
     }
 
@@ -483,6 +490,10 @@ fn positions<'b>(block: &BlockView<'b>) -> impl Iterator<Item = (Position, Resul
     let first = block.first.0;
     let records = record::records(block.payload, block.count, block.received);
     (first..).map(Position).zip(records)
+}
+
+fn asked(position: Position, record: &record::Record<'_>) -> Asked {
+    Asked { identity: record.identity, content: record.content, position }
 }
 
 /// The thread that commits, so that folding goes on meanwhile.

@@ -49,6 +49,8 @@ pub const COMMIT_ROWS_TOTAL: &str = "tollgate_store_commit_rows_total";
 pub const STORE_ROWS: &str = "tollgate_store_rows";
 /// Entries of the dedup index.
 pub const INDEX_ENTRIES: &str = "tollgate_index_entries";
+/// Memory of the dedup index: tables, filters and fences.
+pub const INDEX_MEMORY_BYTES: &str = "tollgate_index_memory_bytes";
 /// Day entries of the fold's working set.
 pub const WORKING_SET_ENTRIES: &str = "tollgate_materializer_entries";
 /// Seconds that a usage query took. Labels: `form` = a | b | all.
@@ -126,6 +128,7 @@ fn describe() {
     describe_counter!(COMMIT_ROWS_TOTAL, "Rows written by commits.");
     describe_gauge!(STORE_ROWS, "Rows in the store.");
     describe_gauge!(INDEX_ENTRIES, "Entries of the dedup index.");
+    describe_gauge!(INDEX_MEMORY_BYTES, "Memory of the dedup index in bytes: tables, filters and fences.");
     describe_gauge!(WORKING_SET_ENTRIES, "Day entries that the fold keeps in memory.");
     describe_histogram!(QUERY_SECONDS, "Seconds that a usage query took.");
     describe_counter!(INCOMPLETE_TOTAL, "Usage answers given before the rows had caught up.");
@@ -244,9 +247,10 @@ pub fn observe_commit(rows: u64, took: Duration) {
 }
 
 /// Sets the sizes of what the materializer keeps.
-pub fn set_materializer_sizes(store_rows: u64, index_entries: u64, working_set: usize) {
+pub fn set_materializer_sizes(store_rows: u64, index_entries: u64, index_bytes: u64, working_set: usize) {
     gauge!(STORE_ROWS).set(store_rows as f64);
     gauge!(INDEX_ENTRIES).set(index_entries as f64);
+    gauge!(INDEX_MEMORY_BYTES).set(index_bytes as f64);
     gauge!(WORKING_SET_ENTRIES).set(working_set as f64);
 }
 
