@@ -50,7 +50,7 @@ use table::Table;
 use worker::{Frozen, MergeJob, Merged, Names, Place, Threads, WriteJob, Written};
 
 /// Runs of one level that are merged into one of the next.
-const MERGE_RUNS: usize = if cfg!(test) { 3 } else { 8 };
+const MERGE_RUNS: usize = if cfg!(test) { 3 } else { 4 };
 
 /// A record, as the index sees it.
 #[derive(Debug, Clone, Copy)]

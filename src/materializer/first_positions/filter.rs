@@ -10,7 +10,7 @@ use super::entry::halves;
 
 const WORDS: usize = 8;
 const LINE_BYTES: usize = 64;
-/// 1.75 bytes an entry.
+/// One in 620 of those that are not there is taken for one that may be; with 12 bits it is one in 190.
 const BITS_AN_ENTRY: usize = 16;
 /// Most identities that are asked for at once.
 pub(super) const PROBES_MAX: usize = 64;

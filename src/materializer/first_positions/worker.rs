@@ -71,6 +71,9 @@ pub(super) struct Merged {
 /// A table and a manifest.
 const WRITE_JOBS_MAX: usize = 2;
 
+/// Entries fetched from a table at once.
+const FETCHED: usize = 64;
+
 /// What both threads need.
 #[derive(Clone)]
 pub(super) struct Place {
@@ -125,7 +128,13 @@ impl Place {
             let mut order: Vec<(u64, u64, u32)> = entries.iter().zip(0..).map(|(entry, at)| (entry.upper, entry.lower, at)).collect();
             order.sort_unstable();
             let mut writer = Writer::create(&*self.disk, &self.dir, self.names.next(), entries.len() as u64)?;
-            order.iter().try_for_each(|(_, _, at)| writer.push(&entries[*at as usize]))?;
+            // Fetched a few at a time, so that the waits for memory overlap.
+            let mut fetched = Vec::with_capacity(FETCHED);
+            for some in order.chunks(FETCHED) {
+                fetched.clear();
+                fetched.extend(some.iter().map(|(_, _, at)| entries[*at as usize]));
+                fetched.iter().try_for_each(|entry| writer.push(entry))?;
+            }
             let run = Arc::new(writer.finish(&*self.disk, &self.dir)?);
             placed.push(Placed { bucket: bucket_of(&entries[0]), level: 0, run });
         }
