@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
+use super::IndexError;
 use super::buckets::Buckets;
 use super::entry::Entry;
 use super::filter::Filter;
 use super::manifest::{self, Manifest};
+use super::open::hex;
 use super::run::{PAGE_ENTRIES, Run, fence_of};
-use super::{IndexError, hex};
 use crate::clock::UnixMillis;
 use crate::log::disk::Disk;
 
@@ -41,7 +42,7 @@ pub fn check(disk: &dyn Disk, dir: &Path, log_id: [u8; 16]) -> Vec<Finding> {
         }),
         // There is no index, which is as good as a new one.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => find("", error.to_string()),
+        Err(error) => find(".", error.to_string()),
     }
     let Some(manifest) = manifest else { return findings };
     if manifest.log_id != hex(log_id) {

@@ -6,6 +6,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::IndexError;
 use super::entry::Entry;
@@ -51,13 +52,16 @@ impl Source {
     }
 }
 
-/// Writes the entries of all runs as one.
-pub(super) fn merge(disk: &dyn Disk, dir: &Path, name: String, runs: &[Arc<Run>]) -> Result<Run, IndexError> {
+/// Writes the entries of all runs as one. Ends with an error when `is_closing`.
+pub(super) fn merge(disk: &dyn Disk, dir: &Path, name: String, runs: &[Arc<Run>], is_closing: &AtomicBool) -> Result<Run, IndexError> {
     let mut writer = Writer::create(disk, dir, name, runs.iter().map(|run| run.len()).sum())?;
     let source = |run: &Arc<Run>| Source { run: run.clone(), next_page: 0, chunk: Vec::new(), begin: 0 };
     let mut sources: Vec<Source> = runs.iter().map(source).collect();
     let (mut pages, mut batch) = (Vec::new(), Vec::new());
     loop {
+        if is_closing.load(Ordering::Relaxed) {
+            return Err(IndexError::Io("the index is being closed".into()));
+        }
         sources.iter_mut().try_for_each(|source| source.fill(&mut pages))?;
         let end = sources.iter().filter_map(Source::known_up_to).min().copied();
         batch.clear();

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::buckets::Buckets;
 use super::entry::Entry;
@@ -24,7 +24,6 @@ pub(super) struct Frozen {
 }
 
 /// Gives each file a name of its own.
-#[derive(Default)]
 pub(super) struct Names(AtomicU64);
 
 impl Names {
@@ -81,6 +80,8 @@ pub(super) struct Place {
     pub(super) dir: PathBuf,
     pub(super) names: Arc<Names>,
     pub(super) buckets: Buckets,
+    /// The owner has gone.
+    pub(super) is_closing: Arc<AtomicBool>,
 }
 
 pub(super) struct Threads {
@@ -142,7 +143,7 @@ impl Place {
     }
 
     fn merge(&self, job: MergeJob) -> Result<Merged, IndexError> {
-        let run = merge(&*self.disk, &self.dir, self.names.next(), &job.runs)?;
+        let run = merge(&*self.disk, &self.dir, self.names.next(), &job.runs, &self.is_closing)?;
         Ok(Merged { run: Placed { bucket: job.bucket, level: job.level, run: Arc::new(run) }, merged: job.runs })
     }
 }
