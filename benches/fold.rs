@@ -16,8 +16,8 @@ use tollgate::event::{ContentHash, IdentityHash};
 use tollgate::log::disk::RealDisk;
 use tollgate::log::record::{self, Record};
 use tollgate::log::{Block, Position};
-use tollgate::materializer::first_positions::{FirstPositions, Standing};
-use tollgate::materializer::working_set::WorkingSet;
+use tollgate::materializer::first_positions::{Asked, FirstPositions, Standing};
+use tollgate::materializer::working_set::{LOOK_AHEAD, WorkingSet};
 use tollgate::store::embedded::EmbeddedStore;
 use tollgate::store::{Commit, Progress, Row, Snapshot, Store};
 use workload::{DIMENSION_SETS, RECEIVED, Workload, encode, scramble};
@@ -55,7 +55,7 @@ fn read(criterion: &mut Criterion) {
 }
 
 fn open_index(dir: &Path) -> FirstPositions {
-    FirstPositions::open(Arc::new(RealDisk), dir, [3; 16], None).expect("opens")
+    FirstPositions::open(Arc::new(RealDisk), dir, [3; 16], None, UnixMillis(0)).expect("opens")
 }
 
 fn identity(number: u64) -> IdentityHash {
@@ -63,8 +63,24 @@ fn identity(number: u64) -> IdentityHash {
     IdentityHash(u128::from(upper) << 64 | u128::from(scramble(upper)))
 }
 
-fn stand(index: &mut FirstPositions, number: u64, position: u64) -> Standing {
-    index.stand(identity(number), ContentHash(number), Position(position), RECEIVED).expect("the index answers")
+fn asked(number: u64, position: u64) -> Asked {
+    Asked { identity: identity(number), content: ContentHash(number), position: Position(position) }
+}
+
+/// Asks as the fold does, some at a time.
+fn stand_all(index: &mut FirstPositions, records: impl Iterator<Item = Asked>, mut check: impl FnMut(Standing)) {
+    let records: Vec<Asked> = records.collect();
+    let mut standings = Vec::with_capacity(LOOK_AHEAD);
+    for some in records.chunks(LOOK_AHEAD) {
+        standings.clear();
+        index.stand_all(some, RECEIVED, &mut standings).expect("the index answers");
+        standings.iter().copied().for_each(&mut check);
+    }
+}
+
+/// Takes note of identities that are all new, at positions of the same numbers.
+fn note_all(index: &mut FirstPositions, numbers: std::ops::Range<u64>) {
+    stand_all(index, numbers.map(|number| asked(number, number)), |standing| assert_eq!(standing, Standing::First));
 }
 
 fn maintain(index: &mut FirstPositions, next: u64) {
@@ -77,11 +93,9 @@ fn known(runs: u64) -> TempDir {
     let mut index = open_index(dir.path());
     for run in 0..runs {
         let end = (run + 1) * 1_000_000;
-        (run * 1_000_000..end).for_each(|number| assert_eq!(stand(&mut index, number, number), Standing::First));
-        while index.covered() < Position(end) {
-            maintain(&mut index, end);
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        note_all(&mut index, run * 1_000_000..end);
+        index.freeze_at(Position(end), RECEIVED).expect("the index answers");
+        index.wait().expect("the index answers");
     }
     dir
 }
@@ -102,7 +116,7 @@ fn index(criterion: &mut Criterion) {
                         (*index, *next) = (open_index(dir.path()), begin);
                     }
                     let started = Instant::now();
-                    (*next..*next + EVENTS).for_each(|number| assert_eq!(stand(index, number, number), Standing::First));
+                    note_all(index, *next..*next + EVENTS);
                     elapsed += started.elapsed();
                     *next += EVENTS;
                 }
@@ -114,10 +128,11 @@ fn index(criterion: &mut Criterion) {
             group.bench_function(BenchmarkId::new("copy", begin), |bencher| {
                 let (index, dice) = copies.get_or_insert_with(|| (open_index(dir.path()), 0));
                 bencher.iter(|| {
-                    for _ in 0..EVENTS {
+                    let copies = (0..EVENTS).map(|_| {
                         *dice = scramble(*dice);
-                        assert_ne!(stand(index, *dice % begin, u64::MAX), Standing::First);
-                    }
+                        asked(*dice % begin, u64::MAX - 1)
+                    });
+                    stand_all(index, copies, |standing| assert_ne!(standing, Standing::First));
                 });
             });
         }
@@ -133,7 +148,7 @@ fn index_for_long(criterion: &mut Criterion) {
     group.bench_function("first_for_long", |bencher| {
         bencher.iter(|| {
             for _ in 0..1_000_000 / EVENTS {
-                (next..next + EVENTS).for_each(|number| assert_eq!(stand(&mut index, number, number), Standing::First));
+                note_all(&mut index, next..next + EVENTS);
                 next += EVENTS;
                 maintain(&mut index, next);
             }
@@ -237,11 +252,16 @@ fn whole(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::from_parameter(customers), |bencher| {
             let (working, workload) = everyone.get_or_insert_with(|| with_everyone(&*snapshot, customers));
             let fold = |block: Block| {
-                for record in records(&block) {
-                    let standing = index.stand(record.identity, record.content, Position(next), RECEIVED).expect("the index answers");
-                    assert_eq!(standing, Standing::First);
-                    working.add(&*snapshot, &record).expect("the store answers");
-                    next += 1;
+                let records: Vec<_> = records(&block).collect();
+                for some in records.chunks(LOOK_AHEAD) {
+                    working.look_ahead(some);
+                    let asked = |(record, at): (&Record<'_>, u64)| {
+                        let (identity, content, position) = (record.identity, record.content, Position(at));
+                        Asked { identity, content, position }
+                    };
+                    stand_all(&mut index, some.iter().zip(next..).map(asked), |standing| assert_eq!(standing, Standing::First));
+                    some.iter().for_each(|record| working.add(&*snapshot, record).expect("the store answers"));
+                    next += some.len() as u64;
                 }
                 maintain(&mut index, next);
             };

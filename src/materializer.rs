@@ -32,7 +32,7 @@ use crate::log::{self, BlockView, LogReader, Position, disk::Disk, record};
 use crate::store::{self, CONFLICTS_MAX, Commit, Conflict, Progress, Row, RowKey, RowSelection, Rows, Snapshot, Store};
 use crate::{fault, telemetry};
 use background::{Background, Gone};
-use first_positions::{First, FirstPositions, IndexError, Standing};
+use first_positions::{Asked, First, FirstPositions, IndexError, Standing};
 use fold::{Verdict, verdict};
 use working_set::{LOOK_AHEAD, WorkingSet};
 
@@ -182,10 +182,10 @@ pub struct Lookup {
 struct Request {
     at_least: Position,
     deadline: Instant,
-    asked: Asked,
+    asked: Question,
 }
 
-enum Asked {
+enum Question {
     View(Vec<Wanted>, Reply<View>),
     Firsts(Vec<Lookup>, Reply<Vec<Option<First>>>),
     /// The latest conflicts of an account before a position.
@@ -259,7 +259,7 @@ impl Materializer {
     /// # Errors
     /// [`ViewError`].
     pub async fn view(&self, wanted: Vec<Wanted>, wait: Duration) -> Result<View, ViewError> {
-        self.ask(wait, |reply| Asked::View(wanted, reply)).await
+        self.ask(wait, |reply| Question::View(wanted, reply)).await
     }
 
     /// The first record of each identity, where one is known. Everything durable at this moment is folded before.
@@ -267,7 +267,7 @@ impl Materializer {
     /// # Errors
     /// [`ViewError`], among them [`ViewError::Behind`] when that takes longer than `wait`.
     pub async fn firsts(&self, lookups: Vec<Lookup>, wait: Duration) -> Result<Vec<Option<First>>, ViewError> {
-        self.ask(wait, |reply| Asked::Firsts(lookups, reply)).await
+        self.ask(wait, |reply| Question::Firsts(lookups, reply)).await
     }
 
     /// The latest conflicts of an account before a position, newest first; waits as [`Materializer::firsts`] does.
@@ -275,10 +275,10 @@ impl Materializer {
     /// # Errors
     /// As there.
     pub async fn conflicts(&self, account: u32, before: Position, limit: usize, wait: Duration) -> Result<Vec<Conflict>, ViewError> {
-        self.ask(wait, |reply| Asked::Conflicts(account, before, limit, reply)).await
+        self.ask(wait, |reply| Question::Conflicts(account, before, limit, reply)).await
     }
 
-    async fn ask<T>(&self, wait: Duration, asked: impl FnOnce(Reply<T>) -> Asked) -> Result<T, ViewError> {
+    async fn ask<T>(&self, wait: Duration, asked: impl FnOnce(Reply<T>) -> Question) -> Result<T, ViewError> {
         let (reply, replied) = oneshot::channel();
         let request = Request { at_least: self.log.end(), deadline: Instant::now() + wait, asked: asked(reply) };
         self.requests.try_send(request).map_err(|refused| match refused {
@@ -336,7 +336,8 @@ impl Owner {
         if committed.next > end {
             return Err(Error::RowsAheadOfLog { rows: committed.next, log: end });
         }
-        let index = FirstPositions::open(parts.disk, &parts.index_dir, parts.meta.log_id, parts.meta.fold.dedup_horizon_ms)?;
+        let (log_id, horizon_ms) = (parts.meta.log_id, parts.meta.fold.dedup_horizon_ms);
+        let index = FirstPositions::open(parts.disk, &parts.index_dir, log_id, horizon_ms, committed.log_time)?;
         if index.covered() > end {
             return Err(Error::IndexAheadOfLog { index: index.covered(), log: end });
         }
@@ -409,11 +410,10 @@ impl Owner {
             let chunk = self.reader.read(next, READ_BYTES)?;
             for block in chunk.blocks().take_while(|block| block.first < self.committed.next) {
                 log_time = log_time.max(block.received);
-                for (at, record) in positions(&block) {
-                    if let (true, Ok(record)) = (next <= at && at < self.committed.next, record) {
-                        self.index.stand(record.identity, record.content, at, log_time)?;
-                    }
-                }
+                let due = |at: &Position| next <= *at && *at < self.committed.next;
+                let records = positions(&block).filter(|(at, _)| due(at));
+                let asked: Vec<Asked> = records.filter_map(|(at, record)| Some(asked(at, &record.ok()?))).collect();
+                self.index.stand_all(&asked, log_time, &mut Vec::with_capacity(asked.len()))?;
             }
             // Not the chunk's end: what lies behind the rows was not looked up, and the index must not claim to cover it, or the
             // fold would not take note of its firsts and count their copies.
@@ -452,24 +452,31 @@ impl Owner {
         let next = self.folded.next;
         let mut due = positions(block).filter(|(at, _)| *at >= next).peekable();
         let mut ahead = Vec::with_capacity(LOOK_AHEAD);
+        let (mut due_asked, mut standings) = (Vec::with_capacity(LOOK_AHEAD), Vec::with_capacity(LOOK_AHEAD));
         while due.peek().is_some() {
             ahead.clear();
             ahead.extend(due.by_ref().take(LOOK_AHEAD));
             let records: Vec<_> = ahead.iter().filter_map(|(_, record)| record.ok()).collect();
             self.working.look_ahead(&records);
+            due_asked.clear();
+            due_asked.extend(ahead.iter().filter_map(|(at, record)| Some(asked(*at, record.as_ref().ok()?))));
+            standings.clear();
+            self.index.stand_all(&due_asked, self.folded.log_time, &mut standings)?;
+            let mut standings = standings.iter();
             for (at, record) in &ahead {
-                verdicts[self.fold_record(*at, *record)? as usize] += 1;
+                let stands = record.ok().and_then(|record| Some((record, *standings.next()?)));
+                verdicts[self.fold_record(*at, stands)? as usize] += 1;
             }
         }
         Ok(())
     }
 
-    fn fold_record(&mut self, at: Position, record: Result<record::Record<'_>, record::Undecodable>) -> Result<Verdict, Error> {
-        let Ok(record) = record else {
+    /// `stands`: a record that can be decoded, and what the index says of it.
+    fn fold_record(&mut self, at: Position, stands: Option<(record::Record<'_>, Standing)>) -> Result<Verdict, Error> {
+        let Some((record, standing)) = stands else {
             tracing::error!(position = at.0, "a record of the log cannot be decoded, it counts nowhere");
             return Ok(Verdict::Undecodable);
         };
-        let standing = self.index.stand(record.identity, record.content, at, self.folded.log_time)?;
         let verdict = verdict(standing, &record);
         match (verdict, standing) {
             (Verdict::Counted, _) => self.working.add(&*self.snapshot, &record)?,
@@ -521,7 +528,7 @@ impl Owner {
         self.working.end_commit();
         self.conflicts_in_commit.clear();
         self.log.keep_from(reached.next.min(self.index.covered()));
-        telemetry::set_materializer_sizes(self.store.row_count()?, self.index.len(), self.working.len());
+        telemetry::set_materializer_sizes(self.store.row_count()?, self.index.len(), self.index.memory_bytes(), self.working.len());
         Ok(())
     }
 
@@ -533,11 +540,11 @@ impl Owner {
             let complete = request.at_least <= folded;
             // Whoever asked may have hung up.
             match request.asked {
-                Asked::View(wanted, reply) => drop(reply.send(self.view(&wanted, complete))),
-                Asked::Firsts(_, reply) if !complete => drop(reply.send(Err(ViewError::Behind))),
-                Asked::Firsts(lookups, reply) => drop(reply.send(self.firsts(&lookups))),
-                Asked::Conflicts(_, _, _, reply) if !complete => drop(reply.send(Err(ViewError::Behind))),
-                Asked::Conflicts(account, before, limit, reply) => drop(reply.send(self.latest_conflicts(account, before, limit))),
+                Question::View(wanted, reply) => drop(reply.send(self.view(&wanted, complete))),
+                Question::Firsts(_, reply) if !complete => drop(reply.send(Err(ViewError::Behind))),
+                Question::Firsts(lookups, reply) => drop(reply.send(self.firsts(&lookups))),
+                Question::Conflicts(_, _, _, reply) if !complete => drop(reply.send(Err(ViewError::Behind))),
+                Question::Conflicts(account, before, limit, reply) => drop(reply.send(self.latest_conflicts(account, before, limit))),
             }
         }
     }
@@ -576,6 +583,10 @@ fn positions<'b>(block: &BlockView<'b>) -> impl Iterator<Item = (Position, Resul
     let first = block.first.0;
     let records = record::records(block.payload, block.count, block.received);
     (first..).map(Position).zip(records)
+}
+
+fn asked(position: Position, record: &record::Record<'_>) -> Asked {
+    Asked { identity: record.identity, content: record.content, position }
 }
 
 /// The thread that commits, so that folding goes on meanwhile.

@@ -51,6 +51,8 @@ pub const WAITS_FOR_ROOM: &str = "tollgate_store_waits_for_room";
 pub const STORE_ROWS: &str = "tollgate_store_rows";
 /// Entries of the dedup index.
 pub const INDEX_ENTRIES: &str = "tollgate_index_entries";
+/// Memory of the dedup index: tables, filters and fences.
+pub const INDEX_MEMORY_BYTES: &str = "tollgate_index_memory_bytes";
 /// Day entries of the fold's working set.
 pub const WORKING_SET_ENTRIES: &str = "tollgate_materializer_entries";
 /// Memory that recent ids take, in bytes.
@@ -135,6 +137,7 @@ fn describe() {
     describe_gauge!(WAITS_FOR_ROOM, "1 while rows or index wait for room on a full disk.");
     describe_gauge!(STORE_ROWS, "Rows in the store.");
     describe_gauge!(INDEX_ENTRIES, "Entries of the dedup index.");
+    describe_gauge!(INDEX_MEMORY_BYTES, "Memory of the dedup index in bytes: tables, filters and fences.");
     describe_gauge!(WORKING_SET_ENTRIES, "Day entries that the fold keeps in memory.");
     describe_gauge!(RECENT_IDS_BYTES, "Memory that recent ids take, in bytes.");
     describe_gauge!(RECENT_IDS_ENTRIES, "Recent ids that are remembered.");
@@ -261,9 +264,10 @@ pub fn set_waits_for_room(waits: bool) {
 }
 
 /// Sets the sizes of what the materializer keeps.
-pub fn set_materializer_sizes(store_rows: u64, index_entries: u64, working_set: usize) {
+pub fn set_materializer_sizes(store_rows: u64, index_entries: u64, index_bytes: u64, working_set: usize) {
     gauge!(STORE_ROWS).set(store_rows as f64);
     gauge!(INDEX_ENTRIES).set(index_entries as f64);
+    gauge!(INDEX_MEMORY_BYTES).set(index_bytes as f64);
     gauge!(WORKING_SET_ENTRIES).set(working_set as f64);
 }
 

@@ -48,6 +48,15 @@ pub trait Disk: Send + Sync {
     /// What the operating system says.
     fn remove(&self, path: &Path) -> io::Result<()>;
 
+    /// Makes a second name for a file that is not written to any more. Whoever asks must be able to do without.
+    ///
+    /// # Errors
+    /// What the operating system says; not every file system can.
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let _ = (from, to);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Makes a directory with its parents, if it is not there, durably.
     ///
     /// # Errors
@@ -139,6 +148,10 @@ impl Disk for RealDisk {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         std::fs::remove_file(path)
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::hard_link(from, to)
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {

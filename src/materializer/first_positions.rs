@@ -5,34 +5,67 @@
 //! store, or that was read again from the log, gives the same verdicts: firsts are only ever added, and a question about p looks at those before p.
 //!
 //! New firsts gather in a table in memory. A full table is frozen and written, by a thread of its own, as an immutable sorted
-//! `run`; runs of one level are merged into one of the next. The manifest names the runs and the position up to which they
-//! cover the log; what the table held is read from the log again after a restart. Memory: two tables of 43 MiB at most, and
-//! about 2.1 bytes for each entry on disk (filters and fences).
+//! `run`; another thread merges runs of one level into one of the next. The manifest names the runs and the position up to which
+//! they cover the log; what the table held is read from the log again after a restart.
+//!
+//! # Buckets
+//!
+//! With a horizon, a run holds firsts of one bucket of log time, an eighth of the horizon (but a minute at least). Merges stay within
+//! a bucket; one that log time has left becomes one run; its files go, unread, when everything in it has expired. What that means
+//! is fixed by where records can be asked for again, which is from the rows' committed position on, and from the covered one: after a crash the
+//! records between the covered position and the committed one are looked up again, and a copy among them whose first is gone would be taken for a first.
+//!
+//! # Memory
+//!
+//! Bytes at most, for n firsts that are kept ([`FirstPositions::memory_bytes`] says what it is now):
+//!
+//! - 2 × 44 MiB: the table, and the one that is written or kept for reuse; 21 MiB while one is sorted;
+//! - 2.16 n: filters (16 bits) and fences (4 bytes for each 25 entries); the same once more for those that are being merged;
+//! - 192 KiB for each run that is being merged.
 
+mod buckets;
+pub mod check;
+mod entry;
+mod filter;
+mod manifest;
+mod merge;
+mod open;
 mod run;
+mod table;
 mod worker;
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::cmp::Reverse;
+use std::path::Path;
 use std::sync::Arc;
-
-use hashbrown::HashMap;
-use serde::{Deserialize, Serialize};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::clock::UnixMillis;
 use crate::event::{ContentHash, IdentityHash};
-use crate::fault;
 use crate::log::Position;
-use crate::log::disk::{Disk, read_file, replace_file};
-use run::{Entry, Run};
-use worker::{Done, Job, Worker};
+use crate::log::disk::Disk;
+use buckets::Buckets;
+use entry::{Entry, halves};
+use filter::{PROBES_MAX, Probe};
+use manifest::{Manifest, NamedRun};
+use open::{hex, load, remove_strangers};
+use run::Run;
+use table::Table;
+use worker::{Frozen, MergeJob, Merged, Names, Place, Threads, WriteJob, Written};
 
-/// Entries of the table in memory before it is frozen: what fills 2^20 slots.
-const TABLE_ENTRIES_MAX: usize = if cfg!(test) { 16 } else { 917_504 };
 /// Runs of one level that are merged into one of the next.
-const MERGE_RUNS: usize = 8;
-const MANIFEST: &str = "manifest.json";
-const FORMAT: u32 = 1;
+/// With 8, entries are written once less on their way to 50 M, and each look-up asks three runs more: the thread that folds has less time.
+const MERGE_RUNS: usize = if cfg!(test) { 3 } else { 4 };
+
+/// A record, as the index sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked {
+    /// Which event it is.
+    pub identity: IdentityHash,
+    /// What it says.
+    pub content: ContentHash,
+    /// Where it is.
+    pub position: Position,
+}
 
 /// What the index says of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,13 +81,21 @@ pub enum Standing {
     },
 }
 
-/// A first record.
+/// The first record of an identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct First {
     /// Where it is.
     pub position: Position,
+    /// Log time there.
+    pub log_time: UnixMillis,
     /// What it says.
     pub content: ContentHash,
+}
+
+impl From<Entry> for First {
+    fn from(entry: Entry) -> Self {
+        Self { position: Position(entry.position), log_time: UnixMillis(entry.log_time), content: ContentHash(entry.content) }
+    }
 }
 
 /// Why the index could not answer. It can always be deleted and made again from the log.
@@ -74,156 +115,116 @@ impl From<std::io::Error> for IndexError {
     }
 }
 
-/// The identities are uniform already: hashing them once more would buy nothing.
-#[derive(Default, Clone, Copy)]
-struct Uniform(u64);
-
-impl std::hash::Hasher for Uniform {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
-    }
-
-    fn write_u128(&mut self, identity: u128) {
-        self.0 = identity as u64;
-    }
+/// A run, and where it belongs.
+#[derive(Clone)]
+struct Placed {
+    bucket: i64,
+    /// How often its entries were merged.
+    level: u32,
+    run: Arc<Run>,
 }
 
-type Table = HashMap<u128, Noted, std::hash::BuildHasherDefault<Uniform>>;
-
+/// Up to where, and the log time there.
 #[derive(Debug, Clone, Copy)]
-struct Noted {
-    position: u64,
-    log_time: i64,
-    content: u64,
-}
-
-/// A table that takes no more entries and is being written.
-struct Frozen {
-    table: Table,
-    /// Firsts that a later first of the same identity took the place of.
-    superseded: Vec<Entry>,
-    /// Every first before this position is in this table or in a run.
-    end: Position,
-    /// Log time there.
+struct Reach {
+    next: Position,
     log_time: UnixMillis,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Manifest {
-    format: u32,
-    log_id: String,
-    covered: u64,
-    /// Log time at `covered`, ms.
-    log_time: i64,
-    /// File names by level, newest last.
-    levels: BTreeMap<u32, Vec<String>>,
-    next_file: u64,
 }
 
 /// The dedup index of one partition, owned by its materializer's thread.
 pub struct FirstPositions {
-    dir: PathBuf,
-    disk: Arc<dyn Disk>,
+    place: Place,
     log_id: String,
     horizon_ms: Option<i64>,
+    /// Every record before this position was looked up, or is in a run.
+    noted: Position,
     table: Table,
-    superseded: Vec<Entry>,
     frozen: Option<Arc<Frozen>>,
-    runs: BTreeMap<u32, Vec<Arc<Run>>>,
-    /// Every first before this position is in a run.
-    covered: Position,
-    covered_log_time: UnixMillis,
-    next_file: u64,
-    merging: Option<u32>,
-    worker: Worker,
+    /// An empty table for the next change: its memory is there already.
+    spare: Option<Table>,
+    /// Those that are asked; newest bucket first.
+    runs: Vec<Placed>,
+    /// Every first before this is in `runs`.
+    written: Reach,
+    /// And before this, according to the manifest.
+    covered: Reach,
+    expired_by: UnixMillis,
+    /// Not in `runs` any more, but in the manifest.
+    gone: Vec<Arc<Run>>,
+    is_manifest_due: bool,
+    is_manifest_under_way: bool,
+    /// The bucket whose runs are being merged, and how many bytes of memory the new one takes.
+    merging: Option<(i64, u64)>,
+    threads: Threads,
 }
 
 impl FirstPositions {
-    /// Opens the index in `dir`. One that is missing, damaged or of another log is begun anew, covering nothing.
+    /// Opens the index in `dir`. One that is missing, damaged or of another log is begun anew, covering nothing. So is one that has dropped
+    /// what had not yet expired at `committed`, the log time of the rows' position: the rows were set back since.
     ///
     /// # Errors
     /// [`IndexError::Io`].
-    pub fn open(disk: Arc<dyn Disk>, dir: &Path, log_id: [u8; 16], horizon_ms: Option<i64>) -> Result<Self, IndexError> {
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        log_id: [u8; 16],
+        horizon_ms: Option<i64>,
+        committed: UnixMillis,
+    ) -> Result<Self, IndexError> {
         disk.create_dir(dir)?;
-        let log_id: String = log_id.iter().map(|byte| format!("{byte:02x}")).collect();
-        let mut index = Self {
-            dir: dir.to_owned(),
-            disk: disk.clone(),
-            log_id,
-            horizon_ms,
-            table: Table::with_capacity_and_hasher(0, std::hash::BuildHasherDefault::default()),
-            superseded: Vec::new(),
-            frozen: None,
-            runs: BTreeMap::new(),
-            covered: Position(0),
-            covered_log_time: UnixMillis(i64::MIN),
-            next_file: 0,
-            merging: None,
-            worker: worker::start(disk, dir.to_owned())?,
-        };
-        match index.load() {
-            Ok(()) => {}
+        let log_id = hex(log_id);
+        let (manifest, runs) = match load(&*disk, dir, &log_id, horizon_ms, committed) {
+            Ok(Some((manifest, runs))) => (Some(manifest), runs),
+            Ok(None) => (None, Vec::new()),
             Err(IndexError::Damaged(what)) => {
                 tracing::warn!(dir = %dir.display(), %what, "the dedup index is made again from the log");
-                index.runs.clear();
+                (None, Vec::new())
             }
             Err(error) => return Err(error),
-        }
-        index.remove_strangers()?;
+        };
+        let is_new = manifest.is_none();
+        remove_strangers(&*disk, dir, &runs, is_new)?;
+        let manifest = manifest.unwrap_or_else(|| Manifest::empty(log_id.clone(), horizon_ms));
+        let covered = Reach { next: Position(manifest.covered), log_time: UnixMillis(manifest.log_time) };
+        let names = Arc::new(Names::after(manifest.last_file));
+        let is_closing = Arc::new(AtomicBool::new(false));
+        let place = Place { disk, dir: dir.to_owned(), names, buckets: Buckets::new(horizon_ms), is_closing };
+        let mut index = Self {
+            threads: Threads::start(&place)?,
+            place,
+            log_id,
+            horizon_ms,
+            noted: covered.next,
+            table: Table::new(),
+            frozen: None,
+            spare: None,
+            runs,
+            written: covered,
+            covered,
+            expired_by: UnixMillis(manifest.expired_by),
+            gone: Vec::new(),
+            is_manifest_due: false,
+            is_manifest_under_way: false,
+            merging: None,
+        };
+        index.sort_runs();
         Ok(index)
-    }
-
-    fn load(&mut self) -> Result<(), IndexError> {
-        let Some(bytes) = read_file(&*self.disk, &self.dir.join(MANIFEST))? else { return Ok(()) };
-        let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|error| IndexError::Damaged(format!("{MANIFEST}: {error}")))?;
-        self.next_file = manifest.next_file;
-        if manifest.format != FORMAT || manifest.log_id != self.log_id {
-            return Err(IndexError::Damaged("it belongs to another log or to another version".into()));
-        }
-        for (level, names) in manifest.levels {
-            for name in names {
-                let run = Run::open(&*self.disk, &self.dir, &name)?;
-                self.runs.entry(level).or_default().push(Arc::new(run));
-            }
-        }
-        self.covered = Position(manifest.covered);
-        self.covered_log_time = UnixMillis(manifest.log_time);
-        Ok(())
-    }
-
-    /// Removes files that the manifest does not name: the work of a process that died.
-    fn remove_strangers(&self) -> Result<(), IndexError> {
-        let known: Vec<&str> = self.runs.values().flatten().map(|run| run.name()).collect();
-        for name in self.disk.list(&self.dir)? {
-            if name != MANIFEST && !known.contains(&name.as_str()) {
-                self.disk.remove(&self.dir.join(name))?;
-            }
-        }
-        Ok(())
     }
 
     /// Every first before this position is safe on disk; the rest has to be read from the log again.
     pub fn covered(&self) -> Position {
-        self.covered
+        self.covered.next
     }
 
     /// The log time at [`FirstPositions::covered`].
     pub fn covered_log_time(&self) -> UnixMillis {
-        self.covered_log_time
+        self.covered.log_time
     }
 
     /// Number of entries.
     pub fn len(&self) -> u64 {
-        let frozen = self.frozen.as_ref().map_or(0, |frozen| frozen.table.len() + frozen.superseded.len());
-        let runs: u64 = self.runs.values().flatten().map(|run| run.len()).sum();
-        runs + (self.table.len() + self.superseded.len() + frozen) as u64
+        let tables = self.tables().map(|table| table.entries().len() as u64);
+        tables.chain(self.runs.iter().map(|placed| placed.run.len())).sum()
     }
 
     /// Whether there is none.
@@ -231,62 +232,89 @@ impl FirstPositions {
         self.len() == 0
     }
 
-    /// Looks a record up, and takes note of it if it is a first. Records come in the order of their positions.
-    ///
-    /// # Errors
-    /// [`IndexError`]; the record was not taken note of.
-    pub fn stand(
-        &mut self,
-        identity: IdentityHash,
-        content: ContentHash,
-        position: Position,
-        log_time: UnixMillis,
-    ) -> Result<Standing, IndexError> {
-        if let Some(found) = self.find(identity, position, log_time)? {
-            return Ok(found);
-        }
-        if position >= self.covered {
-            let first = Noted { position: position.0, log_time: log_time.0, content: content.0 };
-            if let Some(old) = self.table.insert(identity.0, first) {
-                self.superseded.push(entry(identity.0, old));
-            }
-        }
-        Ok(Standing::First)
+    /// Bytes of memory that the index takes up: tables, filters and fences, also those of a run that is being made. What a sort and
+    /// a merge need besides comes to 21 MiB and 192 KiB a run.
+    pub fn memory_bytes(&self) -> u64 {
+        let tables: u64 = self.tables().chain(&self.spare).map(Table::bytes).sum();
+        let runs: u64 = self.runs.iter().map(|placed| placed.run.bytes()).sum();
+        tables + runs + self.merging.map_or(0, |(_, bytes)| bytes)
     }
 
-    /// The first record of an identity before a position, if the index knows one within the horizon. Takes note of nothing.
+    fn tables(&self) -> impl Iterator<Item = &Table> {
+        std::iter::once(&self.table).chain(self.frozen.as_ref().map(|frozen| &frozen.table))
+    }
+
+    /// Looks records up, pushes to `standings` where each stands, and takes note of the firsts. Records come in the order of their
+    /// positions; one sees those before it in the same call. Those looked up before are answered again, and not noted twice.
+    ///
+    /// # Errors
+    /// [`IndexError`]; `standings` has those before it, and they were taken note of.
+    pub fn stand_all(&mut self, records: &[Asked], log_time: UnixMillis, standings: &mut Vec<Standing>) -> Result<(), IndexError> {
+        for records in records.chunks(PROBES_MAX) {
+            let mut probes = [Probe::default(); PROBES_MAX];
+            probes.iter_mut().zip(records).for_each(|(probe, record)| *probe = Probe::new(record.identity));
+            // All filters first, for all records at once, so that the waits for memory overlap.
+            let may_hold = |placed: &Placed| match self.place.buckets.has_all_expired(placed.bucket, log_time) {
+                true => 0,
+                false => placed.run.may_hold_all(&probes[..records.len()]),
+            };
+            let held: Vec<u64> = self.runs.iter().map(may_hold).collect();
+            let held_anywhere = held.iter().fold(0, |all, held| all | held);
+            for (at, record) in records.iter().enumerate() {
+                let is_held = |held: u64| held >> at & 1 == 1;
+                let runs = if is_held(held_anywhere) { held.len() } else { 0 };
+                let suspects = (0..runs).filter(|run| is_held(held[*run]));
+                standings.push(match self.find(record.identity, record.position, log_time, suspects)? {
+                    Some(first) => Standing::Copy { of: Position(first.position), content: ContentHash(first.content) },
+                    None => Standing::First,
+                });
+                self.note(record, log_time, standings.last() == Some(&Standing::First));
+            }
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, record: &Asked, log_time: UnixMillis, is_first: bool) {
+        if record.position < self.noted {
+            return;
+        }
+        self.noted = Position(record.position.0 + 1);
+        if is_first {
+            let (upper, lower) = halves(record.identity);
+            let (position, content) = (record.position.0, record.content.0);
+            self.table.insert(Entry { upper, lower, position, log_time: log_time.0, content });
+        }
+    }
+
+    /// The first of which a record at `before`, where the log time is `log_time`, is or would be a copy. Takes note of nothing. Firsts that
+    /// had expired at the committed position may be missing.
     ///
     /// # Errors
     /// [`IndexError`].
     pub fn first(&self, identity: IdentityHash, before: Position, log_time: UnixMillis) -> Result<Option<First>, IndexError> {
-        Ok(self.find(identity, before, log_time)?.and_then(|standing| match standing {
-            Standing::Copy { of, content } => Some(First { position: of, content }),
-            Standing::First => None,
-        }))
+        let probe = Probe::new(identity);
+        let suspects = (0..self.runs.len()).filter(|run| self.runs[*run].run.may_hold(&probe));
+        let found = self.find(identity, before, log_time, suspects)?;
+        Ok(found.map(First::from))
     }
 
-    fn find(&self, identity: IdentityHash, position: Position, log_time: UnixMillis) -> Result<Option<Standing>, IndexError> {
-        let counts = |first: &Noted| {
-            let age = log_time.0.saturating_sub(first.log_time);
-            first.position < position.0 && self.horizon_ms.is_none_or(|horizon| age < horizon)
-        };
-        let standing = |first: &Noted| Standing::Copy { of: Position(first.position), content: ContentHash(first.content) };
-        let tables = std::iter::once(&self.table).chain(self.frozen.as_ref().map(|frozen| &frozen.table));
-        for table in tables {
-            if let Some(first) = table.get(&identity.0)
-                && counts(first)
-            {
-                return Ok(Some(standing(first)));
-            }
+    /// There is at most one that counts: a later first of an identity comes when the one before it has expired, so it does not
+    /// matter where is looked first.
+    #[inline]
+    fn find(
+        &self,
+        identity: IdentityHash,
+        before: Position,
+        log_time: UnixMillis,
+        suspects: impl Iterator<Item = usize>,
+    ) -> Result<Option<Entry>, IndexError> {
+        let buckets = self.place.buckets;
+        let counts = |entry: &Entry| entry.position < before.0 && !buckets.has_expired(entry.log_time, log_time);
+        if let Some(found) = self.tables().find_map(|table| table.find(identity, counts)) {
+            return Ok(Some(found));
         }
-        for run in self.runs.values().flatten() {
-            let mut found = None;
-            run.find(identity.0, &mut |entry| {
-                let first = Noted { position: entry.position, log_time: entry.log_time, content: entry.content };
-                if counts(&first) {
-                    found = Some(standing(&first));
-                }
-            })?;
+        for at in suspects {
+            let found = self.runs[at].run.find(identity, counts)?;
             if found.is_some() {
                 return Ok(found);
             }
@@ -294,98 +322,192 @@ impl FirstPositions {
         Ok(None)
     }
 
-    /// Freezes a full table, takes over what the worker has finished, begins merges. Called between batches, when everything
-    /// before `next`, where the log time is `log_time`, was looked up. `committed` is the log time of the committed position:
-    /// what expired before it may go.
+    /// Freezes a table that is full or belongs to a bucket that log time has left, takes over what the threads have finished, drops
+    /// what expired, begins merges. Called between batches, when everything before `next`, where the log time is `log_time`, was
+    /// looked up. `committed` is the log time of the committed position.
+    ///
+    /// Waits only if a table is due while the one before is still being written: for the rest of that, which is a sort and a synced
+    /// write of 39 MB.
     ///
     /// # Errors
     /// [`IndexError`].
     pub fn maintain(&mut self, next: Position, log_time: UnixMillis, committed: UnixMillis) -> Result<(), IndexError> {
-        while let Some(done) = self.worker.finished() {
-            self.take_over(done??)?;
+        self.take_over_finished()?;
+        let bucket = self.place.buckets.of(log_time);
+        let has_left = |first: &Entry| self.place.buckets.of(UnixMillis(first.log_time)) != bucket;
+        if self.table.is_full() || self.table.entries().first().is_some_and(has_left) {
+            self.freeze_at(next, log_time)?;
         }
-        if self.table.len() + self.superseded.len() >= fault::limit("TOLLGATE_INDEX_TABLE_ENTRIES", TABLE_ENTRIES_MAX) {
-            while self.frozen.is_some() {
-                let done = self.worker.wait()??;
-                self.take_over(done)?;
-            }
-            self.freeze(next, log_time)?;
-        }
-        self.begin_merge(committed)
+        self.expire(committed);
+        self.begin_merge(bucket)?;
+        self.begin_manifest()
     }
 
-    fn freeze(&mut self, end: Position, log_time: UnixMillis) -> Result<(), IndexError> {
-        let table = std::mem::replace(
-            &mut self.table,
-            Table::with_capacity_and_hasher(TABLE_ENTRIES_MAX, std::hash::BuildHasherDefault::default()),
-        );
-        let frozen = Arc::new(Frozen { table, superseded: std::mem::take(&mut self.superseded), end, log_time });
-        self.frozen = Some(frozen.clone());
-        let name = self.new_name();
-        Ok(self.worker.begin(Job::Write { name, frozen })?)
-    }
-
-    fn begin_merge(&mut self, committed: UnixMillis) -> Result<(), IndexError> {
-        if self.merging.is_some() {
+    /// Freezes the table, so that the index will cover everything before `next`, where the log time is `log_time`: everything before it
+    /// must have been looked up. It does once [`FirstPositions::covered`] says so: after some calls of [`FirstPositions::maintain`], or
+    /// one of [`FirstPositions::wait`]. Waits if a table is still being written.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub fn freeze_at(&mut self, next: Position, log_time: UnixMillis) -> Result<(), IndexError> {
+        while self.frozen.is_some() {
+            let done = self.threads.writer.wait()??;
+            self.take_over_written(done);
+        }
+        if next <= self.written.next {
             return Ok(());
         }
-        let Some((level, runs)) = self.runs.iter().find(|(_, runs)| runs.len() >= MERGE_RUNS) else { return Ok(()) };
-        let (level, runs) = (*level, runs.clone());
-        let expired_before = self.horizon_ms.map(|horizon| committed.0.saturating_sub(horizon));
-        self.merging = Some(level);
-        let name = self.new_name();
-        Ok(self.worker.begin(Job::Merge { name, level, runs, expired_before })?)
+        debug_assert!(next >= self.noted, "what was looked up lies before {next}");
+        self.noted = self.noted.max(next);
+        let table = std::mem::replace(&mut self.table, self.spare.take().unwrap_or_else(Table::new));
+        let frozen = Arc::new(Frozen { table, end: Reach { next, log_time } });
+        self.frozen = Some(frozen.clone());
+        Ok(self.threads.writer.begin(WriteJob::Table(frozen))?)
     }
 
-    fn new_name(&mut self) -> String {
-        self.next_file += 1;
-        format!("{:012}.run", self.next_file)
-    }
-
-    fn take_over(&mut self, done: Done) -> Result<(), IndexError> {
-        let mut gone = Vec::new();
-        match done {
-            Done::Written { run, frozen } => {
-                self.runs.entry(0).or_default().push(Arc::new(run));
-                self.covered = frozen.end;
-                self.covered_log_time = frozen.log_time;
-                self.frozen = None;
+    /// Waits until what was frozen is covered.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub fn wait(&mut self) -> Result<(), IndexError> {
+        loop {
+            self.begin_manifest()?;
+            if self.frozen.is_none() && !self.is_manifest_under_way {
+                return Ok(());
             }
-            Done::Merged { run, level, merged } => {
-                let runs = self.runs.entry(level).or_default();
-                runs.retain(|run| !merged.iter().any(|name| name == run.name()));
-                self.runs.entry(level + 1).or_default().push(Arc::new(run));
-                self.merging = None;
-                gone = merged;
-            }
+            let done = self.threads.writer.wait()??;
+            self.take_over_written(done);
         }
-        fault::point("index-manifest");
-        self.write_manifest()?;
-        fault::point("index-manifested");
-        // Only now does nothing refer to them any more.
-        for name in gone {
-            self.disk.remove(&self.dir.join(name))?;
+    }
+
+    /// Makes a complete index of `dir`, which is empty or not there: all runs, linked if the file system can, and a manifest; synced. The copy
+    /// covers at least what this index covers; its position is returned.
+    ///
+    /// # Errors
+    /// [`IndexError`]; `dir` has no manifest then, and can be removed.
+    pub fn link_into(&self, dir: &Path) -> Result<Position, IndexError> {
+        let disk = &*self.place.disk;
+        disk.create_dir(dir)?;
+        // Files are removed only when they are not among the runs any more, so all of these are there.
+        self.runs.iter().try_for_each(|placed| worker::link_or_copy(disk, &self.place.dir, dir, &placed.run))?;
+        disk.sync_dir(dir)?;
+        self.manifest().write(disk, dir)?;
+        Ok(self.written.next)
+    }
+
+    fn take_over_finished(&mut self) -> Result<(), IndexError> {
+        while let Some(done) = self.threads.writer.finished() {
+            self.take_over_written(done??);
+        }
+        while let Some(done) = self.threads.merger.finished() {
+            self.take_over_merged(done??);
         }
         Ok(())
     }
 
-    fn write_manifest(&self) -> Result<(), IndexError> {
-        let names = |runs: &Vec<Arc<Run>>| runs.iter().map(|run| run.name().to_owned()).collect();
-        let manifest = Manifest {
-            format: FORMAT,
-            log_id: self.log_id.clone(),
-            covered: self.covered.0,
-            log_time: self.covered_log_time.0,
-            levels: self.runs.iter().map(|(level, runs)| (*level, names(runs))).collect(),
-            next_file: self.next_file,
-        };
-        let bytes = serde_json::to_vec_pretty(&manifest).map_err(|error| IndexError::Io(error.to_string()))?;
-        Ok(replace_file(&*self.disk, &self.dir, MANIFEST, &bytes)?)
+    fn take_over_written(&mut self, done: Written) {
+        match done {
+            Written::Table { runs, frozen } => {
+                self.runs.extend(runs);
+                self.sort_runs();
+                self.written = frozen.end;
+                self.is_manifest_due = true;
+                self.frozen = None;
+                // The other one who knew it was the thread.
+                if let Some(Frozen { mut table, .. }) = Arc::into_inner(frozen) {
+                    table.clear();
+                    self.spare = Some(table);
+                }
+            }
+            Written::Manifest { covered } => {
+                self.covered = covered;
+                self.is_manifest_under_way = false;
+            }
+        }
+    }
+
+    fn take_over_merged(&mut self, Merged { run, merged }: Merged) {
+        self.runs.retain(|placed| !merged.iter().any(|run| Arc::ptr_eq(run, &placed.run)));
+        self.gone.extend(merged);
+        self.runs.push(run);
+        self.sort_runs();
+        self.is_manifest_due = true;
+        self.merging = None;
+    }
+
+    fn sort_runs(&mut self) {
+        self.runs.sort_by_key(|placed| (Reverse(placed.bucket), placed.level));
+    }
+
+    /// Drops the buckets in which everything has expired.
+    fn expire(&mut self, committed: UnixMillis) {
+        let asked_from = committed.min(self.covered.log_time);
+        let buckets = self.place.buckets;
+        let merging = self.merging.map(|(bucket, _)| bucket);
+        let has_expired = |placed: &mut Placed| buckets.has_all_expired(placed.bucket, asked_from) && merging != Some(placed.bucket);
+        let expired: Vec<_> = self.runs.extract_if(.., has_expired).map(|placed| placed.run).collect();
+        if !expired.is_empty() {
+            self.gone.extend(expired);
+            self.expired_by = self.expired_by.max(asked_from);
+            self.is_manifest_due = true;
+        }
+    }
+
+    fn begin_merge(&mut self, bucket: i64) -> Result<(), IndexError> {
+        if self.merging.is_some() {
+            return Ok(());
+        }
+        let Some(job) = self.full_level().or_else(|| self.left_bucket(bucket)) else { return Ok(()) };
+        self.merging = Some((job.bucket, Run::bytes_for(job.runs.iter().map(|run| run.len()).sum())));
+        Ok(self.threads.merger.begin(job)?)
+    }
+
+    fn full_level(&self) -> Option<MergeJob> {
+        let same_level = |a: &Placed, b: &Placed| (a.bucket, a.level) == (b.bucket, b.level);
+        self.runs.chunk_by(same_level).find(|runs| runs.len() >= MERGE_RUNS).map(merge_job)
+    }
+
+    /// A bucket of more than one run to which nothing comes any more.
+    fn left_bucket(&self, current: i64) -> Option<MergeJob> {
+        let in_memory =
+            self.tables().filter_map(|table| table.entries().first()).map(|entry| self.place.buckets.of(UnixMillis(entry.log_time)));
+        let oldest = in_memory.min().unwrap_or(current).min(current);
+        self.runs.chunk_by(|a, b| a.bucket == b.bucket).find(|runs| runs[0].bucket < oldest && runs.len() > 1).map(merge_job)
+    }
+
+    fn begin_manifest(&mut self) -> Result<(), IndexError> {
+        if !self.is_manifest_due || self.is_manifest_under_way {
+            return Ok(());
+        }
+        self.is_manifest_due = false;
+        self.is_manifest_under_way = true;
+        let (manifest, gone) = (self.manifest(), std::mem::take(&mut self.gone));
+        Ok(self.threads.writer.begin(WriteJob::Manifest { manifest, covered: self.written, gone })?)
+    }
+
+    fn manifest(&self) -> Manifest {
+        let named = |placed: &Placed| NamedRun { file: placed.run.name().to_owned(), bucket: placed.bucket, level: placed.level };
+        Manifest {
+            covered: self.written.next.0,
+            log_time: self.written.log_time.0,
+            expired_by: self.expired_by.0,
+            last_file: self.place.names.last(),
+            runs: self.runs.iter().map(named).collect(),
+            ..Manifest::empty(self.log_id.clone(), self.horizon_ms)
+        }
     }
 }
 
-fn entry(identity: u128, first: Noted) -> Entry {
-    Entry { identity, position: first.position, log_time: first.log_time, content: first.content }
+impl Drop for FirstPositions {
+    /// A merge may have seconds to go; nobody needs its outcome.
+    fn drop(&mut self) {
+        self.place.is_closing.store(true, Ordering::Relaxed);
+    }
+}
+
+fn merge_job(runs: &[Placed]) -> MergeJob {
+    let level = runs.iter().map(|placed| placed.level).max().map_or(0, |level| level + 1);
+    MergeJob { bucket: runs[0].bucket, level, runs: runs.iter().map(|placed| placed.run.clone()).collect() }
 }
 
 #[cfg(test)]

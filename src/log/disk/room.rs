@@ -175,6 +175,10 @@ impl Disk for WaitingDisk {
         self.disk.remove(path)
     }
 
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.room.patiently(|| self.disk.link(from, to))
+    }
+
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         self.room.patiently(|| self.disk.create_dir(path))
     }

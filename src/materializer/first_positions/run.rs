@@ -1,111 +1,44 @@
 //! An immutable, sorted file of first positions, with a filter and fences that are kept in memory. Little-endian.
 //!
 //! ```text
-//! pages of 4,096 bytes:  102 entries of 40 bytes (u128 identity, u64 position, i64 log time ms, u64 content hash),
-//!                        zeros where there are fewer; 12 zeros, u32 CRC-32C of the 4,092 bytes before it
-//! fences                 u64 a page: upper half of its first identity
-//! filter                 blocks of 64 bytes: a Bloom filter of 16 bits an entry, each entry in one block
-//! footer, 64 bytes       "TGRUN001", u64 entries, u64 pages, u64 filter blocks, u32 CRC-32C of fences and filter,
+//! pages of 1,024 bytes:  25 entries of 40 bytes (u64 upper and u64 lower half of the identity, u64 position, i64 log time ms, u64
+//!                        content hash), zeros where there are fewer; 20 zeros, u32 CRC-32C of the 1,020 bytes before it
+//! fences                 u32 a page: the highest 32 bits of its first identity
+//! filter                 lines of 64 bytes: a Bloom filter, each entry in one line (see `filter`)
+//! footer, 64 bytes       "TGRUN002", u64 entries, u64 pages, u64 filter lines, u32 CRC-32C of fences and filter,
 //!                        zeros, u32 CRC-32C of the 60 bytes before it
 //! ```
 //!
 //! Entries are sorted by identity, then position; an identity may stand there more than once (a first that expired
-//! and the one that came after it).
+//! and the one that came after it). A page is read with its checksum each time: what is wrong is never a verdict.
 
 use std::path::Path;
 
 use super::IndexError;
+use super::entry::{ENTRY_BYTES, Entry, halves, u32_at, u64_at};
+use super::filter::{Filter, Probe};
+use crate::event::IdentityHash;
 use crate::log::disk::{Disk, DiskFile};
 
-const PAGE_BYTES: usize = 4_096;
-const ENTRY_BYTES: usize = 40;
-const PAGE_ENTRIES: usize = 102;
+pub(super) const PAGE_BYTES: usize = 1_024;
+pub(super) const PAGE_ENTRIES: usize = 25;
+const ENTRIES_BYTES: usize = PAGE_ENTRIES * ENTRY_BYTES;
+const CRC_AT: usize = PAGE_BYTES - 4;
 const FOOTER_BYTES: usize = 64;
-const MAGIC: &[u8; 8] = b"TGRUN001";
-const BLOCK_WORDS: usize = 8;
-const FILTER_BITS: usize = 16;
-const FILTER_PROBES: u32 = 6;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Entry {
-    pub(super) identity: u128,
-    pub(super) position: u64,
-    pub(super) log_time: i64,
-    pub(super) content: u64,
-}
-
-impl Entry {
-    fn to_bytes(self) -> [u8; ENTRY_BYTES] {
-        let mut bytes = [0; ENTRY_BYTES];
-        bytes[..16].copy_from_slice(&self.identity.to_le_bytes());
-        bytes[16..24].copy_from_slice(&self.position.to_le_bytes());
-        bytes[24..32].copy_from_slice(&self.log_time.to_le_bytes());
-        bytes[32..].copy_from_slice(&self.content.to_le_bytes());
-        bytes
-    }
-
-    fn read(bytes: &[u8; ENTRY_BYTES]) -> Self {
-        let half = |at: usize| u64_at(bytes, at);
-        Self {
-            identity: u128::from(half(0)) | (u128::from(half(8)) << 64),
-            position: half(16),
-            log_time: half(24).cast_signed(),
-            content: half(32),
-        }
-    }
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    bytes[at..].first_chunk().map_or(0, |eight| u64::from_le_bytes(*eight))
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    bytes[at..].first_chunk().map_or(0, |four| u32::from_le_bytes(*four))
-}
-
-/// A Bloom filter whose probes of one entry all fall into one cache line.
-struct Filter {
-    blocks: Vec<[u64; BLOCK_WORDS]>,
-}
-
-impl Filter {
-    fn with_entries(entries: usize) -> Self {
-        let bits = BLOCK_WORDS * 64;
-        Self { blocks: vec![[0; BLOCK_WORDS]; (entries * FILTER_BITS).div_ceil(bits).max(1)] }
-    }
-
-    /// The block and the bits of an identity, from its lower half; the upper half sorts the entries.
-    fn place(&self, identity: u128) -> (usize, impl Iterator<Item = (usize, u64)> + use<>) {
-        let lower = identity as u64;
-        let block = ((u128::from(lower) * self.blocks.len() as u128) >> 64) as usize;
-        // The block uses the upper bits; a multiplication brings the lower ones up for the probes.
-        let mixed = lower.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let bits = (0..FILTER_PROBES).map(move |probe| {
-            let bit = (mixed >> (64 - 9 * (probe + 1))) & 511;
-            ((bit / 64) as usize, 1 << (bit % 64))
-        });
-        (block, bits)
-    }
-
-    fn insert(&mut self, identity: u128) {
-        let (block, bits) = self.place(identity);
-        for (word, bit) in bits {
-            self.blocks[block][word] |= bit;
-        }
-    }
-
-    fn may_hold(&self, identity: u128) -> bool {
-        let (block, mut bits) = self.place(identity);
-        bits.all(|(word, bit)| self.blocks[block][word] & bit != 0)
-    }
-}
+const FOOTER_CRC_AT: usize = FOOTER_BYTES - 4;
+const FENCE_BYTES: usize = 4;
+const MAGIC: &[u8; 8] = b"TGRUN002";
+/// Written at once.
+const WRITE_BYTES: usize = 1 << 20;
+/// Synced at once while a run is written: the disk is shared with the log, whose syncs must not wait for gigabytes.
+const SYNC_BYTES: u64 = 32 << 20;
 
 /// An open run.
 pub(super) struct Run {
     name: String,
     file: Box<dyn DiskFile>,
     entries: u64,
-    fences: Vec<u64>,
+    fences: Vec<u32>,
     filter: Filter,
 }
 
@@ -116,6 +49,28 @@ impl Run {
 
     pub(super) fn len(&self) -> u64 {
         self.entries
+    }
+
+    /// Bytes of memory: fences and filter.
+    pub(super) fn bytes(&self) -> u64 {
+        (self.fences.len() * FENCE_BYTES) as u64 + self.filter.bytes()
+    }
+
+    /// The same, of a run that is still to be written.
+    pub(super) fn bytes_for(entries: u64) -> u64 {
+        entries.div_ceil(PAGE_ENTRIES as u64) * FENCE_BYTES as u64 + Filter::bytes_for(entries)
+    }
+
+    pub(super) fn pages(&self) -> usize {
+        self.fences.len()
+    }
+
+    pub(super) fn fences(&self) -> &[u32] {
+        &self.fences
+    }
+
+    pub(super) fn filter(&self) -> &Filter {
+        &self.filter
     }
 
     pub(super) fn open(disk: &dyn Disk, dir: &Path, name: &str) -> Result<Self, IndexError> {
@@ -129,12 +84,15 @@ impl Run {
         let footer_at = length.checked_sub(FOOTER_BYTES as u64).ok_or_else(|| damaged("the file is too short"))?;
         let mut footer = [0; FOOTER_BYTES];
         file.read_at(footer_at, &mut footer)?;
-        if &footer[..8] != MAGIC || crc32c::crc32c(&footer[..60]) != u32_at(&footer, 60) {
+        if &footer[..8] != MAGIC || crc32c::crc32c(&footer[..FOOTER_CRC_AT]) != u32_at(&footer, FOOTER_CRC_AT) {
             return Err(damaged("the footer is not what was written"));
         }
-        let (entries, pages, blocks) = (u64_at(&footer, 8), u64_at(&footer, 16), u64_at(&footer, 24));
-        let memory_at = pages * PAGE_BYTES as u64;
-        if memory_at + pages * 8 + blocks * 64 != footer_at || entries.div_ceil(PAGE_ENTRIES as u64) != pages {
+        let (entries, pages, lines) = (u64_at(&footer, 8), u64_at(&footer, 16), u64_at(&footer, 24));
+        let memory_at = pages.saturating_mul(PAGE_BYTES as u64);
+        let fits = entries.div_ceil(PAGE_ENTRIES as u64) == pages
+            && lines.saturating_mul(64) == Filter::bytes_for(entries)
+            && memory_at.saturating_add(Self::bytes_for(entries)) == footer_at;
+        if !fits {
             return Err(damaged("the footer does not fit the file"));
         }
         let mut memory = vec![0; (footer_at - memory_at) as usize];
@@ -142,134 +100,181 @@ impl Run {
         if crc32c::crc32c(&memory) != u32_at(&footer, 32) {
             return Err(damaged("fences and filter are not what was written"));
         }
-        let (fences, filter) = memory.split_at(pages as usize * 8);
-        let words = |bytes: &[u8]| -> Vec<u64> { bytes.as_chunks::<8>().0.iter().map(|eight| u64::from_le_bytes(*eight)).collect() };
-        let filter = Filter { blocks: words(filter).as_chunks::<BLOCK_WORDS>().0.to_vec() };
-        Ok(Self { name: name.to_owned(), fences: words(fences), file, entries, filter })
+        let (fences, filter) = memory.split_at(pages as usize * FENCE_BYTES);
+        let fences = fences.as_chunks::<FENCE_BYTES>().0.iter().map(|fence| u32::from_le_bytes(*fence)).collect();
+        Ok(Self { name: name.to_owned(), file, entries, fences, filter: Filter::read(filter) })
     }
 
-    /// Hands every entry of an identity to `visit`.
-    pub(super) fn find(&self, identity: u128, visit: &mut dyn FnMut(Entry)) -> Result<(), IndexError> {
-        if self.filter.blocks.is_empty() || !self.filter.may_hold(identity) {
-            return Ok(());
-        }
-        let upper = (identity >> 64) as u64;
-        // Entries of one upper half may begin on the page before the first fence that equals it.
-        let first_page = self.fences.partition_point(|fence| *fence < upper).saturating_sub(1);
+    /// Those of the identities, as bits, that may be here.
+    pub(super) fn may_hold_all(&self, probes: &[Probe]) -> u64 {
+        self.filter.may_hold_all(probes)
+    }
+
+    pub(super) fn may_hold(&self, probe: &Probe) -> bool {
+        self.filter.may_hold(probe)
+    }
+
+    /// The entry of an identity that counts.
+    pub(super) fn find(&self, identity: IdentityHash, counts: impl Fn(&Entry) -> bool) -> Result<Option<Entry>, IndexError> {
+        let wanted = halves(identity);
+        let fence = fence_of(wanted.0);
         let mut page = [0; PAGE_BYTES];
-        for at in first_page..self.fences.len() {
-            if self.fences[at] > upper {
+        for at in self.first_page(fence)..self.fences.len() {
+            if self.fences[at] > fence {
                 break;
             }
-            for entry in self.read_page(at, &mut page)? {
-                if entry.identity == identity {
-                    visit(entry);
-                }
+            self.read_pages(at, &mut page)?;
+            let entries = self.entries_of(at, &page);
+            let begin = entries.partition_point(|entry| (u64_at(entry, 0), u64_at(entry, 8)) < wanted);
+            let mut same = entries[begin..].iter().map(Entry::read).take_while(|entry| entry.is_of(identity));
+            if let Some(entry) = same.find(&counts) {
+                return Ok(Some(entry));
             }
+        }
+        Ok(None)
+    }
+
+    /// The page on which the entries of a fence may begin: the one before the first fence that is not lower. Identities are
+    /// uniform, so it is not far from where they say.
+    fn first_page(&self, fence: u32) -> usize {
+        let pages = self.fences.len();
+        let guess = ((u64::from(fence) * pages as u64) >> 32) as usize;
+        let is_lower = |at: usize| self.fences.get(at).is_some_and(|found| *found < fence);
+        let (mut begin, mut end, mut step) = (guess, guess, 16);
+        while begin > 0 && !is_lower(begin) {
+            begin = begin.saturating_sub(step);
+            step *= 2;
+        }
+        step = 16;
+        while end < pages && is_lower(end) {
+            end = (end + step).min(pages);
+            step *= 2;
+        }
+        (begin + self.fences[begin..end].partition_point(|found| *found < fence)).saturating_sub(1)
+    }
+
+    /// Fills `pages`, whole ones, from page `at` on.
+    fn read_pages(&self, at: usize, pages: &mut [u8]) -> Result<(), IndexError> {
+        self.file.read_at((at * PAGE_BYTES) as u64, pages)?;
+        let is_right = |page: &[u8; PAGE_BYTES]| crc32c::crc32c(&page[..CRC_AT]) == u32_at(page, CRC_AT);
+        match pages.as_chunks().0.iter().position(|page| !is_right(page)) {
+            None => Ok(()),
+            Some(wrong) => Err(IndexError::Damaged(format!(
+                "{}: page {} is not what was written; delete the index, it is made again from the log",
+                self.name,
+                at + wrong
+            ))),
+        }
+    }
+
+    fn entries_of<'p>(&self, at: usize, page: &'p [u8]) -> &'p [[u8; ENTRY_BYTES]] {
+        let left = self.entries as usize - at * PAGE_ENTRIES;
+        &page[..ENTRIES_BYTES].as_chunks().0[..left.min(PAGE_ENTRIES)]
+    }
+
+    /// Appends the entries of some pages to `to`; `pages` is overwritten.
+    pub(super) fn read_entries(&self, at: std::ops::Range<usize>, pages: &mut Vec<u8>, to: &mut Vec<Entry>) -> Result<(), IndexError> {
+        pages.resize(at.len() * PAGE_BYTES, 0);
+        self.read_pages(at.start, pages)?;
+        for (at, page) in at.zip(pages.as_chunks::<PAGE_BYTES>().0) {
+            to.extend(self.entries_of(at, page).iter().map(Entry::read));
         }
         Ok(())
     }
 
-    fn read_page<'p>(&self, at: usize, page: &'p mut [u8; PAGE_BYTES]) -> Result<impl Iterator<Item = Entry> + 'p, IndexError> {
-        self.file.read_at((at * PAGE_BYTES) as u64, page)?;
-        if crc32c::crc32c(&page[..PAGE_BYTES - 4]) != u32_at(page, PAGE_BYTES - 4) {
-            return Err(IndexError::Damaged(format!(
-                "{}: page {at} is not what was written; delete the index, it is made again from the log",
-                self.name
-            )));
-        }
-        let left = self.entries as usize - at * PAGE_ENTRIES;
-        let entries = &page[..PAGE_ENTRIES * ENTRY_BYTES];
-        Ok(entries.as_chunks::<ENTRY_BYTES>().0.iter().take(left).map(Entry::read))
-    }
-
-    /// All entries in order.
-    pub(super) fn entries(&self) -> RunEntries<'_> {
-        RunEntries { run: self, page: 0, buffered: Vec::new().into_iter() }
+    /// The bytes of the file, for a copy.
+    pub(super) fn file(&self) -> &dyn DiskFile {
+        &*self.file
     }
 }
 
-pub(super) struct RunEntries<'r> {
-    run: &'r Run,
-    page: usize,
-    buffered: std::vec::IntoIter<Entry>,
+/// What stands in the fences for a first identity.
+pub(super) fn fence_of(upper: u64) -> u32 {
+    (upper >> 32) as u32
 }
 
-impl Iterator for RunEntries<'_> {
-    type Item = Result<Entry, IndexError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            if let Some(entry) = self.buffered.next() {
-                return Some(Ok(entry));
-            }
-            if self.page == self.run.fences.len() {
-                return None;
-            }
-            let mut page = [0; PAGE_BYTES];
-            match self.run.read_page(self.page, &mut page) {
-                Ok(entries) => self.buffered = entries.collect::<Vec<_>>().into_iter(),
-                Err(error) => {
-                    self.page = self.run.fences.len();
-                    return Some(Err(error));
-                }
-            }
-            self.page += 1;
-        }
-    }
+/// Writes a run. A file that was not finished is nobody's: it is removed when the index is opened.
+pub(super) struct Writer {
+    name: String,
+    file: Box<dyn DiskFile>,
+    /// Not written yet; the last page may be begun.
+    buffer: Vec<u8>,
+    page_start: usize,
+    written: u64,
+    synced: u64,
+    entries: u64,
+    fences: Vec<u32>,
+    filter: Filter,
 }
 
-/// Writes a run of sorted entries, of which there are `expected` at most, and makes it durable.
-pub(super) fn write(
-    disk: &dyn Disk,
-    dir: &Path,
-    name: &str,
-    expected: usize,
-    entries: impl Iterator<Item = Result<Entry, IndexError>>,
-) -> Result<Run, IndexError> {
-    let file = disk.create(&dir.join(name))?;
-    let mut filter = Filter::with_entries(expected);
-    let mut fences = Vec::with_capacity(expected.div_ceil(PAGE_ENTRIES));
-    let mut written = 0;
-    let mut count: u64 = 0;
-    let mut pages = Vec::with_capacity(1 << 20);
-    let mut entries = entries.peekable();
-    while entries.peek().is_some() {
-        let start = pages.len();
-        for entry in entries.by_ref().take(PAGE_ENTRIES) {
-            let entry = entry?;
-            if pages.len() == start {
-                fences.push((entry.identity >> 64) as u64);
-            }
-            filter.insert(entry.identity);
-            pages.extend_from_slice(&entry.to_bytes());
-            count += 1;
-        }
-        pages.resize(start + PAGE_BYTES - 4, 0);
-        let crc = crc32c::crc32c(&pages[start..]);
-        pages.extend_from_slice(&crc.to_le_bytes());
-        if pages.len() >= 1 << 20 {
-            file.write_at(written, &pages)?;
-            written += pages.len() as u64;
-            pages.clear();
-        }
+impl Writer {
+    /// Begins a run of `entries` entries.
+    pub(super) fn create(disk: &dyn Disk, dir: &Path, name: String, entries: u64) -> Result<Self, IndexError> {
+        Ok(Self {
+            file: disk.create(&dir.join(&name))?,
+            name,
+            buffer: Vec::with_capacity(WRITE_BYTES + PAGE_BYTES),
+            page_start: 0,
+            written: 0,
+            synced: 0,
+            entries: 0,
+            fences: Vec::with_capacity((entries as usize).div_ceil(PAGE_ENTRIES)),
+            filter: Filter::for_entries(entries),
+        })
     }
-    let page_count = fences.len() as u64;
-    let memory_start = pages.len();
-    fences.iter().for_each(|fence| pages.extend_from_slice(&fence.to_le_bytes()));
-    filter.blocks.iter().flatten().for_each(|word| pages.extend_from_slice(&word.to_le_bytes()));
-    let memory_crc = crc32c::crc32c(&pages[memory_start..]);
-    let mut footer = [0; FOOTER_BYTES];
-    footer[..8].copy_from_slice(MAGIC);
-    footer[8..16].copy_from_slice(&count.to_le_bytes());
-    footer[16..24].copy_from_slice(&page_count.to_le_bytes());
-    footer[24..32].copy_from_slice(&(filter.blocks.len() as u64).to_le_bytes());
-    footer[32..36].copy_from_slice(&memory_crc.to_le_bytes());
-    let crc = crc32c::crc32c(&footer[..60]);
-    footer[60..].copy_from_slice(&crc.to_le_bytes());
-    pages.extend_from_slice(&footer);
-    file.write_at(written, &pages)?;
-    file.sync()?;
-    disk.sync_dir(dir)?;
-    Ok(Run { name: name.to_owned(), file, entries: count, fences, filter })
+
+    /// Adds an entry, which is higher than all before.
+    pub(super) fn push(&mut self, entry: &Entry) -> Result<(), IndexError> {
+        if self.buffer.len() == self.page_start {
+            self.fences.push(fence_of(entry.upper));
+        }
+        self.filter.insert(entry.upper, entry.lower);
+        self.buffer.extend_from_slice(&entry.to_bytes());
+        self.entries += 1;
+        if self.buffer.len() == self.page_start + ENTRIES_BYTES { self.end_page() } else { Ok(()) }
+    }
+
+    fn end_page(&mut self) -> Result<(), IndexError> {
+        self.buffer.resize(self.page_start + CRC_AT, 0);
+        let crc = crc32c::crc32c(&self.buffer[self.page_start..]);
+        self.buffer.extend_from_slice(&crc.to_le_bytes());
+        self.page_start = self.buffer.len();
+        if self.buffer.len() >= WRITE_BYTES { self.write_out() } else { Ok(()) }
+    }
+
+    fn write_out(&mut self) -> Result<(), IndexError> {
+        self.file.write_at(self.written, &self.buffer)?;
+        self.written += self.buffer.len() as u64;
+        self.buffer.clear();
+        self.page_start = 0;
+        if self.written - self.synced >= SYNC_BYTES {
+            self.file.sync()?;
+            self.synced = self.written;
+        }
+        Ok(())
+    }
+
+    /// Makes the run durable.
+    pub(super) fn finish(mut self, disk: &dyn Disk, dir: &Path) -> Result<Run, IndexError> {
+        if self.buffer.len() > self.page_start {
+            self.end_page()?;
+        }
+        let memory_start = self.buffer.len();
+        self.fences.iter().for_each(|fence| self.buffer.extend_from_slice(&fence.to_le_bytes()));
+        self.filter.write(&mut self.buffer);
+        let memory_crc = crc32c::crc32c(&self.buffer[memory_start..]);
+        let mut footer = [0; FOOTER_BYTES];
+        footer[..8].copy_from_slice(MAGIC);
+        footer[8..16].copy_from_slice(&self.entries.to_le_bytes());
+        footer[16..24].copy_from_slice(&(self.fences.len() as u64).to_le_bytes());
+        footer[24..32].copy_from_slice(&(self.filter.bytes() / 64).to_le_bytes());
+        footer[32..36].copy_from_slice(&memory_crc.to_le_bytes());
+        let crc = crc32c::crc32c(&footer[..FOOTER_CRC_AT]);
+        footer[FOOTER_CRC_AT..].copy_from_slice(&crc.to_le_bytes());
+        self.buffer.extend_from_slice(&footer);
+        self.write_out()?;
+        self.file.sync()?;
+        disk.sync_dir(dir)?;
+        Ok(Run { name: self.name, file: self.file, entries: self.entries, fences: self.fences, filter: self.filter })
+    }
 }

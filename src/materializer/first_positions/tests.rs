@@ -1,16 +1,39 @@
-use super::*;
-use crate::log::disk::RealDisk;
-use proptest::prelude::*;
+mod world;
 
-fn open(dir: &Path, horizon_ms: Option<i64>) -> FirstPositions {
-    FirstPositions::open(Arc::new(RealDisk), dir, [7; 16], horizon_ms).expect("opens")
+use super::check::{Finding, check};
+use super::*;
+use crate::log::disk::{DiskFile, RealDisk};
+use std::collections::BTreeSet;
+
+const LOG: [u8; 16] = [7; 16];
+
+fn open_at(dir: &Path, horizon_ms: Option<i64>, committed: i64) -> FirstPositions {
+    FirstPositions::open(Arc::new(RealDisk), dir, LOG, horizon_ms, UnixMillis(committed)).expect("opens")
 }
 
-/// Freezes the table and waits until it is a run, whatever its size.
-fn flush(index: &mut FirstPositions, next: u64) {
-    index.freeze(Position(next), UnixMillis(0)).expect("freezes");
-    let done = index.worker.wait().expect("is alive").expect("is written");
-    index.take_over(done).expect("is taken over");
+fn open(dir: &Path, horizon_ms: Option<i64>) -> FirstPositions {
+    open_at(dir, horizon_ms, i64::MAX)
+}
+
+/// Freezes the table and waits until it is covered.
+fn flush(index: &mut FirstPositions, next: u64, log_time: i64) {
+    index.freeze_at(Position(next), UnixMillis(log_time)).expect("freezes");
+    index.wait().expect("is written");
+    assert!(index.covered() >= Position(next));
+}
+
+/// Maintains until nothing is left to be done.
+fn settle(index: &mut FirstPositions, next: u64, log_time: i64, committed: i64) {
+    loop {
+        index.maintain(Position(next), UnixMillis(log_time), UnixMillis(committed)).expect("maintains");
+        if index.merging.is_some() {
+            let merged = index.threads.merger.wait().expect("is alive").expect("is merged");
+            index.take_over_merged(merged);
+        } else if index.frozen.is_none() && !index.is_manifest_under_way {
+            return;
+        }
+        index.wait().expect("is written");
+    }
 }
 
 fn identity(id: u64) -> IdentityHash {
@@ -18,14 +41,38 @@ fn identity(id: u64) -> IdentityHash {
     IdentityHash((u128::from(id / 2).wrapping_mul(0x9e37_79b9_7f4a_7c15) << 64) | u128::from(id.wrapping_mul(0xd1b5_4a32_d192_ed03)))
 }
 
+fn asked(id: u64, position: u64) -> Asked {
+    Asked { identity: identity(id), content: ContentHash(id), position: Position(position) }
+}
+
 fn stand(index: &mut FirstPositions, id: u64, position: u64, log_time: i64) -> Option<u64> {
-    match index.stand(identity(id), ContentHash(id), Position(position), UnixMillis(log_time)).expect("answers") {
-        Standing::First => None,
-        Standing::Copy { of, content } => {
+    let mut standings = Vec::new();
+    index.stand_all(&[asked(id, position)], UnixMillis(log_time), &mut standings).expect("answers");
+    match standings[..] {
+        [Standing::First] => None,
+        [Standing::Copy { of, content }] => {
             assert_eq!(content, ContentHash(id));
             Some(of.0)
         }
+        _ => panic!("one answer to one question"),
     }
+}
+
+/// The names of the runs in a directory.
+fn run_files(dir: &Path) -> BTreeSet<String> {
+    RealDisk.list(dir).expect("lists").into_iter().filter(|name| name.ends_with(".run")).collect()
+}
+
+fn flip(path: &Path, byte: usize, bit: u8) {
+    let mut bytes = std::fs::read(path).expect("read");
+    bytes[byte] ^= 1 << bit;
+    std::fs::write(path, bytes).expect("written");
+}
+
+fn only_run(dir: &Path) -> std::path::PathBuf {
+    let files = run_files(dir);
+    assert_eq!(files.len(), 1);
+    dir.join(files.first().expect("one"))
 }
 
 #[test]
@@ -36,11 +83,27 @@ fn a_repetition_does_not_refresh_and_the_horizon_is_exact() {
     assert_eq!(stand(&mut index, 1, 1, 1_099), Some(0));
     assert_eq!(stand(&mut index, 1, 2, 1_100), None, "the horizon has passed since the first, not since the repetition");
     assert_eq!(stand(&mut index, 1, 3, 1_150), Some(2));
-    flush(&mut index, 4);
-    assert_eq!(stand(&mut index, 1, 4, 1_199), Some(2));
-    // Read again from before: the older first is still known.
-    assert_eq!(stand(&mut index, 1, 1, 1_099), Some(0));
-    assert_eq!(stand(&mut index, 1, 0, 1_000), None);
+    // Read again from before: the older first is still known, written or not.
+    for _ in 0..2 {
+        assert_eq!(stand(&mut index, 1, 1, 1_099), Some(0));
+        assert_eq!(stand(&mut index, 1, 0, 1_000), None);
+        flush(&mut index, 4, 1_150);
+        assert_eq!(stand(&mut index, 1, 4, 1_199), Some(2));
+    }
+    assert_eq!(index.len(), 2, "what is asked again is not noted again");
+}
+
+#[test]
+fn a_batch_sees_its_own_keys() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut index = open(dir.path(), None);
+    let records: Vec<Asked> = (0..200).map(|at| asked(at % 90, at)).collect();
+    let mut standings = Vec::new();
+    index.stand_all(&records, UnixMillis(5), &mut standings).expect("answers");
+    for (at, standing) in (0..).zip(standings) {
+        let first = Standing::Copy { of: Position(at % 90), content: ContentHash(at % 90) };
+        assert_eq!(standing, if at < 90 { Standing::First } else { first });
+    }
 }
 
 #[test]
@@ -48,19 +111,38 @@ fn a_damaged_index_is_begun_anew_and_a_strange_file_removed() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut index = open(dir.path(), None);
     (0..1_000).for_each(|id| assert_eq!(stand(&mut index, id, id, 5), None));
-    flush(&mut index, 1_000);
+    flush(&mut index, 1_000, 5);
     drop(index);
     std::fs::write(dir.path().join("000000000099.run"), b"left over").expect("written");
     assert_eq!(open(dir.path(), None).covered(), Position(1_000));
-    assert!(!dir.path().join("000000000099.run").exists());
-    let run = dir.path().join("000000000001.run");
-    let mut bytes = std::fs::read(&run).expect("read");
-    let last = bytes.len() - 70;
-    bytes[last] ^= 1;
-    std::fs::write(&run, bytes).expect("written");
+    let run = only_run(dir.path());
+    let in_filter = std::fs::metadata(&run).expect("is there").len() as usize - 70;
+    flip(&run, in_filter, 0);
     let mut index = open(dir.path(), None);
     assert_eq!(index.covered(), Position(0));
     assert_eq!(stand(&mut index, 3, 3, 5), None);
+    assert_eq!(run_files(dir.path()), BTreeSet::new());
+}
+
+#[test]
+fn no_bit_of_the_manifest_can_flip_unnoticed() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut index = open(dir.path(), Some(50));
+    stand(&mut index, 3, 17, 5);
+    flush(&mut index, 100, 5);
+    drop(index);
+    let path = dir.path().join(manifest::FILE);
+    let right = std::fs::read(&path).expect("read");
+    for byte in 0..right.len() {
+        for bit in 0..8 {
+            flip(&path, byte, bit);
+            let loaded = load(&RealDisk, dir.path(), &hex(LOG), Some(50), UnixMillis(i64::MAX));
+            assert!(matches!(loaded, Err(IndexError::Damaged(_))), "bit {bit} of byte {byte}");
+            assert!(!check(&RealDisk, dir.path(), LOG).is_empty(), "bit {bit} of byte {byte}");
+            std::fs::write(&path, &right).expect("written");
+        }
+    }
+    assert_eq!(open(dir.path(), Some(50)).covered(), Position(100));
 }
 
 #[test]
@@ -68,77 +150,255 @@ fn a_flipped_bit_in_a_page_is_an_error_and_not_a_verdict() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut index = open(dir.path(), None);
     stand(&mut index, 3, 0, 5);
-    flush(&mut index, 1);
+    flush(&mut index, 1, 5);
     drop(index);
-    let run = dir.path().join("000000000001.run");
-    let mut bytes = std::fs::read(&run).expect("read");
-    bytes[20] ^= 4;
-    std::fs::write(&run, bytes).expect("written");
-    let mut index = open(dir.path(), None);
-    let answer = index.stand(identity(3), ContentHash(3), Position(9), UnixMillis(5));
-    assert!(matches!(answer, Err(IndexError::Damaged(_))));
+    let run = only_run(dir.path());
+    for byte in 0..run::PAGE_BYTES {
+        flip(&run, byte, (byte % 8) as u8);
+        let mut index = open(dir.path(), None);
+        let answer = index.stand_all(&[asked(3, 9)], UnixMillis(5), &mut Vec::new());
+        assert!(matches!(answer, Err(IndexError::Damaged(_))), "byte {byte}");
+        flip(&run, byte, (byte % 8) as u8);
+    }
 }
 
 #[test]
-fn eight_runs_become_one() {
+fn many_runs_become_one_with_every_entry() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut index = open(dir.path(), None);
-    for batch in 0..8 {
+    for batch in 0..9 {
         (0..300).for_each(|at| assert_eq!(stand(&mut index, batch * 300 + at, batch * 300 + at, 5), None));
-        flush(&mut index, (batch + 1) * 300);
+        flush(&mut index, (batch + 1) * 300, 5);
     }
-    index.begin_merge(UnixMillis(5)).expect("begins");
-    let done = index.worker.wait().expect("is alive").expect("is merged");
-    index.take_over(done).expect("is taken over");
-    assert_eq!(index.runs.values().flatten().count(), 1);
+    assert_eq!(index.runs.len(), 9);
+    settle(&mut index, 2_700, 5, 5);
+    assert_eq!(run_files(dir.path()).len(), 1);
+    assert_eq!(check(&RealDisk, dir.path(), LOG), []);
     let mut again = open(dir.path(), None);
-    assert_eq!((again.len(), again.covered()), (2_400, Position(2_400)));
-    (0..2_400).for_each(|id| assert_eq!(stand(&mut again, id, 5_000 + id, 5), Some(id)));
+    assert_eq!((again.len(), again.covered()), (2_700, Position(2_700)));
+    (0..2_700).for_each(|id| assert_eq!(stand(&mut again, id, 5_000 + id, 5), Some(id)));
     assert_eq!(stand(&mut again, 9_999, 9_999, 5), None);
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+#[test]
+fn a_bucket_that_expired_at_the_committed_position_leaves_as_whole_files() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let horizon = 80;
+    let mut index = open(dir.path(), Some(horizon));
+    // Ten firsts a bucket of 10 ms, 1,000 to 1,199.
+    (0..200).for_each(|at| {
+        let log_time = 1_000 + at as i64;
+        assert_eq!(stand(&mut index, at, at, log_time), None);
+        settle(&mut index, at + 1, log_time, 1_000);
+    });
+    settle(&mut index, 200, 1_200, 1_000);
+    let all = run_files(dir.path());
+    assert_eq!(all.len(), 20, "a bucket that log time has left is one run");
+    assert_eq!(stand(&mut index, 5, 200, 1_200), None, "expired, and still there");
+    assert_eq!(stand(&mut index, 50, 50, 1_050), None);
+    assert_eq!(stand(&mut index, 50, 51, 1_051), Some(50), "the rows may stand there");
 
-    /// The rule of promise 5, obviously.
-    #[test]
-    fn verdicts_are_those_of_the_rule_whatever_was_flushed_or_reopened(
-        ids in proptest::collection::vec((0_u64..12, 0_i64..30, 0_u8..10), 1..120),
-        horizon in prop_oneof![Just(None), (1_i64..120).prop_map(Some)],
-    ) {
-        let dir = tempfile::tempdir().expect("a directory");
-        let mut index = open(dir.path(), horizon);
-        let mut firsts: Vec<(u64, u64, i64)> = Vec::new();
-        let mut records: Vec<(u64, i64, Option<u64>)> = Vec::new();
-        let mut log_time = 0;
-        for (position, (id, step, action)) in ids.into_iter().enumerate() {
-            let position = position as u64;
-            log_time += step;
-            let of = firsts.iter().find(|(first, at, time)| *first == id && *at < position && horizon.is_none_or(|horizon| log_time - time < horizon)).map(|first| first.1);
-            if of.is_none() {
-                firsts.push((id, position, log_time));
-            }
-            prop_assert_eq!(stand(&mut index, id, position, log_time), of);
-            records.push((id, log_time, of));
-            match action {
-                0 => flush(&mut index, position + 1),
-                1 => {
-                    // A crash: what was not covered is read from the log again, with the same verdicts.
-                    drop(index);
-                    index = open(dir.path(), horizon);
-                    for at in index.covered().0..=position {
-                        let (id, log_time, of) = records[at as usize];
-                        prop_assert_eq!(stand(&mut index, id, at, log_time), of);
-                    }
-                }
-                2 => {
-                    // The store stood further back: everything is read again.
-                    for (at, (id, log_time, of)) in records.iter().enumerate().take(index.covered().0 as usize) {
-                        prop_assert_eq!(stand(&mut index, *id, at as u64, *log_time), *of);
-                    }
-                }
-                _ => {}
-            }
-        }
+    settle(&mut index, 201, 1_200, 1_109 + 79);
+    assert_eq!(run_files(dir.path()).len(), 20 - 10, "firsts up to 1,108 have expired, so buckets up to 1,099 have gone");
+    settle(&mut index, 201, 1_200, 1_109 + 80);
+    let left = run_files(dir.path());
+    assert_eq!(left.len(), 20 - 11);
+    assert!(left.is_subset(&all), "nothing was written again");
+    for at in 110..200 {
+        assert_eq!(stand(&mut index, at, 300 + at, 1_189), Some(at), "what the committed position may need is there");
     }
+    assert_eq!(check(&RealDisk, dir.path(), LOG), []);
+}
+
+#[test]
+fn what_is_not_covered_keeps_what_its_records_need() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let horizon = 100;
+    let mut index = open(dir.path(), Some(horizon));
+    let bucket_end = 12 * 75 - 1;
+    assert_eq!(stand(&mut index, 1, 0, bucket_end), None);
+    flush(&mut index, 1, bucket_end);
+    settle(&mut index, 1, bucket_end + 1, bucket_end);
+    // A copy that is not covered, just before its first expires; then the rows are committed behind that.
+    let (copy, committed) = (bucket_end + horizon - 1, bucket_end + horizon);
+    assert_eq!(stand(&mut index, 1, 1, copy), Some(0));
+    settle(&mut index, 2, copy, committed);
+    drop(index);
+    // After a crash the copy is looked up again. It must not be taken for a first.
+    let mut index = open_at(dir.path(), Some(horizon), committed);
+    assert_eq!(index.covered(), Position(1));
+    assert_eq!(stand(&mut index, 1, 1, copy), Some(0));
+    assert_eq!(stand(&mut index, 1, 2, committed), None);
+}
+
+#[test]
+fn an_index_that_dropped_what_the_rows_need_again_is_begun_anew() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut index = open(dir.path(), Some(80));
+    (0..200).for_each(|at| assert_eq!(stand(&mut index, at, at, 1_000 + at as i64), None));
+    flush(&mut index, 200, 1_199);
+    settle(&mut index, 200, 1_199, 1_150);
+    drop(index);
+    assert_eq!(open_at(dir.path(), Some(80), 1_150).covered(), Position(200));
+    assert_eq!(open_at(dir.path(), Some(80), 1_149).covered(), Position(0), "the rows were restored from an older backup");
+}
+
+#[test]
+fn a_look_up_takes_note_of_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut index = open(dir.path(), Some(100));
+    let first = |index: &FirstPositions, id, before, log_time| {
+        index.first(identity(id), Position(before), UnixMillis(log_time)).expect("answers").map(|first| {
+            assert_eq!(first.content, ContentHash(id));
+            (first.position.0, first.log_time.0)
+        })
+    };
+    for _ in 0..2 {
+        assert_eq!(first(&index, 4, 10, 1_000), None);
+    }
+    assert_eq!(stand(&mut index, 4, 10, 1_000), None);
+    assert_eq!(stand(&mut index, 4, 11, 1_100), None);
+    for _ in 0..2 {
+        assert_eq!(first(&index, 4, 10, 1_000), None);
+        assert_eq!(first(&index, 4, 11, 1_099), Some((10, 1_000)));
+        assert_eq!(first(&index, 4, 20, 1_199), Some((11, 1_100)));
+        assert_eq!(first(&index, 4, 20, 1_200), None);
+        assert_eq!(index.len(), 2);
+        flush(&mut index, 12, 1_100);
+    }
+}
+
+#[test]
+fn a_table_frozen_at_a_position_covers_it_even_with_nothing_in_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut index = open(dir.path(), None);
+    stand(&mut index, 1, 0, 5);
+    flush(&mut index, 1, 5);
+    flush(&mut index, 70, 9);
+    assert_eq!(stand(&mut index, 2, 70, 9), None);
+    index.freeze_at(Position(30), UnixMillis(7)).expect("nothing to be done");
+    drop(index);
+    let index = open(dir.path(), None);
+    assert_eq!((index.covered(), index.covered_log_time(), index.len()), (Position(70), UnixMillis(9), 1));
+}
+
+/// Cannot link, as between two file systems.
+struct Unlinked;
+
+impl Disk for Unlinked {
+    fn create(&self, path: &Path) -> std::io::Result<Box<dyn DiskFile>> {
+        RealDisk.create(path)
+    }
+    fn open(&self, path: &Path) -> std::io::Result<Box<dyn DiskFile>> {
+        RealDisk.open(path)
+    }
+    fn open_writable(&self, path: &Path) -> std::io::Result<Box<dyn DiskFile>> {
+        RealDisk.open_writable(path)
+    }
+    fn free_bytes(&self, path: &Path) -> std::io::Result<u64> {
+        RealDisk.free_bytes(path)
+    }
+    fn list(&self, dir: &Path) -> std::io::Result<Vec<String>> {
+        RealDisk.list(dir)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> std::io::Result<()> {
+        RealDisk.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> std::io::Result<()> {
+        RealDisk.remove(path)
+    }
+    fn create_dir(&self, path: &Path) -> std::io::Result<()> {
+        RealDisk.create_dir(path)
+    }
+    fn sync_dir(&self, path: &Path) -> std::io::Result<()> {
+        RealDisk.sync_dir(path)
+    }
+}
+
+#[test]
+fn a_linked_index_is_whole_and_stays_so_when_its_original_goes_on() {
+    for disk in [Arc::new(RealDisk) as Arc<dyn Disk>, Arc::new(Unlinked)] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (original, copy) = (dir.path().join("index"), dir.path().join("copy"));
+        let mut index = FirstPositions::open(disk, &original, LOG, None, UnixMillis(0)).expect("opens");
+        for end in [100, 200] {
+            (end - 100..end).for_each(|id| assert_eq!(stand(&mut index, id, id, 5), None));
+            flush(&mut index, end, 5);
+        }
+        (200..230).for_each(|id| assert_eq!(stand(&mut index, id, id, 5), None));
+        assert_eq!(index.link_into(&copy).expect("links"), Position(200));
+        (230..300).for_each(|id| assert_eq!(stand(&mut index, id, id, 5), None));
+        flush(&mut index, 300, 5);
+        settle(&mut index, 300, 5, 5);
+        drop(index);
+        std::fs::remove_dir_all(&original).expect("removes");
+        assert_eq!(check(&RealDisk, &copy, LOG), []);
+        let mut index = open(&copy, None);
+        assert_eq!((index.covered(), index.len()), (Position(200), 200));
+        (0..200).for_each(|id| assert_eq!(stand(&mut index, id, 1_000 + id, 5), Some(id)));
+    }
+}
+
+#[test]
+fn a_check_finds_every_flipped_bit_and_names_the_file() {
+    let dir = tempfile::tempdir().expect("a directory");
+    assert_eq!(check(&RealDisk, &dir.path().join("none"), LOG), [], "no index is as good as a new one");
+    let mut index = open(dir.path(), Some(1_000));
+    (0..30).for_each(|id| assert_eq!(stand(&mut index, id, id, 5), None));
+    flush(&mut index, 30, 5);
+    drop(index);
+    assert_eq!(check(&RealDisk, dir.path(), LOG), []);
+    let path = only_run(dir.path());
+    let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+    for byte in 0..std::fs::metadata(&path).expect("is there").len() as usize {
+        flip(&path, byte, (byte % 8) as u8);
+        let found = check(&RealDisk, dir.path(), LOG);
+        assert!(!found.is_empty() && found.iter().all(|finding| finding.file == name), "byte {byte}: {found:?}");
+        flip(&path, byte, (byte % 8) as u8);
+    }
+    std::fs::write(dir.path().join("stranger"), b"?").expect("written");
+    std::fs::remove_file(&path).expect("removes");
+    let found: Vec<String> = check(&RealDisk, dir.path(), LOG).into_iter().map(|Finding { file, .. }| file).collect();
+    assert_eq!(found, ["stranger".to_owned(), name]);
+    assert_eq!(check(&RealDisk, dir.path(), [8; 16]).len(), 3, "and of another log, too");
+}
+
+/// What checksums do not show: a file that was written wrong.
+#[test]
+fn a_check_finds_entries_that_are_not_what_they_must_be() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut index = open(dir.path(), Some(80));
+    (0..60).for_each(|id| assert_eq!(stand(&mut index, id, id, 5), None));
+    flush(&mut index, 60, 5);
+    drop(index);
+    let right = Manifest::read(&RealDisk, dir.path()).expect("reads").expect("is there");
+    let what = |findings: Vec<Finding>| findings.into_iter().map(|finding| finding.what).collect::<Vec<_>>();
+    let wrong = Manifest { covered: 50, runs: vec![NamedRun { bucket: 3, ..right.runs[0].clone() }], ..right.clone() };
+    wrong.write(&RealDisk, dir.path()).expect("writes");
+    assert_eq!(
+        what(check(&RealDisk, dir.path(), LOG)),
+        ["60 entries belong to another bucket of log time", "10 entries lie behind what the manifest says is covered"]
+    );
+    std::fs::remove_file(dir.path().join(&right.runs[0].file)).expect("removes");
+    let mut writer = run::Writer::create(&RealDisk, dir.path(), right.runs[0].file.clone(), 30).expect("creates");
+    (0..30).for_each(|at| {
+        let upper = (29 - at) << 60;
+        writer.push(&Entry { upper, lower: 0, position: at, log_time: 5, content: 0 }).expect("writes");
+    });
+    writer.finish(&RealDisk, dir.path()).expect("writes");
+    right.write(&RealDisk, dir.path()).expect("writes");
+    assert_eq!(what(check(&RealDisk, dir.path(), LOG)), ["28 entries are not higher than the one before them"]);
+}
+
+#[test]
+fn memory_is_what_the_formula_says() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut index = open(dir.path(), None);
+    let empty = index.memory_bytes();
+    (0..10_000).for_each(|id| assert_eq!(stand(&mut index, id, id, 5), None));
+    flush(&mut index, 10_000, 5);
+    let tables: u64 = index.tables().chain(&index.spare).map(Table::bytes).sum();
+    assert!(empty > 0 && index.memory_bytes() > tables);
+    let each = (index.memory_bytes() - tables) as f64 / 10_000.0;
+    assert!((2.0..2.2).contains(&each), "{each} bytes an entry");
 }
