@@ -3,7 +3,7 @@
 //!
 //! `cargo bench --bench index -- [millions of identities]... [horizon]`. With `horizon`, log time passes two horizons meanwhile, so that
 //! half of them expire. CPU time is what counts: of the thread that asks, and of the process, with all that is written and merged; without
-//! what making the identities costs.
+//! what making the identities costs. At the end copies alone are asked for.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -25,6 +25,8 @@ const BATCH: u64 = 1_000;
 const GROUP: usize = 32;
 const MILLION: u64 = 1_000_000;
 const COPIES_PERCENT: u64 = 2;
+/// Asked for at the end.
+const COPIES: u64 = 200_000;
 const HORIZON_MS: u64 = 37 * 86_400_000;
 const BEGIN_MS: u64 = 1_767_227_400_000;
 
@@ -109,6 +111,18 @@ impl Load {
     }
 }
 
+/// CPU time of asking for identities that are known, most of them on disk.
+fn ask_for_copies(load: &mut Load) -> Duration {
+    let (next, log_time) = (load.keys, load.log_time(load.keys));
+    let known: Vec<Asked> = (0..COPIES).map(|at| Asked { position: Position(next + at), ..asked(scramble(at) % next) }).collect();
+    let begin = cpu(ClockId::ThreadCPUTime);
+    for group in known.chunks(GROUP) {
+        load.standings.clear();
+        load.index.stand_all(group, log_time, &mut load.standings).expect("the index answers");
+    }
+    cpu(ClockId::ThreadCPUTime) - begin
+}
+
 fn disk_bytes(dir: &Path) -> u64 {
     std::fs::read_dir(dir).expect("lists").map(|file| file.expect("a file").metadata().map_or(0, |data| data.len())).sum()
 }
@@ -140,8 +154,9 @@ fn run(keys: u64, horizon_ms: Option<u64>) {
     let (wall, entries, costs) = (started.elapsed(), load.index.len(), load.costs);
     let each = |time: Duration, keys: u64| time.as_nanos() as u64 / keys;
     let memory_bytes = load.index.memory_bytes();
+    let copies = ask_for_copies(&mut load);
     println!(
-        "{:>4} M keys{}: CPU {} ns a key by the caller, {} by the process (last tenth {}, {}); {:.1} s; longest maintain {:.1} ms; \
+        "{:>4} M keys{}: CPU {} ns a key by the caller, {} by the process (last tenth {}, {}), {} ns a copy; {:.1} s; longest maintain {:.1} ms; \
          {} M entries, {:.1} bytes of disk each, {} MiB of memory, {} at most",
         keys / MILLION,
         horizon_ms.map_or("", |_| " over two horizons"),
@@ -149,6 +164,7 @@ fn run(keys: u64, horizon_ms: Option<u64>) {
         each(costs.process, keys),
         each(costs.caller - before.caller, keys - last_tenth),
         each(costs.process - before.process, keys - last_tenth),
+        each(copies, COPIES),
         wall.as_secs_f64(),
         load.stall_max.as_secs_f64() * 1e3,
         entries / MILLION,
