@@ -4,7 +4,7 @@
 //! not in here, or with other content, or only on its way to the log, goes on: the fold knows what to make of it.
 //!
 //! An entry for each id in moka costs 1.5 µs and 350 bytes, more than the whole rest of the way. So ids are kept as
-//! fingerprints of 16 bytes in [`generation`]s, and moka is the policy over these: it knows how old and how large they are
+//! fingerprints of 16 bytes in generations, and moka is the policy over these: it knows how old and how large they are
 //! and which was of use lately, and says which one goes. It is asked once a batch.
 //!
 //! # Why no row changes
@@ -45,7 +45,7 @@ const FIRST_BYTES: usize = 512 << 10;
 const GROWTH: usize = 4;
 /// A generation is at most one such part of all bytes, and gets ids for at most one such part of the age. A look-up
 /// reads one line of each that there is.
-const PARTS: u32 = 4;
+const PARTS: u32 = 3;
 /// Smallest cache that makes sense, in bytes.
 pub const BYTES_MIN: u64 = 64 << 10;
 /// Longest age that can be set.
@@ -157,7 +157,6 @@ impl RecentIds {
     pub fn report(&self) {
         let (mut bytes, mut entries) = (0, 0);
         if let Some(shared) = &self.0 {
-            shared.policy.run_pending_tasks();
             for generation in shared.live.0.load().iter() {
                 bytes += generation.bytes();
                 entries += generation.entries();
@@ -214,7 +213,8 @@ impl Shared {
     /// Begins the next generation, for a few times as many ids as the last one got.
     fn begin(&self, filling: &mut Filling) {
         let last = &filling.generation;
-        let largest = usize::try_from(self.settings.bytes_max / u64::from(PARTS)).unwrap_or(usize::MAX);
+        // Whole KiB, in which moka counts: rounded up, the last part would not fit.
+        let largest = usize::try_from((self.settings.bytes_max >> 10) / u64::from(PARTS) << 10).unwrap_or(usize::MAX);
         let bytes = Generation::bytes_for(GROWTH * last.entries()).clamp(FIRST_BYTES.min(largest), largest);
         let next = Arc::new(Generation::new(last.number + 1, bytes));
         // What was filled last is worth most, whether it was of use already or not.

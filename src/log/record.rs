@@ -120,7 +120,7 @@ pub fn records(payload: &[u8], count: u32, received: UnixMillis) -> impl Iterato
     })
 }
 
-/// The bytes of a block's records one by one, as [`write`] wrote them.
+/// The bytes of a block's records one by one, as [`write()`] wrote them.
 pub fn parts(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = payload;
     std::iter::from_fn(move || {

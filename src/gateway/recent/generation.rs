@@ -1,11 +1,11 @@
 //! A generation of recent ids: a table that is filled once and forgotten as a whole.
 //!
 //! ```text
-//! bucket: 8 tags of 16 bits in two words; 0: empty. Places are taken in their order and never given back
+//! bucket: 8 tags of 8 bits in a word; 0: empty. Places are taken in their order and never given back
 //! entry:  the two words of a fingerprint; 8 for each bucket, in a table of their own
 //! ```
 //!
-//! The tags are an eighth of the entries and lie closely, so a look-up of an id that is not there, which nearly all are, costs one
+//! The tags are a sixteenth of the entries and lie closely, so a look-up of an id that is not there, which nearly all are, costs one
 //! read of memory that is likely to be near. A bucket that is full loses one of its ids to the next: only a shortcut is lost.
 //! Looking through whole fingerprints was three times as slow: their misses, in the cache and in the page tables, cost more than all else.
 //!
@@ -24,20 +24,20 @@ use crate::event::Fingerprint;
 pub(super) const GROUP: usize = 32;
 /// Places of a bucket.
 const PLACES: usize = 8;
-/// Tags in a word.
-const TAGS: usize = 4;
-const LOWEST_BITS: u64 = 0x0001_0001_0001_0001;
-const HIGHEST_BITS: u64 = LOWEST_BITS << 15;
+/// Bits of a tag.
+const TAG_BITS: usize = 8;
+const LOWEST_BITS: u64 = 0x0101_0101_0101_0101;
+const HIGHEST_BITS: u64 = LOWEST_BITS << (TAG_BITS - 1);
 /// Ids after which a table is full, in parts of 100 of its places. Up to here, 2 in 100 are lost to later ones.
 const FULL_PERCENT: usize = 60;
 
 type Words = [AtomicU64; 2];
 /// Bytes of a bucket with its entries.
-const BUCKET_BYTES: usize = size_of::<Words>() * (1 + PLACES);
+const BUCKET_BYTES: usize = size_of::<AtomicU64>() + size_of::<Words>() * PLACES;
 
 /// The tables of a generation.
 struct Tables {
-    tags: Box<[Words]>,
+    tags: Box<[AtomicU64]>,
     entries: Box<[[Words; PLACES]]>,
 }
 
@@ -59,7 +59,7 @@ impl Generation {
     /// Takes its memory. Until then, and when there is none, nothing is in it and nothing goes in. The memory is zeroed when it is
     /// first touched: at once, a large table would keep all answers waiting, for up to 100 ms on a busy machine.
     pub(super) fn allocate(&self) {
-        let tags = <[Words]>::new_box_zeroed_with_elems(self.buckets);
+        let tags = <[AtomicU64]>::new_box_zeroed_with_elems(self.buckets);
         let entries = <[[Words; PLACES]]>::new_box_zeroed_with_elems(self.buckets);
         match (tags, entries) {
             (Ok(tags), Ok(entries)) => _ = self.tables.set(Tables { tags, entries }),
@@ -93,8 +93,8 @@ impl Generation {
         let homes = self.homes(tables, group);
         let mut likely = 0;
         for (bit, (id, home)) in group.iter().zip(homes).enumerate() {
-            let [one, other] = tables.tags[home].each_ref().map(|tags| equal_lanes(tags.load(Ordering::Relaxed), tag(*id)));
-            likely |= u32::from((one | other != 0) & !id.is_none()) << bit;
+            let equal = equal_lanes(tables.tags[home].load(Ordering::Relaxed), tag(*id));
+            likely |= u32::from(equal != 0 && !id.is_none()) << bit;
         }
         if likely == 0 { 0 } else { tables.compare(group, &homes, likely) }
     }
@@ -114,7 +114,7 @@ impl Generation {
         for (home, id) in homes.iter_mut().zip(group) {
             // The upper bits, scaled to the number of buckets; the tag is made of the lower ones.
             *home = ((u128::from(id.identity) * self.buckets as u128) >> 64) as usize;
-            read ^= tables.tags[*home][0].load(Ordering::Relaxed);
+            read ^= tables.tags[*home].load(Ordering::Relaxed);
         }
         // A read that nobody needs could be left out.
         black_box(read);
@@ -138,11 +138,11 @@ impl Tables {
 
     /// Whether there is one id more.
     fn insert(&self, home: usize, id: Fingerprint) -> bool {
-        let tags = self.tags[home].each_ref().map(|tags| tags.load(Ordering::Relaxed));
-        if tags.iter().any(|tags| equal_lanes(*tags, tag(id)) != 0) && self.has(home, id) {
+        let tags = self.tags[home].load(Ordering::Relaxed);
+        if equal_lanes(tags, tag(id)) != 0 && self.has(home, id) {
             return false;
         }
-        let empty = (0..2).find_map(|word| Some(word * TAGS + lowest_lane(equal_lanes(tags[word], 0))?));
+        let empty = lowest_lane(equal_lanes(tags, 0));
         self.put(home, empty.unwrap_or((id.rest % PLACES as u64) as usize), id);
         empty.is_some()
     }
@@ -151,25 +151,25 @@ impl Tables {
         let [identity, rest] = &self.entries[home][place];
         rest.store(id.rest, Ordering::Relaxed);
         identity.store(id.identity, Ordering::Relaxed);
-        let (word, shift) = (&self.tags[home][place / TAGS], place % TAGS * 16);
-        let others = word.load(Ordering::Relaxed) & !(0xffff << shift);
-        word.store(others | u64::from(tag(id)) << shift, Ordering::Relaxed);
+        let (tags, shift) = (&self.tags[home], place * TAG_BITS);
+        let others = tags.load(Ordering::Relaxed) & !(0xff << shift);
+        tags.store(others | u64::from(tag(id)) << shift, Ordering::Relaxed);
     }
 }
 
-/// 1 to 65,535.
-fn tag(id: Fingerprint) -> u16 {
-    (id.identity as u16).max(1)
+/// 1 to 255.
+fn tag(id: Fingerprint) -> u8 {
+    (id.identity as u8).max(1)
 }
 
-/// The highest bit of each lane of 16 bits that equals `tag`. Exact up to the lowest one that does; a lane above it may be taken for
+/// The highest bit of each tag that equals `tag`. Exact up to the lowest one that does; a lane above it may be taken for
 /// equal although it is larger by one.
-fn equal_lanes(lanes: u64, tag: u16) -> u64 {
+fn equal_lanes(lanes: u64, tag: u8) -> u64 {
     let differing = lanes ^ (u64::from(tag) * LOWEST_BITS);
     differing.wrapping_sub(LOWEST_BITS) & !differing & HIGHEST_BITS
 }
 
 /// The lowest lane with its highest bit set.
 fn lowest_lane(lanes: u64) -> Option<usize> {
-    (lanes != 0).then(|| lanes.trailing_zeros() as usize / 16)
+    (lanes != 0).then(|| lanes.trailing_zeros() as usize / TAG_BITS)
 }
