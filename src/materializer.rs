@@ -11,6 +11,8 @@
 mod background;
 pub mod first_positions;
 pub mod fold;
+pub mod replay;
+mod sealing;
 pub mod working_set;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -24,6 +26,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, after, bounded, never, select};
 use tokio::sync::oneshot;
 
+use crate::base;
 use crate::clock::Clock;
 use crate::log::embedded::{EmbeddedLog, EmbeddedReader};
 use crate::log::meta::LogMeta;
@@ -33,6 +36,8 @@ use crate::telemetry;
 use background::{Background, Gone};
 use first_positions::{FirstPositions, IndexError, Standing};
 use fold::{Verdict, verdict};
+pub use sealing::BaseSettings;
+use sealing::Sealing;
 use working_set::{LOOK_AHEAD, WorkingSet};
 
 /// The embedded log has one partition.
@@ -76,13 +81,36 @@ pub enum Error {
         log: Position,
     },
     /// The log begins behind what the rows need next.
-    #[error("the log begins at {log}, but the rows need it from {rows} on: the records between are gone")]
+    #[error(
+        "the log begins at {log}, but the rows need it from {rows} on: the records between are gone; `tollgate rebuild` makes the rows from the base and the log"
+    )]
     LogTruncated {
         /// What is needed next.
         rows: Position,
         /// Start of the log.
         log: Position,
     },
+    /// The log begins behind what the dedup index needs next, and there is no base to take it from.
+    #[error(
+        "the log begins at {log}, but the dedup index needs it from {index} on, and no base has one: restore the data directory from a backup"
+    )]
+    NoIndex {
+        /// What is needed next.
+        index: Position,
+        /// Start of the log.
+        log: Position,
+    },
+    /// The log ends before the position that was to be reached.
+    #[error("the log ends at {log}, but it was to be folded up to {wanted}")]
+    LogTooShort {
+        /// What was to be reached.
+        wanted: Position,
+        /// End of the log.
+        log: Position,
+    },
+    /// A base cannot be used.
+    #[error(transparent)]
+    Base(#[from] base::Error),
     /// The log cannot be read.
     #[error(transparent)]
     Log(#[from] log::Error),
@@ -92,6 +120,9 @@ pub enum Error {
     /// The dedup index cannot be read or written.
     #[error(transparent)]
     Index(#[from] IndexError),
+    /// Whoever wanted a replay does not any more.
+    #[error("it was stopped before it was done")]
+    Stopped,
     /// The operating system gives no thread.
     #[error("no thread: {0}")]
     Thread(#[from] std::io::Error),
@@ -111,6 +142,8 @@ pub struct Parts {
     pub index_dir: PathBuf,
     /// For the lag that is reported; nothing that is folded depends on it.
     pub clock: Clock,
+    /// Where bases are and when they are made; `None`: none are made or used.
+    pub bases: Option<BaseSettings>,
 }
 
 /// What a view must show.
@@ -258,11 +291,14 @@ struct Owner {
     /// Found since the last commit was begun, by account.
     conflicts: BTreeMap<u32, VecDeque<Conflict>>,
     clock: Clock,
+    /// Nothing from here on is folded.
+    until: Position,
     /// What the working set holds.
     folded: Progress,
     /// What the store holds.
     committed: Progress,
     committer: Committer,
+    sealing: Option<Sealing>,
     last_commit: Instant,
     /// From the begin of the last commit to the begin of the next.
     commit_interval: Duration,
@@ -280,14 +316,26 @@ impl Owner {
         if committed.next > end {
             return Err(Error::RowsAheadOfLog { rows: committed.next, log: end });
         }
-        let index = FirstPositions::open(parts.disk, &parts.index_dir, parts.meta.log_id, parts.meta.fold.dedup_horizon_ms)?;
+        if committed.next < start {
+            return Err(Error::LogTruncated { rows: committed.next, log: start });
+        }
+        let identity = base::BaseIdentity { log_id: parts.meta.log_id, partition: PARTITION };
+        let sealing = parts.bases.map(|settings| Sealing::open(settings, identity)).transpose()?;
+        let open = || FirstPositions::open(parts.disk.clone(), &parts.index_dir, parts.meta.log_id, parts.meta.fold.dedup_horizon_ms);
+        let mut index = open()?;
+        if index.covered() < start {
+            let Some(sealing) = &sealing else { return Err(Error::NoIndex { index: index.covered(), log: start }) };
+            drop(index);
+            sealing.put_index(&parts.index_dir, start)?;
+            index = open()?;
+        }
         if index.covered() > end {
             return Err(Error::IndexAheadOfLog { index: index.covered(), log: end });
         }
-        let needed = committed.next.min(index.covered());
-        if needed < start {
-            return Err(Error::LogTruncated { rows: needed, log: start });
+        if index.covered() < start {
+            return Err(Error::NoIndex { index: index.covered(), log: start });
         }
+        parts.log.keep_from(sealing.as_ref().map_or(Position(0), Sealing::position));
         folded_shared.store(committed.next.0, Ordering::Release);
         Ok(Self {
             reader: parts.log.reader(),
@@ -299,8 +347,10 @@ impl Owner {
             working: WorkingSet::new(PARTITION, parts.meta.fold.dimension_sets_max),
             conflicts: BTreeMap::new(),
             clock: parts.clock,
+            until: Position(u64::MAX),
             folded: committed,
             committed,
+            sealing,
             last_commit: Instant::now(),
             commit_interval: COMMIT_INTERVAL,
             pending: Vec::new(),
@@ -326,6 +376,9 @@ impl Owner {
                 self.end_commit(done?)?;
             }
             self.begin_commit_if_due(is_stopping)?;
+            if !is_stopping {
+                self.seal_base()?;
+            }
             if goes_on {
                 continue;
             }
@@ -375,9 +428,11 @@ impl Owner {
             return Ok(false);
         };
         let mut verdicts = [0_u64; Verdict::ALL.len()];
-        for block in chunk.blocks() {
+        let until = self.until;
+        for block in chunk.blocks().take_while(|block| block.first < until) {
             self.fold_block(&block, &mut verdicts)?;
         }
+        let end = end.min(until);
         self.folded.next = end;
         self.folded_shared.store(end.0, Ordering::Release);
         for (verdict, records) in Verdict::ALL.into_iter().zip(verdicts) {
@@ -391,8 +446,8 @@ impl Owner {
 
     fn fold_block(&mut self, block: &BlockView<'_>, verdicts: &mut [u64; Verdict::ALL.len()]) -> Result<(), Error> {
         self.folded.log_time = self.folded.log_time.max(block.received);
-        let next = self.folded.next;
-        let mut due = positions(block).filter(|(at, _)| *at >= next).peekable();
+        let due = self.folded.next..self.until;
+        let mut due = positions(block).filter(|(at, _)| due.contains(at)).peekable();
         let mut ahead = Vec::with_capacity(LOOK_AHEAD);
         while due.peek().is_some() {
             ahead.clear();
@@ -459,9 +514,13 @@ impl Owner {
         self.committed = reached;
         self.snapshot = self.store.snapshot()?;
         self.working.end_commit();
-        self.log.keep_from(reached.next.min(self.index.covered()));
         telemetry::set_materializer_sizes(self.store.row_count()?, self.index.len(), self.working.len());
         Ok(())
+    }
+
+    fn seal_base(&mut self) -> Result<(), Error> {
+        let Some(sealing) = &mut self.sealing else { return Ok(()) };
+        sealing.step(&mut self.index, &self.log, &*self.store, self.folded, self.committed)
     }
 
     fn answer_views(&mut self) {
@@ -489,7 +548,8 @@ impl Owner {
     fn next_timer(&self) -> Option<Duration> {
         let commit = (self.committed != self.folded && !self.committer.is_busy()).then(|| self.last_commit + self.commit_interval);
         let view = self.pending.iter().map(|request| request.deadline).min();
-        let next = commit.into_iter().chain(view).min()?;
+        let base = self.sealing.as_ref().and_then(Sealing::look_again).map(|pause| Instant::now() + pause);
+        let next = commit.into_iter().chain(view).chain(base).min()?;
         Some(next.saturating_duration_since(Instant::now()))
     }
 }

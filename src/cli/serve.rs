@@ -22,7 +22,7 @@ use crate::batch::Batcher;
 use crate::clock::Clock;
 use crate::config::{Config, TlsConfig};
 use crate::customers::Customers;
-use crate::data_dir::DataDir;
+use crate::data_dir::{self, DataDir};
 use crate::gateway::body::BodyLimits;
 use crate::gateway::budget::Budget;
 use crate::gateway::{self, Gateway};
@@ -31,6 +31,8 @@ use crate::log::disk::{Disk, RealDisk};
 use crate::log::embedded::{EmbeddedAppender, EmbeddedLog, LogIdentity, Recovered};
 use crate::log::meta::{self, LogMeta};
 use crate::materializer::{self, Materializer, Running};
+use crate::ops::backup;
+use crate::ops::control::Control;
 use crate::server::{self, ConnectionLimits, Ops, Service};
 use crate::store::Store;
 use crate::store::embedded::EmbeddedStore;
@@ -55,11 +57,12 @@ struct Parts {
     dead_letters: Batcher,
     dead_letters_thread: JoinHandle<EmbeddedAppender>,
     dead_letters_log: Arc<EmbeddedLog>,
+    events_log: Arc<EmbeddedLog>,
     materializer: Materializer,
     materializing: Running,
     store: Arc<dyn Store>,
     meta: LogMeta,
-    _data_dir: DataDir,
+    data_dir: DataDir,
 }
 
 async fn serve(config: Config, admin_key: Option<String>) -> anyhow::Result<()> {
@@ -80,6 +83,7 @@ async fn serve(config: Config, admin_key: Option<String>) -> anyhow::Result<()> 
         tracing::info!(address = %listener.local_addr()?, "health and metrics are served on an address of their own");
         tokio::spawn(server::serve_ops(listener, ops.clone()));
     }
+    let control = control(&parts, &clock, draining.clone());
     let service = service(&config, &parts, Arc::new(keys), budget, ops, &clock);
     let address = listener.local_addr().context("the listening address is not known")?;
     announce(address, tls.is_some(), &config.data_dir, &admin_key, clock.now());
@@ -95,10 +99,33 @@ async fn serve(config: Config, admin_key: Option<String>) -> anyhow::Result<()> 
         tracing::info!("stopping: no further connection is accepted, requests under way are answered");
     };
     server::serve(listener, tls, service, limits, stop, config.http.drain_timeout).await;
+    stop_control(control).await;
     let drained = tokio::task::spawn_blocking(move || drain(parts)).await.context("draining was interrupted")?;
     match ended {
         Some(part) => drained.and(Err(anyhow::anyhow!("it gave no reason"))).with_context(|| format!("{part} ended unasked")),
         None => drained,
+    }
+}
+
+/// Answers operators on this machine. Without the socket everything else goes on: a backup then needs the gateway stopped.
+fn control(parts: &Parts, clock: &Clock, stopping: Arc<AtomicBool>) -> Option<tokio::task::JoinHandle<()>> {
+    let control = Control::bind(parts.data_dir.path())
+        .inspect_err(|error| tracing::warn!(%error, "no control socket; `tollgate backup` needs the gateway stopped"));
+    let source = backup::Source {
+        data_dir: parts.data_dir.path().to_owned(),
+        meta: parts.meta,
+        log: parts.events_log.clone(),
+        dead_letters: parts.dead_letters_log.clone(),
+        store: parts.store.clone(),
+    };
+    Some(tokio::spawn(control.ok()?.serve(source, clock.clone(), stopping)))
+}
+
+async fn stop_control(control: Option<tokio::task::JoinHandle<()>>) {
+    if let Some(control) = control {
+        control.abort();
+        // Aborted, which is what was wanted; the socket is gone then.
+        drop(control.await);
     }
 }
 
@@ -135,22 +162,31 @@ fn service(config: &Config, parts: &Parts, keys: Arc<KeyRing>, budget: Budget, o
 
 fn open(config: &Config, clock: &Clock) -> anyhow::Result<Parts> {
     let data_dir = DataDir::lock(&config.data_dir)?;
+    data_dir.remove_leftovers().context("what an earlier process left unfinished cannot be removed")?;
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    let log_dir = data_dir.join("log");
+    let log_dir = data_dir.join(data_dir::LOG);
     disk.create_dir(&log_dir).with_context(|| format!("{} cannot be made", log_dir.display()))?;
     let meta = meta::open_or_create(&*disk, &log_dir, config.fold())?;
     let identity = |name| LogIdentity { log_id: meta.log_id, name };
     let (log, appender, recovered) =
         EmbeddedLog::open(disk.clone(), &log_dir, identity("events"), config.events_log()).context("the log cannot be opened")?;
     report(&log_dir, &recovered);
-    let letters_dir = data_dir.join("dead-letters");
+    let letters_dir = data_dir.join(data_dir::DEAD_LETTERS);
     let opened = EmbeddedLog::open(disk.clone(), &letters_dir, identity("dead_letters"), config.dead_letters_log());
     let (dead_letters_log, letters_appender, recovered) = opened.context("the dead letters cannot be opened")?;
     report(&letters_dir, &recovered);
     // Nothing is derived from dead letters: retention may take them as it likes.
     dead_letters_log.keep_from(crate::log::Position(u64::MAX));
-    let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(&data_dir.join("store.redb")).context("the rows cannot be opened")?);
-    let parts = materializer::Parts { log, meta, store: store.clone(), disk, index_dir: data_dir.join("index"), clock: clock.clone() };
+    let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(&data_dir.join(data_dir::STORE)).context("the rows cannot be opened")?);
+    let parts = materializer::Parts {
+        log: log.clone(),
+        meta,
+        store: store.clone(),
+        disk,
+        index_dir: data_dir.join(data_dir::INDEX),
+        clock: clock.clone(),
+        bases: Some(materializer::BaseSettings { dir: data_dir.join(data_dir::BASE), log: config.events_log() }),
+    };
     let (materializer, materializing) = Materializer::start(parts).context("the rows do not fit the log")?;
     let runtime = tokio::runtime::Handle::current();
     let (events, events_thread) = Batcher::start("events", appender, &runtime, gateway::count_appended).context("no thread for the log")?;
@@ -162,11 +198,12 @@ fn open(config: &Config, clock: &Clock) -> anyhow::Result<Parts> {
         dead_letters,
         dead_letters_thread,
         dead_letters_log,
+        events_log: log,
         materializer,
         materializing,
         store,
         meta,
-        _data_dir: data_dir,
+        data_dir,
     })
 }
 

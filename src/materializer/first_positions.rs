@@ -9,6 +9,7 @@
 //! cover the log; what the table held is read from the log again after a restart. Memory: two tables of 43 MiB at most, and
 //! about 2.1 bytes for each entry on disk (filters and fences).
 
+mod copies;
 mod run;
 mod worker;
 
@@ -23,6 +24,7 @@ use crate::clock::UnixMillis;
 use crate::event::{ContentHash, IdentityHash};
 use crate::log::Position;
 use crate::log::disk::{Disk, read_file, replace_file};
+pub use copies::{Checked, check};
 use run::{Entry, Run};
 use worker::{Done, Job, Worker};
 
@@ -347,6 +349,10 @@ impl FirstPositions {
     }
 
     fn write_manifest(&self) -> Result<(), IndexError> {
+        Ok(replace_file(&*self.disk, &self.dir, MANIFEST, &self.manifest()?)?)
+    }
+
+    fn manifest(&self) -> Result<Vec<u8>, IndexError> {
         let names = |runs: &Vec<Arc<Run>>| runs.iter().map(|run| run.name().to_owned()).collect();
         let manifest = Manifest {
             format: FORMAT,
@@ -356,8 +362,7 @@ impl FirstPositions {
             levels: self.runs.iter().map(|(level, runs)| (*level, names(runs))).collect(),
             next_file: self.next_file,
         };
-        let bytes = serde_json::to_vec_pretty(&manifest).map_err(|error| IndexError::Io(error.to_string()))?;
-        Ok(replace_file(&*self.disk, &self.dir, MANIFEST, &bytes)?)
+        serde_json::to_vec_pretty(&manifest).map_err(|error| IndexError::Io(error.to_string()))
     }
 }
 

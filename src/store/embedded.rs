@@ -39,10 +39,7 @@ impl EmbeddedStore {
     /// [`Error::Damaged`] when the file is not a store of this format, [`Error::Failed`].
     pub fn open(path: &Path) -> Result<Self, Error> {
         let opened = Database::builder().set_cache_size(CACHE_BYTES).create(path);
-        let database = opened.map_err(|error| match error {
-            redb::DatabaseError::Storage(redb::StorageError::Io(error)) => Error::Failed(format!("{}: {error}", path.display())),
-            other => Error::Damaged(format!("{}: {other}", path.display())),
-        })?;
+        let database = opened.map_err(|error| cannot_open(path, error))?;
         let store = Self { database };
         store.make_tables()?;
         Ok(store)
@@ -73,6 +70,13 @@ impl EmbeddedStore {
     }
 }
 
+fn cannot_open(path: &Path, error: redb::DatabaseError) -> Error {
+    match error {
+        redb::DatabaseError::Storage(redb::StorageError::Io(error)) => Error::Failed(format!("{}: {error}", path.display())),
+        other => Error::Damaged(format!("{}: {other}", path.display())),
+    }
+}
+
 fn failed(error: impl Into<redb::Error>) -> Error {
     match error.into() {
         error @ redb::Error::Corrupted(_) => Error::Damaged(error.to_string()),
@@ -87,8 +91,8 @@ fn read_progress(stored: Option<(u64, i64)>) -> Progress {
     })
 }
 
-fn document_key(kind: Kind, account: u32, id: &str) -> Vec<u8> {
-    let mut key = vec![kind.code()];
+fn document_key(kind: u8, account: u32, id: &str) -> Vec<u8> {
+    let mut key = vec![kind];
     key.extend_from_slice(&account.to_be_bytes());
     key.extend_from_slice(id.as_bytes());
     key
@@ -162,14 +166,14 @@ impl Store for EmbeddedStore {
     fn document(&self, kind: Kind, account: u32, id: &str) -> Result<Option<Vec<u8>>, Error> {
         let transaction = self.database.begin_read().map_err(failed)?;
         let documents = transaction.open_table(DOCUMENTS).map_err(failed)?;
-        let found = documents.get(document_key(kind, account, id).as_slice()).map_err(failed)?;
-        found.map(|bytes| open_document(id, document_key(kind, account, id).as_slice(), bytes.value())).transpose()
+        let found = documents.get(document_key(kind.code(), account, id).as_slice()).map_err(failed)?;
+        found.map(|bytes| open_document(id, document_key(kind.code(), account, id).as_slice(), bytes.value())).transpose()
     }
 
     fn documents(&self, kind: Kind, account: u32) -> Result<Vec<(String, Vec<u8>)>, Error> {
         let transaction = self.database.begin_read().map_err(failed)?;
         let documents = transaction.open_table(DOCUMENTS).map_err(failed)?;
-        let prefix = document_key(kind, account, "");
+        let prefix = document_key(kind.code(), account, "");
         let mut found = Vec::new();
         for entry in documents.range(prefix.as_slice()..).map_err(failed)? {
             let (key, bytes) = entry.map_err(failed)?;
@@ -184,7 +188,7 @@ impl Store for EmbeddedStore {
         let transaction = self.begin_write()?;
         {
             let mut documents = transaction.open_table(DOCUMENTS).map_err(failed)?;
-            let key = document_key(kind, account, id);
+            let key = document_key(kind.code(), account, id);
             let stored = documents.get(key.as_slice()).map_err(failed)?;
             let stored = stored.map(|bytes| open_document(id, &key, bytes.value())).transpose()?;
             match change(stored.as_deref()) {
@@ -304,12 +308,97 @@ impl Snapshot for EmbeddedSnapshot {
             let (key, first) = entry.map_err(failed)?;
             visit(Item::Conflict(read_conflict(key.value(), first.value())))?;
         }
-        for entry in self.transaction.open_table(DOCUMENTS).map_err(failed)?.iter().map_err(failed)? {
-            let (key, bytes) = entry.map_err(failed)?;
-            let (kind, account, id) = read_document_key(key.value()).ok_or_else(|| Error::Damaged("a document's key".into()))?;
-            visit(Item::Document(kind, account, id, &open_document(id, key.value(), bytes.value())?))?;
+        visit_documents(&self.transaction, visit)
+    }
+}
+
+fn visit_documents(transaction: &ReadTransaction, visit: &mut dyn FnMut(Item<'_>) -> Result<(), Error>) -> Result<(), Error> {
+    for entry in transaction.open_table(DOCUMENTS).map_err(failed)?.iter().map_err(failed)? {
+        let (key, bytes) = entry.map_err(failed)?;
+        let (kind, account, id) = read_document_key(key.value()).ok_or_else(|| Error::Damaged("a document's key".into()))?;
+        visit(Item::Document(kind, account, id, &open_document(id, key.value(), bytes.value())?))?;
+    }
+    Ok(())
+}
+
+/// Hands everything that a store is to be filled with to its argument.
+pub type Source<'s> = dyn FnMut(&mut dyn FnMut(Item<'_>) -> Result<(), Error>) -> Result<(), Error> + 's;
+
+/// Whole stores: filled, looked at and checked.
+impl EmbeddedStore {
+    /// Adds all that `source` hands over, and a partition's progress, in one transaction.
+    ///
+    /// # Errors
+    /// The source's, and [`Error::Failed`]; nothing was added then.
+    pub fn fill(&self, progress: Option<(u32, Progress)>, source: &mut Source<'_>) -> Result<(), Error> {
+        let transaction = self.begin_write()?;
+        {
+            let mut rows = transaction.open_table(ROWS).map_err(failed)?;
+            let mut conflicts = transaction.open_table(CONFLICTS).map_err(failed)?;
+            let mut documents = transaction.open_table(DOCUMENTS).map_err(failed)?;
+            let mut bytes = Vec::with_capacity(1_024);
+            source(&mut |item| {
+                bytes.clear();
+                match item {
+                    Item::Row(key, row) => {
+                        row.write(&mut bytes);
+                        seal(key, &mut bytes);
+                        drop(rows.insert(key, bytes.as_slice()).map_err(failed)?);
+                    }
+                    Item::Conflict(Conflict { account, partition, position, first }) => {
+                        drop(conflicts.insert((account, partition, position.0), first.0).map_err(failed)?);
+                    }
+                    Item::Document(kind, account, id, document) => {
+                        let key = document_key(kind, account, id);
+                        bytes.extend_from_slice(document);
+                        seal(&key, &mut bytes);
+                        drop(documents.insert(key.as_slice(), bytes.as_slice()).map_err(failed)?);
+                    }
+                }
+                Ok(())
+            })?;
+            if let Some((partition, progress)) = progress {
+                let mut kept = transaction.open_table(PROGRESS).map_err(failed)?;
+                kept.insert(partition, (progress.next.0, progress.log_time.0)).map_err(failed)?;
+            }
         }
-        Ok(())
+        transaction.commit().map_err(failed)
+    }
+
+    /// Hands over every document, whatever became of the rows.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], [`Error::Failed`], and whatever `visit` returns.
+    pub fn visit_documents(&self, visit: &mut dyn FnMut(Item<'_>) -> Result<(), Error>) -> Result<(), Error> {
+        visit_documents(&self.database.begin_read().map_err(failed)?, visit)
+    }
+
+    /// What a store holds, without changing a byte of its file; `None` if it was not closed in good order, so that only
+    /// [`EmbeddedStore::open`], which repairs it, can tell.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], [`Error::Failed`].
+    pub fn look(path: &Path) -> Result<Option<Box<dyn Snapshot>>, Error> {
+        let database = match Database::builder().set_cache_size(CACHE_BYTES).open_read_only(path) {
+            Ok(database) => database,
+            Err(redb::DatabaseError::RepairAborted) => return Ok(None),
+            Err(error) => return Err(cannot_open(path, error)),
+        };
+        let transaction = database.begin_read().map_err(failed)?;
+        let format = transaction.open_table(META).map_err(failed)?.get("format").map_err(failed)?.map(|format| format.value());
+        if format != Some(FORMAT) {
+            return Err(Error::Damaged(format!("{}: the store has format {format:?}, this binary knows {FORMAT}", path.display())));
+        }
+        let rows = transaction.open_table(ROWS).map_err(failed)?;
+        Ok(Some(Box::new(EmbeddedSnapshot { transaction, rows })))
+    }
+
+    /// Has redb check every page; `false` if something was wrong that it could mend, which it has done then.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], [`Error::Failed`].
+    pub fn check_pages(&mut self) -> Result<bool, Error> {
+        self.database.check_integrity().map_err(failed)
     }
 }
 
@@ -369,7 +458,7 @@ mod tests {
             changed[1] ^= 1;
             stored.insert(rows[2].0.as_slice(), changed.as_slice()).expect("written");
             let mut documents = transaction.open_table(DOCUMENTS).expect("opens");
-            documents.insert(document_key(Kind::Customer, 1, "a").as_slice(), b"[]____".as_slice()).expect("written");
+            documents.insert(document_key(Kind::Customer.code(), 1, "a").as_slice(), b"[]____".as_slice()).expect("written");
         }
         transaction.commit().expect("commits");
         let snapshot = store.snapshot().expect("a snapshot");
