@@ -235,19 +235,19 @@ fn check_bases(dir: &DataDir, meta: &LogMeta, log: &Option<Checked>, found: &mut
 fn check_index(dir: &DataDir, meta: &LogMeta, log: &Option<Checked>, found: &mut Diagnosis) {
     const ADVICE: &str = "delete the directory: it is made again from base and log";
     let path = dir.join(data_dir::INDEX);
-    match first_positions::check(&RealDisk, &path, meta.log_id) {
-        Ok(None) => {}
-        Ok(Some(index)) => {
-            if log.as_ref().is_some_and(|log| index.covered > log.end) {
-                found.damage(data_dir::INDEX, format!("it covers the log up to {}, which ends before", index.covered), BACKUP);
-            }
-            for name in RealDisk.list(&path).unwrap_or_default().into_iter().filter(|name| !index.files.contains(name)) {
-                found.note(format!("{}/{name}", data_dir::INDEX), "a process that is gone left it", NEXT_START);
-            }
-            found.read.push(format!("{}  {} entries  covers up to {}", data_dir::INDEX, index.entries, index.covered));
-        }
-        Err(error) => found.damage(data_dir::INDEX, error, ADVICE),
+    let index = match first_positions::check(&RealDisk, &path, meta.log_id) {
+        Ok(index) => index,
+        Err(error) => return found.damage(data_dir::INDEX, error, ADVICE),
+    };
+    let known = index.as_ref().map_or(&[][..], |index| &index.files);
+    for name in RealDisk.list(&path).unwrap_or_default().into_iter().filter(|name| !known.contains(name)) {
+        found.note(format!("{}/{name}", data_dir::INDEX), "a process that is gone left it", NEXT_START);
     }
+    let Some(index) = index else { return };
+    if log.as_ref().is_some_and(|log| index.covered > log.end) {
+        found.damage(data_dir::INDEX, format!("it covers the log up to {}, which ends before", index.covered), BACKUP);
+    }
+    found.read.push(format!("{}  {} entries  covers up to {}", data_dir::INDEX, index.entries, index.covered));
 }
 
 fn check_store(dir: &DataDir, scratch: PathBuf, log: &Option<Checked>, found: &mut Diagnosis) -> Result<(), Error> {

@@ -5,7 +5,6 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use super::files::Unfinished;
 use super::{Error, FromBase, Opened, Standing, Watch, fold_anew, standing};
@@ -53,9 +52,9 @@ pub enum Difference {
         /// Its encoded key.
         key: Vec<u8>,
         /// As it is stored.
-        stored: Option<Row>,
+        stored: Option<Box<Row>>,
         /// As the log has it.
-        replayed: Option<Row>,
+        replayed: Option<Box<Row>>,
     },
     /// A conflict that only one of them has.
     Conflict {
@@ -81,14 +80,14 @@ impl Verify {
         };
         let scratch = Unfinished::begin(scratch)?;
         let log = EmbeddedLog::look(opened.disk.clone(), &opened.dir.join(data_dir::LOG), opened.identity("events"))?;
-        let stored = look(&opened.dir.join(data_dir::STORE), scratch.path())?;
+        let (stored, _copy) = open_stored(&opened.dir.join(data_dir::STORE), scratch.path())?;
         let until = stored.progress(super::PARTITION)?.next;
         if log.end() < until {
             return Err(crate::materializer::Error::RowsAheadOfLog { rows: until, log: log.end() }.into());
         }
         let base = opened.replay_base(&log, self.from_base)?;
-        let replayed = fold_anew(scratch.path(), &opened, &log, base.as_ref(), until, watch)?;
-        let replayed = replayed.snapshot()?;
+        let folded = fold_anew(scratch.path(), &opened, &log, base.as_ref(), until, watch)?;
+        let replayed = folded.snapshot()?;
         let mut found = Found::default();
         compare(&*stored, &*replayed, &mut found)?;
         let stored = match standing(&*stored) {
@@ -106,17 +105,18 @@ impl Verify {
     }
 }
 
-/// The stored rows, from the file itself or from a copy that could be repaired.
-fn look(store: &Path, scratch: &Path) -> Result<Box<dyn Snapshot>, Error> {
+/// The stored rows, from the file itself or from a copy that could be repaired, which must be kept as long.
+fn open_stored(store: &Path, scratch: &Path) -> Result<(Box<dyn Snapshot>, Option<EmbeddedStore>), Error> {
     if !store.is_file() {
         return Err(Error::Refused(format!("{} is missing: `tollgate rebuild` makes the rows from the log", store.display())));
     }
     if let Some(snapshot) = EmbeddedStore::look(store)? {
-        return Ok(snapshot);
+        return Ok((snapshot, None));
     }
     let copy = scratch.join("stored.redb");
     std::fs::copy(store, &copy).map_err(super::io_at(&copy))?;
-    Ok(Arc::new(EmbeddedStore::open(&copy)?).snapshot()?)
+    let copy = EmbeddedStore::open(&copy)?;
+    Ok((copy.snapshot()?, Some(copy)))
 }
 
 #[derive(Default)]
@@ -144,7 +144,7 @@ fn compare(stored: &dyn Snapshot, replayed: &dyn Snapshot, found: &mut Found) ->
             Item::Row(key, row) => {
                 let replayed = replayed.row(key)?;
                 if replayed.as_ref() != Some(row) {
-                    found.add(Difference::Row { key: key.to_vec(), stored: Some(row.clone()), replayed });
+                    found.add(Difference::Row { key: key.to_vec(), stored: Some(Box::new(row.clone())), replayed: replayed.map(Box::new) });
                 }
             }
             Item::Conflict(conflict) if !has(replayed, &conflict)? => found.add(Difference::Conflict { conflict, is_stored: true }),
@@ -161,7 +161,7 @@ fn compare(stored: &dyn Snapshot, replayed: &dyn Snapshot, found: &mut Found) ->
         match item {
             Item::Row(key, row) => match stored.row(key) {
                 Ok(Some(_)) => {}
-                Ok(None) => found.add(Difference::Row { key: key.to_vec(), stored: None, replayed: Some(row.clone()) }),
+                Ok(None) => found.add(Difference::Row { key: key.to_vec(), stored: None, replayed: Some(Box::new(row.clone())) }),
                 // Told apart from a missing row: it is there, and unreadable.
                 Err(store::Error::Damaged(what)) => found.add(Difference::Unreadable(format!("{}: {what}", Key(key)))),
                 Err(error) => return Err(error),
@@ -206,7 +206,7 @@ impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Row { key, stored, replayed } => {
-                write!(f, "{}\n  stored    {}\n  replayed  {}", Key(key), Value(stored.as_ref()), Value(replayed.as_ref()))
+                write!(f, "{}\n  stored    {}\n  replayed  {}", Key(key), Value(stored.as_deref()), Value(replayed.as_deref()))
             }
             Self::Conflict { conflict, is_stored } => {
                 let Conflict { account, position, first, .. } = conflict;

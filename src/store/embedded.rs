@@ -72,7 +72,10 @@ impl EmbeddedStore {
 
 fn cannot_open(path: &Path, error: redb::DatabaseError) -> Error {
     match error {
-        redb::DatabaseError::Storage(redb::StorageError::Io(error)) => Error::Failed(format!("{}: {error}", path.display())),
+        // redb says so of a file that is no database.
+        redb::DatabaseError::Storage(redb::StorageError::Io(error)) if error.kind() != std::io::ErrorKind::InvalidData => {
+            Error::Failed(format!("{}: {error}", path.display()))
+        }
         other => Error::Damaged(format!("{}: {other}", path.display())),
     }
 }

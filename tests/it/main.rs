@@ -4,8 +4,10 @@
 //! printed when a test fails; `TOLLGATE_TEST_SEED=<seed>` makes the same choices again.
 
 mod acked_is_durable;
+mod backup;
 mod bounded;
 mod counted_once;
+mod doctor;
 mod everything_follows_from_the_log;
 mod harness;
 mod late_and_early;
@@ -13,6 +15,8 @@ mod load;
 mod one_bad_event;
 mod processes;
 mod protocol;
+mod retention;
 mod sums_are_exact;
 mod the_books_balance;
+mod verify;
 mod you_read_what_you_wrote;
