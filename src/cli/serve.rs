@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -69,6 +69,7 @@ async fn serve(config: Config, admin_key: Option<String>) -> anyhow::Result<()> 
     tracing::info!(?config, "settings");
     let metrics = telemetry::install_metrics().context("the metrics cannot be set up")?;
     let clock = Clock::start();
+    let signals = Signals::listen()?;
     // Bound first: clients that come while the log is recovered wait instead of being refused.
     let listener = bind(config.listen)?;
     let ops_listener = config.ops_listen.map(bind).transpose()?;
@@ -94,7 +95,7 @@ async fn serve(config: Config, admin_key: Option<String>) -> anyhow::Result<()> 
     };
     let mut ended = None;
     let stop = async {
-        ended = told_to_stop(&parts).await;
+        ended = told_to_stop(&parts, signals).await;
         draining.store(true, Ordering::Release);
         tracing::info!("stopping: no further connection is accepted, requests under way are answered");
     };
@@ -214,20 +215,26 @@ fn report(dir: &Path, recovered: &Recovered) {
     }
 }
 
+/// What tells the process to stop. Heard from before anybody can know that it runs.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("signals cannot be heard");
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+}
+
 /// Waits for a signal (`None`) or for a part that ends unasked (its name).
-async fn told_to_stop(parts: &Parts) -> Option<&'static str> {
-    let (mut terminate, mut interrupt) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-        (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
-        (Err(error), _) | (_, Err(error)) => {
-            tracing::error!(%error, "signals cannot be heard");
-            return Some("signal handling");
-        }
-    };
+async fn told_to_stop(parts: &Parts, mut signals: Signals) -> Option<&'static str> {
     let mut heartbeat = tokio::time::interval(HEARTBEAT);
     loop {
         tokio::select! {
-            _ = terminate.recv() => return None,
-            _ = interrupt.recv() => return None,
+            _ = signals.terminate.recv() => return None,
+            _ = signals.interrupt.recv() => return None,
             _ = heartbeat.tick() => {}
         }
         if parts.materializing.has_ended() {

@@ -49,3 +49,6 @@ impl Owner {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
