@@ -1,10 +1,12 @@
 //! The command line, and the life of a process: builds every part, hands each its own settings, announces the address, drains.
 
 mod announce;
+mod ops;
 mod serve;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
@@ -19,7 +21,9 @@ Examples:
   tollgate                                  serve on 127.0.0.1:8080, data in ./tollgate-data
   tollgate serve --listen 0.0.0.0:80        serve everyone
   tollgate serve --config tollgate.toml     with settings from a file; flags and environment win over it
-  tollgate bench --key $TOLLGATE_KEY        load a running gateway and report";
+  tollgate bench --key $TOLLGATE_KEY        load a running gateway and report
+  tollgate backup --to /backups/monday      copy everything, also while the gateway runs
+  tollgate verify                           prove that the rows are what the log says";
 
 /// What the process is told to do.
 #[derive(Debug, Parser)]
@@ -35,6 +39,16 @@ enum Command {
     Serve(Box<ServeArgs>),
     /// Load a running gateway with made-up events and report rate, latency and cost
     Bench(Box<BenchArgs>),
+    /// Fold the log once more and compare with what is stored, row by row
+    Verify(ops::VerifyArgs),
+    /// Make rows and dedup index again from the log; accounts, keys and customers stay
+    Rebuild(ops::RebuildArgs),
+    /// Read every file of a data directory, say what is wrong and what to do
+    Doctor(ops::DoctorArgs),
+    /// Copy log, rows, accounts and customers of one moment, also of a running gateway
+    Backup(ops::BackupArgs),
+    /// Make a data directory from a backup
+    Restore(ops::RestoreArgs),
 }
 
 /// Settings that flags and environment can give. Everything else is in the file.
@@ -92,21 +106,32 @@ impl ServeArgs {
     }
 }
 
-/// Does what the command line says. Blocks until it is done.
-///
-/// # Errors
-/// With what to do about it; nothing else has been printed then.
-pub fn run() -> anyhow::Result<()> {
-    match Cli::parse().command.unwrap_or_else(from_environment) {
-        Command::Serve(args) => {
-            let config = args.config().context("the settings cannot be used")?;
-            if args.admin_key.as_deref().is_some_and(|key| key.is_empty() || key.bytes().any(|byte| !byte.is_ascii_graphic())) {
-                anyhow::bail!("TOLLGATE_ADMIN_KEY must be printable ASCII without spaces: it is sent in a header");
-            }
-            serve::run(config, args.admin_key.clone())
-        }
+/// Does what the command line says. Blocks until it is done. What went wrong stands on standard error, with what to do about it.
+pub fn run() -> ExitCode {
+    let done = match Cli::parse().command.unwrap_or_else(from_environment) {
+        Command::Serve(args) => serve(&args),
         Command::Bench(args) => crate::loadgen::run(*args),
+        Command::Verify(args) => return ops::verify(&args),
+        Command::Doctor(args) => return ops::doctor(&args),
+        Command::Rebuild(args) => ops::rebuild(&args),
+        Command::Backup(args) => ops::backup(&args),
+        Command::Restore(args) => ops::restore(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tollgate: {error:#}");
+            ExitCode::FAILURE
+        }
     }
+}
+
+fn serve(args: &ServeArgs) -> anyhow::Result<()> {
+    let config = args.config().context("the settings cannot be used")?;
+    if args.admin_key.as_deref().is_some_and(|key| key.is_empty() || key.bytes().any(|byte| !byte.is_ascii_graphic())) {
+        anyhow::bail!("TOLLGATE_ADMIN_KEY must be printable ASCII without spaces: it is sent in a header");
+    }
+    serve::run(config, args.admin_key.clone())
 }
 
 /// `tollgate` alone serves; the environment counts as it does for `tollgate serve`.

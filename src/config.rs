@@ -297,13 +297,6 @@ impl Config {
         {
             return wrong("log.dedup_horizon must be longer than ingest.max_event_age and ingest.max_event_future together, or a late retry could count twice".into());
         }
-        if let (Some(retention), horizon) = (self.log.retention_age, self.log.dedup_horizon)
-            && horizon.is_none_or(|horizon| retention < horizon)
-        {
-            return wrong(
-                "log.retention_age must not be shorter than log.dedup_horizon: the dedup index could not be made again from the log".into(),
-            );
-        }
         Ok(self)
     }
 
@@ -414,7 +407,6 @@ mod tests {
         assert!(parse("lissten = '127.0.0.1:1'").expect_err("refused").contains("unknown field `lissten`"));
         assert!(parse("[log]\ndedup_horizon = 'soon'").expect_err("refused").contains("is not a duration"));
         assert!(parse("[ingest]\nmax_event_age = '36d'\nmax_event_future = '24h'\n[log]\ndedup_horizon = '37d'").is_err());
-        assert!(parse("[log]\nretention_age = '1d'").expect_err("refused").contains("dedup_horizon"));
         assert!(parse("[ingest]\nin_flight_bytes_max = 1000").is_err());
     }
 }

@@ -20,7 +20,9 @@
 
 pub mod accounts;
 pub mod api;
+pub mod base;
 pub mod batch;
+pub mod checked_json;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -33,6 +35,7 @@ pub mod gateway;
 pub mod loadgen;
 pub mod log;
 pub mod materializer;
+pub mod ops;
 pub mod server;
 pub mod store;
 pub mod telemetry;

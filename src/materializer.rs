@@ -11,6 +11,8 @@
 mod background;
 pub mod first_positions;
 pub mod fold;
+pub mod replay;
+mod sealing;
 pub mod working_set;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -24,6 +26,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, after, bounded, never, select};
 use tokio::sync::oneshot;
 
+use crate::base;
 use crate::clock::{Clock, UnixMillis};
 use crate::event::IdentityHash;
 use crate::log::embedded::{EmbeddedLog, EmbeddedReader};
@@ -34,6 +37,8 @@ use crate::{fault, telemetry};
 use background::{Background, Gone};
 use first_positions::{Asked, First, FirstPositions, IndexError, Standing};
 use fold::{Verdict, verdict};
+pub use sealing::BaseSettings;
+use sealing::Sealing;
 use working_set::{LOOK_AHEAD, WorkingSet};
 
 /// The embedded log has one partition.
@@ -79,13 +84,36 @@ pub enum Error {
         log: Position,
     },
     /// The log begins behind what the rows need next.
-    #[error("the log begins at {log}, but the rows need it from {rows} on: the records between are gone")]
+    #[error(
+        "the log begins at {log}, but the rows need it from {rows} on: the records between are gone; `tollgate rebuild` makes the rows from the base and the log"
+    )]
     LogTruncated {
         /// What is needed next.
         rows: Position,
         /// Start of the log.
         log: Position,
     },
+    /// The log begins behind what the dedup index needs next, and there is no base to take it from.
+    #[error(
+        "the log begins at {log}, but the dedup index needs it from {index} on, and no base has one: restore the data directory from a backup"
+    )]
+    NoIndex {
+        /// What is needed next.
+        index: Position,
+        /// Start of the log.
+        log: Position,
+    },
+    /// The log ends before the position that was to be reached.
+    #[error("the log ends at {log}, but it was to be folded up to {wanted}")]
+    LogTooShort {
+        /// What was to be reached.
+        wanted: Position,
+        /// End of the log.
+        log: Position,
+    },
+    /// A base cannot be used.
+    #[error(transparent)]
+    Base(#[from] base::Error),
     /// The log cannot be read.
     #[error(transparent)]
     Log(#[from] log::Error),
@@ -95,6 +123,9 @@ pub enum Error {
     /// The dedup index cannot be read or written.
     #[error(transparent)]
     Index(#[from] IndexError),
+    /// Whoever wanted a replay does not any more.
+    #[error("it was stopped before it was done")]
+    Stopped,
     /// The operating system gives no thread.
     #[error("no thread: {0}")]
     Thread(#[from] std::io::Error),
@@ -114,6 +145,8 @@ pub struct Parts {
     pub index_dir: PathBuf,
     /// For the lag that is reported; nothing that is folded depends on it.
     pub clock: Clock,
+    /// Where bases are and when they are made; `None`: none are made or used.
+    pub bases: Option<BaseSettings>,
 }
 
 /// What a view must show.
@@ -314,11 +347,14 @@ struct Owner {
     /// Those of the commit under way.
     conflicts_in_commit: Vec<Conflict>,
     clock: Clock,
+    /// Nothing from here on is folded.
+    until: Position,
     /// What the working set holds.
     folded: Progress,
     /// What the store holds.
     committed: Progress,
     committer: Committer,
+    sealing: Option<Sealing>,
     last_commit: Instant,
     /// From the begin of the last commit to the begin of the next.
     commit_interval: Duration,
@@ -336,15 +372,27 @@ impl Owner {
         if committed.next > end {
             return Err(Error::RowsAheadOfLog { rows: committed.next, log: end });
         }
+        if committed.next < start {
+            return Err(Error::LogTruncated { rows: committed.next, log: start });
+        }
+        let identity = base::BaseIdentity { log_id: parts.meta.log_id, partition: PARTITION };
+        let sealing = parts.bases.map(|settings| Sealing::open(settings, identity)).transpose()?;
         let (log_id, horizon_ms) = (parts.meta.log_id, parts.meta.fold.dedup_horizon_ms);
-        let index = FirstPositions::open(parts.disk, &parts.index_dir, log_id, horizon_ms, committed.log_time)?;
+        let open = || FirstPositions::open(parts.disk.clone(), &parts.index_dir, log_id, horizon_ms, committed.log_time);
+        let mut index = open()?;
+        if index.covered() < start {
+            let Some(sealing) = &sealing else { return Err(Error::NoIndex { index: index.covered(), log: start }) };
+            drop(index);
+            sealing.put_index(&parts.index_dir, start)?;
+            index = open()?;
+        }
         if index.covered() > end {
             return Err(Error::IndexAheadOfLog { index: index.covered(), log: end });
         }
-        let needed = committed.next.min(index.covered());
-        if needed < start {
-            return Err(Error::LogTruncated { rows: needed, log: start });
+        if index.covered() < start {
+            return Err(Error::NoIndex { index: index.covered(), log: start });
         }
+        parts.log.keep_from(sealing.as_ref().map_or(Position(0), Sealing::position));
         folded_shared.store(committed.next.0, Ordering::Release);
         Ok(Self {
             reader: parts.log.reader(),
@@ -357,8 +405,10 @@ impl Owner {
             conflicts: BTreeMap::new(),
             conflicts_in_commit: Vec::new(),
             clock: parts.clock,
+            until: Position(u64::MAX),
             folded: committed,
             committed,
+            sealing,
             last_commit: Instant::now(),
             commit_interval: commit_interval(),
             pending: Vec::new(),
@@ -384,6 +434,9 @@ impl Owner {
                 self.end_commit(done?)?;
             }
             self.begin_commit_if_due(is_stopping)?;
+            if !is_stopping {
+                self.seal_base()?;
+            }
             if goes_on {
                 continue;
             }
@@ -432,9 +485,11 @@ impl Owner {
             return Ok(false);
         };
         let mut verdicts = [0_u64; Verdict::ALL.len()];
-        for block in chunk.blocks() {
+        let until = self.until;
+        for block in chunk.blocks().take_while(|block| block.first < until) {
             self.fold_block(&block, &mut verdicts)?;
         }
+        let end = end.min(until);
         self.folded.next = end;
         self.folded_shared.store(end.0, Ordering::Release);
         fault::point("folded");
@@ -449,8 +504,8 @@ impl Owner {
 
     fn fold_block(&mut self, block: &BlockView<'_>, verdicts: &mut [u64; Verdict::ALL.len()]) -> Result<(), Error> {
         self.folded.log_time = self.folded.log_time.max(block.received);
-        let next = self.folded.next;
-        let mut due = positions(block).filter(|(at, _)| *at >= next).peekable();
+        let due = self.folded.next..self.until;
+        let mut due = positions(block).filter(|(at, _)| due.contains(at)).peekable();
         let mut ahead = Vec::with_capacity(LOOK_AHEAD);
         let (mut due_asked, mut standings) = (Vec::with_capacity(LOOK_AHEAD), Vec::with_capacity(LOOK_AHEAD));
         while due.peek().is_some() {
@@ -527,9 +582,13 @@ impl Owner {
         self.snapshot = self.store.snapshot()?;
         self.working.end_commit();
         self.conflicts_in_commit.clear();
-        self.log.keep_from(reached.next.min(self.index.covered()));
         telemetry::set_materializer_sizes(self.store.row_count()?, self.index.len(), self.index.memory_bytes(), self.working.len());
         Ok(())
+    }
+
+    fn seal_base(&mut self) -> Result<(), Error> {
+        let Some(sealing) = &mut self.sealing else { return Ok(()) };
+        sealing.step(&mut self.index, &self.log, &*self.store, self.folded, self.committed)
     }
 
     fn answer_requests(&mut self) {
@@ -574,7 +633,8 @@ impl Owner {
     fn next_timer(&self) -> Option<Duration> {
         let commit = (self.committed != self.folded && !self.committer.is_busy()).then(|| self.last_commit + self.commit_interval);
         let view = self.pending.iter().map(|request| request.deadline).min();
-        let next = commit.into_iter().chain(view).min()?;
+        let base = self.sealing.as_ref().and_then(Sealing::look_again).map(|pause| Instant::now() + pause);
+        let next = commit.into_iter().chain(view).chain(base).min()?;
         Some(next.saturating_duration_since(Instant::now()))
     }
 }

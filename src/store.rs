@@ -6,6 +6,7 @@
 //! Documents are what people set up: accounts, keys, customers, meters. A document is JSON under (kind, account, id), changed
 //! by atomic read-modify-write.
 
+pub mod digest;
 pub mod embedded;
 #[cfg(test)]
 pub(crate) mod memory;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -22,7 +22,7 @@ use crate::batch::Batcher;
 use crate::clock::Clock;
 use crate::config::{Config, TlsConfig};
 use crate::customers::Customers;
-use crate::data_dir::DataDir;
+use crate::data_dir::{self, DataDir};
 use crate::gateway::body::BodyLimits;
 use crate::gateway::budget::Budget;
 use crate::gateway::recent::RecentIds;
@@ -33,6 +33,8 @@ use crate::log::disk::{Disk, RealDisk};
 use crate::log::embedded::{EmbeddedAppender, EmbeddedLog, LogIdentity, Recovered};
 use crate::log::meta::{self, LogMeta};
 use crate::materializer::{self, Materializer, Running};
+use crate::ops::backup;
+use crate::ops::control::Control;
 use crate::server::{self, ConnectionLimits, Ops, Service};
 use crate::store::Store;
 use crate::store::embedded::EmbeddedStore;
@@ -65,13 +67,14 @@ struct Parts {
     store: Arc<dyn Store>,
     room: Arc<Room>,
     meta: LogMeta,
-    _data_dir: DataDir,
+    data_dir: DataDir,
 }
 
 async fn serve(config: Config, admin_key: Option<String>) -> anyhow::Result<()> {
     tracing::info!(?config, "settings");
     let metrics = telemetry::install_metrics().context("the metrics cannot be set up")?;
     let clock = Clock::start();
+    let signals = Signals::listen()?;
     // Bound first: clients that come while the log is recovered wait instead of being refused.
     let listener = bind(config.listen)?;
     let ops_listener = config.ops_listen.map(bind).transpose()?;
@@ -92,6 +95,7 @@ async fn serve(config: Config, admin_key: Option<String>) -> anyhow::Result<()> 
         tracing::info!(address = %listener.local_addr()?, "health and metrics are served on an address of their own");
         tokio::spawn(server::serve_ops(listener, ops.clone()));
     }
+    let control = control(&parts, &clock, draining.clone());
     let service = service(&config, &parts, Arc::new(keys), budget, ops, &clock);
     let address = listener.local_addr().context("the listening address is not known")?;
     announce(address, tls.is_some(), &config.data_dir, &admin_key, clock.now());
@@ -102,15 +106,38 @@ async fn serve(config: Config, admin_key: Option<String>) -> anyhow::Result<()> 
     };
     let mut ended = None;
     let stop = async {
-        ended = told_to_stop(&parts).await;
+        ended = told_to_stop(&parts, signals).await;
         draining.store(true, Ordering::Release);
         tracing::info!("stopping: no further connection is accepted, requests under way are answered");
     };
     server::serve(listener, tls, service, limits, stop, config.http.drain_timeout).await;
+    stop_control(control).await;
     let drained = tokio::task::spawn_blocking(move || drain(parts)).await.context("draining was interrupted")?;
     match ended {
         Some(part) => drained.and(Err(anyhow::anyhow!("it gave no reason"))).with_context(|| format!("{part} ended unasked")),
         None => drained,
+    }
+}
+
+/// Answers operators on this machine. Without the socket everything else goes on: a backup then needs the gateway stopped.
+fn control(parts: &Parts, clock: &Clock, stopping: Arc<AtomicBool>) -> Option<tokio::task::JoinHandle<()>> {
+    let control = Control::bind(parts.data_dir.path())
+        .inspect_err(|error| tracing::warn!(%error, "no control socket; `tollgate backup` needs the gateway stopped"));
+    let source = backup::Source {
+        data_dir: parts.data_dir.path().to_owned(),
+        meta: parts.meta,
+        log: parts.log.clone(),
+        dead_letters: parts.dead_letters_log.clone(),
+        store: parts.store.clone(),
+    };
+    Some(tokio::spawn(control.ok()?.serve(source, clock.clone(), stopping)))
+}
+
+async fn stop_control(control: Option<tokio::task::JoinHandle<()>>) {
+    if let Some(control) = control {
+        control.abort();
+        // Aborted, which is what was wanted; the socket is gone then.
+        drop(control.await);
     }
 }
 
@@ -156,15 +183,16 @@ fn service(config: &Config, parts: &Parts, keys: Arc<KeyRing>, budget: Budget, o
 
 fn open(config: &Config, clock: &Clock) -> anyhow::Result<Parts> {
     let data_dir = DataDir::lock(&config.data_dir)?;
+    data_dir.remove_leftovers().context("what an earlier process left unfinished cannot be removed")?;
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    let log_dir = data_dir.join("log");
+    let log_dir = data_dir.join(data_dir::LOG);
     disk.create_dir(&log_dir).with_context(|| format!("{} cannot be made", log_dir.display()))?;
     let meta = meta::open_or_create(&*disk, &log_dir, config.fold())?;
     let identity = |name| LogIdentity { log_id: meta.log_id, name };
     let (log, appender, recovered) =
         EmbeddedLog::open(disk.clone(), &log_dir, identity("events"), config.events_log()).context("the log cannot be opened")?;
     report(&log_dir, &recovered);
-    let letters_dir = data_dir.join("dead-letters");
+    let letters_dir = data_dir.join(data_dir::DEAD_LETTERS);
     let opened = EmbeddedLog::open(disk.clone(), &letters_dir, identity("dead_letters"), config.dead_letters_log());
     let (dead_letters_log, letters_appender, recovered) = opened.context("the dead letters cannot be opened")?;
     report(&letters_dir, &recovered);
@@ -173,10 +201,17 @@ fn open(config: &Config, clock: &Clock) -> anyhow::Result<Parts> {
     // Rows and index can wait where events are refused.
     let room = Room::new(disk, &config.data_dir, config.log.disk_reserve_bytes);
     let disk: Arc<dyn Disk> = Arc::new(WaitingDisk::new(room.clone()));
-    let store = EmbeddedStore::open_with_room(&room, &data_dir.join("store.redb")).context("the rows cannot be opened")?;
+    let store = EmbeddedStore::open_with_room(&room, &data_dir.join(data_dir::STORE)).context("the rows cannot be opened")?;
     let store: Arc<dyn Store> = Arc::new(store);
-    let parts =
-        materializer::Parts { log: log.clone(), meta, store: store.clone(), disk, index_dir: data_dir.join("index"), clock: clock.clone() };
+    let parts = materializer::Parts {
+        log: log.clone(),
+        meta,
+        store: store.clone(),
+        disk,
+        index_dir: data_dir.join(data_dir::INDEX),
+        clock: clock.clone(),
+        bases: Some(materializer::BaseSettings { dir: data_dir.join(data_dir::BASE), log: config.events_log() }),
+    };
     let (materializer, materializing) = Materializer::start(parts).context("the rows do not fit the log")?;
     let runtime = tokio::runtime::Handle::current();
     let recent = recent_ids(config);
@@ -197,7 +232,7 @@ fn open(config: &Config, clock: &Clock) -> anyhow::Result<Parts> {
         store,
         room,
         meta,
-        _data_dir: data_dir,
+        data_dir,
     })
 }
 
@@ -216,20 +251,26 @@ fn report(dir: &Path, recovered: &Recovered) {
     }
 }
 
+/// What tells the process to stop. Heard from before anybody can know that it runs.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("signals cannot be heard");
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+}
+
 /// Waits for a signal (`None`) or for a part that ends unasked (its name).
-async fn told_to_stop(parts: &Parts) -> Option<&'static str> {
-    let (mut terminate, mut interrupt) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-        (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
-        (Err(error), _) | (_, Err(error)) => {
-            tracing::error!(%error, "signals cannot be heard");
-            return Some("signal handling");
-        }
-    };
+async fn told_to_stop(parts: &Parts, mut signals: Signals) -> Option<&'static str> {
     let mut heartbeat = tokio::time::interval(HEARTBEAT);
     loop {
         tokio::select! {
-            _ = terminate.recv() => return None,
-            _ = interrupt.recv() => return None,
+            _ = signals.terminate.recv() => return None,
+            _ = signals.interrupt.recv() => return None,
             _ = heartbeat.tick() => parts.recent.expire(),
         }
         if parts.materializing.has_ended() {

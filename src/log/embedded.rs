@@ -5,12 +5,13 @@
 //!
 //! Deliberately not here: what is in a record, and when a group of appends is complete (`batch`).
 
+pub mod inspect;
 mod recovery;
 mod segment;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -69,8 +70,10 @@ pub struct EmbeddedLog {
     identity: LogIdentity,
     segments: Mutex<Vec<Segment>>,
     end: AtomicU64,
-    /// Nothing from here on may be removed: its reader has not passed it yet.
+    /// Nothing from here on may be removed.
     keep_from: AtomicU64,
+    /// While there are any, nothing at all may be removed.
+    holds: AtomicUsize,
     grown: (Sender<()>, Receiver<()>),
 }
 
@@ -103,6 +106,7 @@ impl EmbeddedLog {
             segments: Mutex::new(found.segments),
             end: AtomicU64::new(found.end.0),
             keep_from: AtomicU64::new(0),
+            holds: AtomicUsize::new(0),
             grown: bounded(1),
         });
         let appender = EmbeddedAppender {
@@ -138,9 +142,35 @@ impl EmbeddedLog {
         self.grown.1.clone()
     }
 
-    /// Tells how far the log's reader has come: retention removes nothing from there on.
+    /// Lets retention remove what lies wholly before a position: that of the newest sealed base. It removes nothing before it is
+    /// told so, and looks when a segment is closed.
     pub fn keep_from(&self, position: Position) {
         self.keep_from.store(position.0, Ordering::Release);
+    }
+
+    /// Keeps every segment for as long as the hold is there.
+    pub fn hold(self: &Arc<Self>) -> Hold {
+        self.holds.fetch_add(1, Ordering::AcqRel);
+        Hold(self.clone())
+    }
+
+    /// The files with what is durable in each, oldest first, and the durable end.
+    pub fn durable(&self) -> (Vec<DurableSegment>, Position) {
+        let segments = self.lock();
+        let durable = |segment: &Segment| DurableSegment { path: segment.path.clone(), bytes: segment.bytes };
+        (segments.iter().map(durable).collect(), self.end())
+    }
+
+    /// What a base at `committed` would be good for, if the newest one is at `base`.
+    pub fn worth_of_base(&self, base: Position, committed: Position, settings: &Settings, log_time: UnixMillis) -> WorthOfBase {
+        let segments = self.lock();
+        let ends = segments.iter().skip(1).map(|next| next.base);
+        WorthOfBase {
+            frees: ends.clone().any(|end| base < end && end <= committed),
+            is_wanted: is_expired(&segments, settings, log_time) && ends.clone().next().is_some_and(|end| base < end),
+            bytes_since: segments.iter().filter(|segment| segment.base >= base).map(|segment| segment.bytes).sum(),
+            oldest: segments.first().map_or(log_time, |segment| segment.newest),
+        }
     }
 
     /// Makes a reader.
@@ -154,7 +184,8 @@ impl EmbeddedLog {
     }
 
     fn publish(&self, end: Position, bytes: u64, blocks: &[Placed]) {
-        if let Some(open) = self.lock().last_mut() {
+        let mut segments = self.lock();
+        if let Some(open) = segments.last_mut() {
             open.bytes = bytes;
             for block in blocks {
                 if let Some(index) = &mut *open.index() {
@@ -164,22 +195,20 @@ impl EmbeddedLog {
             }
         }
         self.end.store(end.0, Ordering::Release);
+        drop(segments);
         match self.grown.0.try_send(()) {
             // A message is waiting already, it will do for this move too.
             Ok(()) | Err(TrySendError::Full(()) | TrySendError::Disconnected(())) => {}
         }
     }
 
-    /// Removes the oldest sealed segments that retention lets go and the reader has passed.
+    /// Removes the oldest sealed segments that retention lets go and a base makes up for.
     fn retain(&self, settings: &Settings, now: UnixMillis) {
         loop {
             let mut segments = self.lock();
-            let [first, second, ..] = segments.as_slice() else { return };
-            let passed = second.base.0 <= self.keep_from.load(Ordering::Acquire);
-            let too_old = settings.retention_age_ms.is_some_and(|age| now.0.saturating_sub(first.newest.0) > age);
-            let total: u64 = segments.iter().map(|segment| segment.bytes).sum();
-            let too_many = settings.retention_bytes.is_some_and(|limit| total > limit);
-            if !passed || !(too_old || too_many) {
+            let [_, second, ..] = segments.as_slice() else { return };
+            let is_free = second.base.0 <= self.keep_from.load(Ordering::Acquire) && self.holds.load(Ordering::Acquire) == 0;
+            if !is_free || !is_expired(&segments, settings, now) {
                 return;
             }
             let gone = segments.remove(0);
@@ -194,6 +223,45 @@ impl EmbeddedLog {
             }
         }
     }
+}
+
+/// Whether the oldest segment may go by its age or by the size of all.
+fn is_expired(segments: &[Segment], settings: &Settings, now: UnixMillis) -> bool {
+    let [first, _, ..] = segments else { return false };
+    let too_old = settings.retention_age_ms.is_some_and(|age| now.0.saturating_sub(first.newest.0) > age);
+    let total: u64 = segments.iter().map(|segment| segment.bytes).sum();
+    too_old || settings.retention_bytes.is_some_and(|limit| total > limit)
+}
+
+/// See [`EmbeddedLog::hold`].
+pub struct Hold(Arc<EmbeddedLog>);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.holds.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// A segment, and how much of it may be relied on.
+#[derive(Debug, Clone)]
+pub struct DurableSegment {
+    /// The file.
+    pub path: PathBuf,
+    /// Its durable length.
+    pub bytes: u64,
+}
+
+/// See [`EmbeddedLog::worth_of_base`].
+#[derive(Debug, Clone, Copy)]
+pub struct WorthOfBase {
+    /// Whether a whole segment lies between the two, which could go then.
+    pub frees: bool,
+    /// Whether a segment waits for it: it is to go, and the newest base does not cover it.
+    pub is_wanted: bool,
+    /// Bytes of the segments that begin behind the newest base.
+    pub bytes_since: u64,
+    /// Newest receive time of the oldest segment.
+    pub oldest: UnixMillis,
 }
 
 /// Small blocks are gathered up to this size and written at once; larger ones go out by themselves.

@@ -10,7 +10,8 @@ use super::disk::{Disk, read_file, replace_file};
 use super::record;
 use crate::event::HashKey;
 
-const FILE: &str = "meta.json";
+/// Its name in the log's directory.
+pub const FILE: &str = "meta.json";
 /// Version of the log's format as a whole.
 const FORMAT: u32 = 1;
 
@@ -101,17 +102,30 @@ pub fn open_or_create(disk: &dyn Disk, dir: &Path, wanted: FoldSettings) -> Resu
         }
         return create(disk, dir, wanted);
     };
-    let file: File = serde_json::from_slice(&bytes).map_err(|error| MetaError::Damaged(error.to_string()))?;
+    let meta = parse(&bytes)?;
+    compare(meta.fold, wanted)?;
+    Ok(meta)
+}
+
+/// Reads the metadata of the log in `dir`; `None` if there is none.
+///
+/// # Errors
+/// [`MetaError`].
+pub fn read(disk: &dyn Disk, dir: &Path) -> Result<Option<LogMeta>, MetaError> {
+    read_file(disk, &dir.join(FILE))?.as_deref().map(parse).transpose()
+}
+
+fn parse(bytes: &[u8]) -> Result<LogMeta, MetaError> {
+    let file: File = serde_json::from_slice(bytes).map_err(|error| MetaError::Damaged(error.to_string()))?;
     if file.format > FORMAT || file.record_version > record::VERSION {
         return Err(MetaError::Newer { found: file.format.max(u32::from(file.record_version)) });
     }
     if file.checked() != file.crc32c {
         return Err(MetaError::Damaged("its checksum does not fit".into()));
     }
-    let kept =
+    let fold =
         FoldSettings { dedup_horizon_ms: file.dedup_horizon_ms, dimension_sets_max: file.dimension_sets_max, partitions: file.partitions };
-    compare(kept, wanted)?;
-    Ok(LogMeta { log_id: from_hex(&file.log_id)?, hash_key: HashKey::from_bytes(from_hex(&file.hash_key)?), fold: kept })
+    Ok(LogMeta { log_id: from_hex(&file.log_id)?, hash_key: HashKey::from_bytes(from_hex(&file.hash_key)?), fold })
 }
 
 fn create(disk: &dyn Disk, dir: &Path, fold: FoldSettings) -> Result<LogMeta, MetaError> {

@@ -11,6 +11,7 @@ mod bit_flips;
 mod file;
 #[cfg(test)]
 mod power_loss;
+mod whole;
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -25,6 +26,8 @@ use crate::log::Position;
 use crate::log::disk::room::{NoRoom, Room, WaitingDisk};
 use crate::log::disk::{Disk, RealDisk, is_full};
 use file::StoreFile;
+pub use whole::Source;
+use whole::visit_documents;
 
 const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
 const PROGRESS: TableDefinition<'_, u32, (u64, i64)> = TableDefinition::new("progress");
@@ -83,10 +86,7 @@ impl EmbeddedStore {
         let mut builder = Database::builder();
         builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
         let opened = builder.create_with_backend(file);
-        let database = opened.map_err(|error| match error {
-            redb::DatabaseError::Storage(redb::StorageError::Io(error)) => Error::Failed(format!("{}: {error}", path.display())),
-            other => Error::Damaged(format!("{}: {other}", path.display())),
-        })?;
+        let database = opened.map_err(|error| cannot_open(path, error))?;
         let store = Self { database, room };
         store.make_tables()?;
         Ok(store)
@@ -117,6 +117,16 @@ impl EmbeddedStore {
     }
 }
 
+fn cannot_open(path: &Path, error: redb::DatabaseError) -> Error {
+    match error {
+        // redb says so of a file that is no database.
+        redb::DatabaseError::Storage(redb::StorageError::Io(error)) if error.kind() != std::io::ErrorKind::InvalidData => {
+            Error::Failed(format!("{}: {error}", path.display()))
+        }
+        other => Error::Damaged(format!("{}: {other}", path.display())),
+    }
+}
+
 fn failed(error: impl Into<redb::Error>) -> Error {
     match error.into() {
         error @ redb::Error::Corrupted(_) => Error::Damaged(error.to_string()),
@@ -132,8 +142,8 @@ fn read_progress(stored: Option<(u64, i64)>) -> Progress {
     })
 }
 
-fn document_key(kind: Kind, account: u32, id: &str) -> Vec<u8> {
-    let mut key = vec![kind.code()];
+fn document_key(kind: u8, account: u32, id: &str) -> Vec<u8> {
+    let mut key = vec![kind];
     key.extend_from_slice(&account.to_be_bytes());
     key.extend_from_slice(id.as_bytes());
     key
@@ -208,14 +218,14 @@ impl Store for EmbeddedStore {
     fn document(&self, kind: Kind, account: u32, id: &str) -> Result<Option<Vec<u8>>, Error> {
         let transaction = self.database.begin_read().map_err(failed)?;
         let documents = transaction.open_table(DOCUMENTS).map_err(failed)?;
-        let found = documents.get(document_key(kind, account, id).as_slice()).map_err(failed)?;
-        found.map(|bytes| open_document(id, document_key(kind, account, id).as_slice(), bytes.value())).transpose()
+        let found = documents.get(document_key(kind.code(), account, id).as_slice()).map_err(failed)?;
+        found.map(|bytes| open_document(id, document_key(kind.code(), account, id).as_slice(), bytes.value())).transpose()
     }
 
     fn documents(&self, kind: Kind, account: u32) -> Result<Vec<(String, Vec<u8>)>, Error> {
         let transaction = self.database.begin_read().map_err(failed)?;
         let documents = transaction.open_table(DOCUMENTS).map_err(failed)?;
-        let prefix = document_key(kind, account, "");
+        let prefix = document_key(kind.code(), account, "");
         let mut found = Vec::new();
         for entry in documents.range(prefix.as_slice()..).map_err(failed)? {
             let (key, bytes) = entry.map_err(failed)?;
@@ -234,7 +244,7 @@ impl Store for EmbeddedStore {
         let transaction = self.begin_write()?;
         {
             let mut documents = transaction.open_table(DOCUMENTS).map_err(failed)?;
-            let key = document_key(kind, account, id);
+            let key = document_key(kind.code(), account, id);
             let stored = documents.get(key.as_slice()).map_err(failed)?;
             let stored = stored.map(|bytes| open_document(id, &key, bytes.value())).transpose()?;
             match change(stored.as_deref()) {
@@ -354,12 +364,7 @@ impl Snapshot for EmbeddedSnapshot {
             let (key, first) = entry.map_err(failed)?;
             visit(Item::Conflict(read_conflict(key.value(), first.value())))?;
         }
-        for entry in self.transaction.open_table(DOCUMENTS).map_err(failed)?.iter().map_err(failed)? {
-            let (key, bytes) = entry.map_err(failed)?;
-            let (kind, account, id) = read_document_key(key.value()).ok_or_else(|| Error::Damaged("a document's key".into()))?;
-            visit(Item::Document(kind, account, id, &open_document(id, key.value(), bytes.value())?))?;
-        }
-        Ok(())
+        visit_documents(&self.transaction, visit)
     }
 }
 
@@ -419,7 +424,7 @@ mod tests {
             changed[1] ^= 1;
             stored.insert(rows[2].0.as_slice(), changed.as_slice()).expect("written");
             let mut documents = transaction.open_table(DOCUMENTS).expect("opens");
-            documents.insert(document_key(Kind::Customer, 1, "a").as_slice(), b"[]____".as_slice()).expect("written");
+            documents.insert(document_key(Kind::Customer.code(), 1, "a").as_slice(), b"[]____".as_slice()).expect("written");
         }
         transaction.commit().expect("commits");
         let snapshot = store.snapshot().expect("a snapshot");

@@ -124,7 +124,6 @@ fn settings_that_could_never_be_met_stop_the_start() {
         ("[http]\nconnection_max = 3", ["unknown field `connection_max`", "tollgate.toml"]),
         ("[http]\nheader_timeout = 5", ["header_timeout", "tollgate.toml"]),
         ("[log]\nsegment_bytes = 1000", ["log.segment_bytes", "1 MiB"]),
-        ("[log]\nretention_age = '1d'", ["log.retention_age", "log.dedup_horizon"]),
     ] {
         gateway.change_settings(settings);
         gateway.start_in_vain().because(&words);

@@ -5,6 +5,7 @@
 //! [`start`].
 
 mod answer;
+mod command;
 mod decimal;
 mod event;
 mod metrics;
@@ -24,6 +25,7 @@ use crossbeam_channel::{Receiver, bounded};
 use tempfile::TempDir;
 
 pub(crate) use answer::Answer;
+pub(crate) use command::{Ran, contents, flip};
 pub(crate) use decimal::Decimal;
 pub(crate) use event::{Event, batch, event, event_without_id, wide_event};
 pub(crate) use metrics::Metrics;

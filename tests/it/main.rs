@@ -4,9 +4,11 @@
 //! printed when a test fails; `TOLLGATE_TEST_SEED=<seed>` makes the same choices again.
 
 mod acked_is_durable;
+mod backup;
 mod bit_flips;
 mod bounded;
 mod counted_once;
+mod doctor;
 mod everything_follows_from_the_log;
 mod failing_disk;
 mod fault_matrix;
@@ -21,8 +23,10 @@ mod model;
 mod one_bad_event;
 mod processes;
 mod protocol;
+mod retention;
 mod sums_are_exact;
 mod the_books_balance;
 mod verdicts;
+mod verify;
 mod wrong_clock;
 mod you_read_what_you_wrote;

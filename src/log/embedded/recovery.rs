@@ -76,7 +76,7 @@ fn remove_empty(disk: &dyn Disk, dir: &Path, path: &Path) -> std::io::Result<()>
 }
 
 /// The base position; `None` for a last segment that has no valid header yet.
-fn check_header(disk: &dyn Disk, path: &Path, identity: &LogIdentity, is_last: bool) -> Result<Option<Position>, Error> {
+pub(super) fn check_header(disk: &dyn Disk, path: &Path, identity: &LogIdentity, is_last: bool) -> Result<Option<Position>, Error> {
     let file = disk.open(path).map_err(|error| io_error(path, &error))?;
     let mut bytes = [0; SEGMENT_HEADER_BYTES];
     let read = file.read_at(0, &mut bytes).map_err(|error| io_error(path, &error))?;
@@ -98,7 +98,7 @@ fn check_header(disk: &dyn Disk, path: &Path, identity: &LogIdentity, is_last: b
 
 /// What the index says of a segment that was closed in good order. A sealed segment in the middle must be whole; its
 /// index is made again if it is gone.
-fn sealed(disk: &dyn Disk, path: &Path, is_last: bool) -> Result<Option<(Option<SparseIndex>, Sealed)>, Error> {
+pub(super) fn sealed(disk: &dyn Disk, path: &Path, is_last: bool) -> Result<Option<(Option<SparseIndex>, Sealed)>, Error> {
     let (index, sealed) = match (stored_index(disk, path)?, is_last) {
         (Some(read), _) => read,
         (None, true) => return Ok(None),
@@ -230,7 +230,7 @@ fn read_block(
 }
 
 /// Whether a block behind `broken` says that the broken place had been synced before it was written.
-fn durable_behind(file: &dyn DiskFile, path: &Path, broken: u64, length: u64) -> Result<bool, Error> {
+pub(super) fn durable_behind(file: &dyn DiskFile, path: &Path, broken: u64, length: u64) -> Result<bool, Error> {
     let mut bytes = vec![0; 1 << 20];
     let mut at = broken + 1;
     while at + (BLOCK_HEADER_BYTES as u64) <= length {
@@ -260,7 +260,7 @@ pub(super) fn load_index(disk: &dyn Disk, path: &Path) -> Result<(SparseIndex, S
 }
 
 /// What was written when the segment was closed; `None` if it is missing or damaged.
-fn stored_index(disk: &dyn Disk, path: &Path) -> Result<Option<(SparseIndex, Sealed)>, Error> {
+pub(super) fn stored_index(disk: &dyn Disk, path: &Path) -> Result<Option<(SparseIndex, Sealed)>, Error> {
     let stored = read_file(disk, &segment::index_path(path)).map_err(|error| io_error(path, &error))?;
     Ok(stored.as_deref().and_then(SparseIndex::read))
 }

@@ -10,6 +10,7 @@ use super::manifest::{self, Manifest};
 use super::open::hex;
 use super::run::{PAGE_ENTRIES, Run, fence_of};
 use crate::clock::UnixMillis;
+use crate::log::Position;
 use crate::log::disk::Disk;
 
 /// Pages read at once.
@@ -24,38 +25,53 @@ pub struct Finding {
     pub what: String,
 }
 
-/// Everything that is wrong with the index in `dir`. Whatever it is: the index can be deleted, it is made again from the log.
-pub fn check(disk: &dyn Disk, dir: &Path, log_id: [u8; 16]) -> Vec<Finding> {
-    let mut findings = Vec::new();
+/// What a check found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Checked {
+    /// What the index covers; `None`: there is none, which is as good as a new one.
+    pub covered: Option<Position>,
+    /// Its entries.
+    pub entries: u64,
+    /// Files that the manifest does not name: they are removed at the next start.
+    pub strangers: Vec<String>,
+    /// Everything that is wrong. Whatever it is: the index can be deleted, it is made again from the log.
+    pub findings: Vec<Finding>,
+}
+
+/// Reads every byte of the index in `dir`, which nobody has open. Changes nothing.
+pub fn check(disk: &dyn Disk, dir: &Path, log_id: [u8; 16]) -> Checked {
+    let mut checked = Checked::default();
+    let findings = &mut checked.findings;
     let mut find = |file: &str, what: String| findings.push(Finding { file: file.to_owned(), what });
     let manifest = match Manifest::read(disk, dir) {
         Ok(manifest) => manifest,
         Err(error) => {
             find(manifest::FILE, error.to_string());
-            return findings;
+            return checked;
         }
     };
     let known: Vec<&str> = manifest.iter().flat_map(|manifest| &manifest.runs).map(|named| named.file.as_str()).collect();
     match disk.list(dir) {
-        Ok(names) => names.iter().filter(|name| *name != manifest::FILE && !known.contains(&name.as_str())).for_each(|name| {
-            find(name, "the manifest does not name it; it is removed at the next start".into());
-        }),
-        // There is no index, which is as good as a new one.
+        Ok(names) => {
+            checked.strangers = names.into_iter().filter(|name| name != manifest::FILE && !known.contains(&name.as_str())).collect()
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => find(".", error.to_string()),
     }
-    let Some(manifest) = manifest else { return findings };
+    let Some(manifest) = manifest else { return checked };
+    checked.covered = Some(Position(manifest.covered));
     if manifest.log_id != hex(log_id) {
         find(manifest::FILE, "the index belongs to another log".into());
     }
     for named in &manifest.runs {
-        let checked =
-            Run::open(disk, dir, &named.file).and_then(|run| check_run(&run, &manifest, named.bucket, &mut |what| find(&named.file, what)));
-        if let Err(error) = checked {
+        let run = Run::open(disk, dir, &named.file);
+        checked.entries += run.as_ref().map_or(0, Run::len);
+        let read = run.and_then(|run| check_run(&run, &manifest, named.bucket, &mut |what| find(&named.file, what)));
+        if let Err(error) = read {
             find(&named.file, error.to_string());
         }
     }
-    findings
+    checked
 }
 
 /// Goes through the entries; stops at a page that cannot be read.

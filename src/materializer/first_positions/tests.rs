@@ -138,7 +138,7 @@ fn no_bit_of_the_manifest_can_flip_unnoticed() {
             flip(&path, byte, bit);
             let loaded = load(&RealDisk, dir.path(), &hex(LOG), Some(50), UnixMillis(i64::MAX));
             assert!(matches!(loaded, Err(IndexError::Damaged(_))), "bit {bit} of byte {byte}");
-            assert!(!check(&RealDisk, dir.path(), LOG).is_empty(), "bit {bit} of byte {byte}");
+            assert!(!check(&RealDisk, dir.path(), LOG).findings.is_empty(), "bit {bit} of byte {byte}");
             std::fs::write(&path, &right).expect("written");
         }
     }
@@ -173,7 +173,7 @@ fn many_runs_become_one_with_every_entry() {
     assert_eq!(index.runs.len(), 9);
     settle(&mut index, 2_700, 5, 5);
     assert_eq!(run_files(dir.path()).len(), 1);
-    assert_eq!(check(&RealDisk, dir.path(), LOG), []);
+    assert_eq!(check(&RealDisk, dir.path(), LOG).findings, []);
     let mut again = open(dir.path(), None);
     assert_eq!((again.len(), again.covered()), (2_700, Position(2_700)));
     (0..2_700).for_each(|id| assert_eq!(stand(&mut again, id, 5_000 + id, 5), Some(id)));
@@ -207,7 +207,7 @@ fn a_bucket_that_expired_at_the_committed_position_leaves_as_whole_files() {
     for at in 110..200 {
         assert_eq!(stand(&mut index, at, 300 + at, 1_189), Some(at), "what the committed position may need is there");
     }
-    assert_eq!(check(&RealDisk, dir.path(), LOG), []);
+    assert_eq!(check(&RealDisk, dir.path(), LOG).findings, []);
 }
 
 #[test]
@@ -332,7 +332,7 @@ fn a_linked_index_is_whole_and_stays_so_when_its_original_goes_on() {
         settle(&mut index, 300, 5, 5);
         drop(index);
         std::fs::remove_dir_all(&original).expect("removes");
-        assert_eq!(check(&RealDisk, &copy, LOG), []);
+        assert_eq!(check(&RealDisk, &copy, LOG).findings, []);
         let mut index = open(&copy, None);
         assert_eq!((index.covered(), index.len()), (Position(200), 200));
         (0..200).for_each(|id| assert_eq!(stand(&mut index, id, 1_000 + id, 5), Some(id)));
@@ -342,25 +342,26 @@ fn a_linked_index_is_whole_and_stays_so_when_its_original_goes_on() {
 #[test]
 fn a_check_finds_every_flipped_bit_and_names_the_file() {
     let dir = tempfile::tempdir().expect("a directory");
-    assert_eq!(check(&RealDisk, &dir.path().join("none"), LOG), [], "no index is as good as a new one");
+    assert_eq!(check(&RealDisk, &dir.path().join("none"), LOG).findings, [], "no index is as good as a new one");
     let mut index = open(dir.path(), Some(1_000));
     (0..30).for_each(|id| assert_eq!(stand(&mut index, id, id, 5), None));
     flush(&mut index, 30, 5);
     drop(index);
-    assert_eq!(check(&RealDisk, dir.path(), LOG), []);
+    assert_eq!(check(&RealDisk, dir.path(), LOG).findings, []);
     let path = only_run(dir.path());
     let name = path.file_name().expect("a name").to_string_lossy().into_owned();
     for byte in 0..std::fs::metadata(&path).expect("is there").len() as usize {
         flip(&path, byte, (byte % 8) as u8);
-        let found = check(&RealDisk, dir.path(), LOG);
+        let found = check(&RealDisk, dir.path(), LOG).findings;
         assert!(!found.is_empty() && found.iter().all(|finding| finding.file == name), "byte {byte}: {found:?}");
         flip(&path, byte, (byte % 8) as u8);
     }
     std::fs::write(dir.path().join("stranger"), b"?").expect("written");
     std::fs::remove_file(&path).expect("removes");
-    let found: Vec<String> = check(&RealDisk, dir.path(), LOG).into_iter().map(|Finding { file, .. }| file).collect();
-    assert_eq!(found, ["stranger".to_owned(), name]);
-    assert_eq!(check(&RealDisk, dir.path(), [8; 16]).len(), 3, "and of another log, too");
+    let found = check(&RealDisk, dir.path(), LOG);
+    assert_eq!(found.strangers, ["stranger"]);
+    assert_eq!(found.findings.into_iter().map(|Finding { file, .. }| file).collect::<Vec<_>>(), [name]);
+    assert_eq!(check(&RealDisk, dir.path(), [8; 16]).findings.len(), 2, "and of another log, too");
 }
 
 /// What checksums do not show: a file that was written wrong.
@@ -376,7 +377,7 @@ fn a_check_finds_entries_that_are_not_what_they_must_be() {
     let wrong = Manifest { covered: 50, runs: vec![NamedRun { bucket: 3, ..right.runs[0].clone() }], ..right.clone() };
     wrong.write(&RealDisk, dir.path()).expect("writes");
     assert_eq!(
-        what(check(&RealDisk, dir.path(), LOG)),
+        what(check(&RealDisk, dir.path(), LOG).findings),
         ["60 entries belong to another bucket of log time", "10 entries lie behind what the manifest says is covered"]
     );
     std::fs::remove_file(dir.path().join(&right.runs[0].file)).expect("removes");
@@ -387,7 +388,7 @@ fn a_check_finds_entries_that_are_not_what_they_must_be() {
     });
     writer.finish(&RealDisk, dir.path()).expect("writes");
     right.write(&RealDisk, dir.path()).expect("writes");
-    assert_eq!(what(check(&RealDisk, dir.path(), LOG)), ["28 entries are not higher than the one before them"]);
+    assert_eq!(what(check(&RealDisk, dir.path(), LOG).findings), ["28 entries are not higher than the one before them"]);
 }
 
 #[test]

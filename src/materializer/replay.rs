@@ -1,0 +1,54 @@
+//! The fold without its thread: a log folded once more into a store and an index of its own, up to a given position.
+//!
+//! It is the owner of the partition that folds here too, with the same index, working set and commits as in a gateway; only its
+//! requests are missing. Whatever this finds is what serving finds.
+
+use std::sync::Arc;
+
+use super::{Error, Owner, PARTITION, Parts, committer_gone};
+use crate::log::Position;
+use crate::store::Progress;
+
+/// Folds the log from where the store stands up to exactly `until` and commits it; tells `report` how far it has come, which
+/// may end it. The index needs to cover no more than the store, and at least what the log does not have any more.
+///
+/// # Errors
+/// [`Error`]; store and index are no better than scratch then.
+pub fn replay(parts: Parts, until: Position, report: &mut dyn FnMut(Position) -> Result<(), Error>) -> Result<Progress, Error> {
+    let mut owner = Owner::open(parts, Arc::default(), Arc::default())?;
+    if until < owner.committed.next || owner.log.end() < until {
+        return Err(Error::LogTooShort { wanted: until, log: owner.log.end() });
+    }
+    owner.until = until;
+    owner.catch_up_index()?;
+    while owner.folded.next < until {
+        if owner.working.is_full() {
+            owner.begin_commit_if_due(false)?;
+            owner.wait_for_commit()?;
+        }
+        owner.fold_some()?;
+        if let Some(done) = owner.committer.finished() {
+            owner.end_commit(done?)?;
+        }
+        owner.begin_commit_if_due(false)?;
+        report(owner.folded.next)?;
+    }
+    while owner.committed != owner.folded {
+        owner.begin_commit_if_due(true)?;
+        owner.wait_for_commit()?;
+    }
+    Ok(owner.store.snapshot()?.progress(PARTITION)?)
+}
+
+impl Owner {
+    fn wait_for_commit(&mut self) -> Result<(), Error> {
+        if self.committer.is_busy() {
+            let done = self.committer.thread.wait().unwrap_or_else(|_| Err(committer_gone()))?;
+            self.end_commit(done)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
