@@ -12,13 +12,16 @@ fn stopped() -> Gateway {
     let mut gateway = Setup::with("[log]\nsegment_bytes = 1_048_576\nretention_bytes = 4_000_000").start();
     gateway.send(&[event("bad").without("customerId"), event("good")]).logged(1);
     let mut sent = 0;
-    wait_for("a base", || {
+    wait_for("a base and some segments", || {
         let events: Vec<_> = (sent..sent + 10).map(|at| wide_event(&format!("u-{at}"))).collect();
         gateway.send(&events).logged(10);
         sent += 10;
         assert!(gateway.usage("m").wait_s(30).ask("COUNT").is_complete());
-        let bases = fs::read_dir(gateway.file("base")).ok()?;
-        bases.filter_map(Result::ok).any(|entry| entry.path().extension().is_none()).then_some(())
+        let has = |dir: &str, extension: Option<&str>| {
+            let entries = fs::read_dir(gateway.file(dir)).into_iter().flatten().filter_map(Result::ok);
+            entries.filter(|entry| entry.path().extension().and_then(|extension| extension.to_str()) == extension).count()
+        };
+        (has("base", None) > 0 && has("log", Some("seg")) >= 3).then_some(())
     });
     gateway.stop();
     gateway.tollgate(&["doctor"]).ended_with(0).says(&["healthy"]);
