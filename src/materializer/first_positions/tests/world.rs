@@ -173,7 +173,7 @@ fn copy_as_found(from: &Path, to: &Path) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
+    #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
     fn verdicts_are_those_of_the_rule_whatever_was_flushed_or_reopened(
