@@ -9,12 +9,12 @@ use tollgate::event::Amount;
 use tollgate::store::embedded::EmbeddedStore;
 use tollgate::store::{Commit, Conflict, Item, Row, Store};
 
-use crate::harness::{DAY_0_MS, Event, Gateway, Random, Setup, contents, event, wait_for};
+use crate::harness::{DAY_0_MS, Event, Gateway, NO_RECENT_IDS, Random, Setup, contents, event, wait_for};
 
 /// Events of several customers and hours, with copies and conflicts, in several requests; ended by a kill, so that some of it is not
 /// in the rows.
 fn killed() -> Gateway {
-    let mut gateway = Setup::with("[log]\ndimension_sets_max = 3").start();
+    let mut gateway = Setup::with(&format!("{NO_RECENT_IDS}[log]\ndimension_sets_max = 3")).start();
     let events: Vec<Event> = (0..300).map(at).collect();
     for batch in events.chunks(20) {
         gateway.send(batch).logged(batch.len());
