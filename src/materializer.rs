@@ -234,6 +234,7 @@ pub struct Materializer {
     log: Arc<EmbeddedLog>,
     ready: Arc<AtomicBool>,
     folded: Arc<AtomicU64>,
+    has_ended: Arc<AtomicBool>,
 }
 
 /// The materializer's thread.
@@ -273,8 +274,16 @@ impl Materializer {
         let (stop, stopping) = bounded(0);
         let log = parts.log.clone();
         let mut owner = Owner::open(parts, ready.clone(), folded.clone())?;
-        let thread = std::thread::Builder::new().name("materializer".into()).spawn(move || owner.run(&waiting, &stopping))?;
-        Ok((Self { requests, log, ready, folded }, Running { thread, stop }))
+        let has_ended = Arc::new(AtomicBool::new(false));
+        let ends = has_ended.clone();
+        let thread = std::thread::Builder::new().name("materializer".into()).spawn(move || {
+            let result = owner.run(&waiting, &stopping);
+            // A bounded channel keeps what is in it for as long as there is a sender: nobody would ever hear of these.
+            ends.store(true, Ordering::SeqCst);
+            waiting.try_iter().for_each(drop);
+            result
+        })?;
+        Ok((Self { requests, log, ready, folded, has_ended }, Running { thread, stop }))
     }
 
     /// Whether everything that was in the log at the start has been folded.
@@ -318,6 +327,9 @@ impl Materializer {
             crossbeam_channel::TrySendError::Full(_) => ViewError::Busy,
             crossbeam_channel::TrySendError::Disconnected(_) => stopping(),
         })?;
+        if self.has_ended.load(Ordering::SeqCst) {
+            return Err(stopping());
+        }
         replied.await.unwrap_or_else(|_| Err(stopping()))
     }
 }

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::harness::{Answer, Client, Event, Gateway, Setup, event, wait_for};
 
@@ -76,7 +77,7 @@ impl Drop for SmallDisk {
 fn on_a_small_disk() -> (SmallDisk, Gateway) {
     let mut gateway = Setup::with("[log]\ndisk_reserve_bytes = 2_097_152\nsegment_bytes = 1_048_576").start();
     gateway.stop();
-    gateway.change_variable("TOLLGATE_COMMIT_INTERVAL_MS", Some("5"));
+    gateway.change_variable("TOLLGATE_COMMIT_INTERVAL_MS", Some("200"));
     let disk = SmallDisk::below(&mut gateway, 24);
     gateway.restart();
     (disk, gateway)
@@ -101,6 +102,28 @@ fn send_until_full(gateway: &Gateway, name: &str) -> usize {
         answer.logged(20);
     }
     panic!("the disk was to get full");
+}
+
+/// Fills the disk to the last page, as somebody else would, while something that was acked is not committed yet. Returns how
+/// many batches were acked.
+fn fill_before_a_commit(disk: &SmallDisk, gateway: &Gateway) -> usize {
+    let mut acked = 0;
+    wait_for("a commit that finds no room", || {
+        gateway.send(&batch("u", acked)).logged(20);
+        acked += 1;
+        disk.fill_up_to(0);
+        // Several times as long as it takes until the next commit is due.
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(1) {
+            if waits_for_room(gateway) {
+                return Some(());
+            }
+        }
+        // It was faster than we were.
+        disk.make_room();
+        None
+    });
+    acked
 }
 
 fn waits_for_room(gateway: &Gateway) -> bool {
@@ -160,16 +183,7 @@ fn a_disk_that_gets_full_under_load_refuses_and_goes_on_by_itself() {
 #[test]
 fn rows_without_room_wait_and_queries_see_what_is_folded() {
     let (disk, mut gateway) = on_a_small_disk();
-    disk.fill_up_to(4 << 20);
-    // The disk is filled to the last page by somebody else while the log has something to commit.
-    let mut acked = 0;
-    wait_for("a commit that waits", || {
-        if !is_full(&gateway.send(&batch("u", acked))) {
-            acked += 1;
-            disk.fill_up_to(0);
-        }
-        waits_for_room(&gateway).then_some(())
-    });
+    let mut acked = fill_before_a_commit(&disk, &gateway);
     assert!(is_full(&gateway.send(&batch("u", acked))));
     let usage = gateway.usage("m").wait_s(0).ask("COUNT");
     assert_eq!(usage.total(), (acked * 20).to_string(), "what is folded is seen, though it cannot be committed");
@@ -188,14 +202,7 @@ fn rows_without_room_wait_and_queries_see_what_is_folded() {
 #[test]
 fn a_stop_while_rows_wait_for_room_ends_in_time_says_why_and_loses_nothing() {
     let (disk, mut gateway) = on_a_small_disk();
-    let mut acked = 0;
-    wait_for("a commit that waits", || {
-        if !is_full(&gateway.send(&batch("u", acked))) {
-            acked += 1;
-            disk.fill_up_to(0);
-        }
-        waits_for_room(&gateway).then_some(())
-    });
+    let acked = fill_before_a_commit(&disk, &gateway);
     gateway.stop_somehow().because(&["there is no room for the rows", "nothing is lost"]);
     disk.make_room();
     gateway.restart();
