@@ -26,7 +26,7 @@ mod generation;
 mod tests;
 
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -82,17 +82,27 @@ struct Shared {
     latest: AtomicI64,
 }
 
-/// The generations that moka has not let go, newest first.
+/// The generations that moka has not let go.
 #[derive(Default)]
-struct Live(ArcSwap<Vec<Arc<Generation>>>);
+struct Live {
+    /// Newest first.
+    list: ArcSwap<Vec<Arc<Generation>>>,
+    /// The last one that had to go for want of room: its memory is for the one that it made room for.
+    made_room: Mutex<Option<Arc<Generation>>>,
+}
 
 impl Live {
     fn add(&self, generation: &Arc<Generation>) {
-        self.0.rcu(|live| std::iter::once(generation).chain(live.iter()).cloned().collect::<Vec<_>>());
+        self.list.rcu(|live| std::iter::once(generation).chain(live.iter()).cloned().collect::<Vec<_>>());
     }
 
-    fn remove(&self, number: u64) {
-        self.0.rcu(|live| live.iter().filter(|generation| generation.number != number).cloned().collect::<Vec<_>>());
+    fn remove(&self, number: u64) -> Option<Arc<Generation>> {
+        let before = self.list.rcu(|live| live.iter().filter(|generation| generation.number != number).cloned().collect::<Vec<_>>());
+        before.iter().find(|generation| generation.number == number).cloned()
+    }
+
+    fn made_room(&self) -> MutexGuard<'_, Option<Arc<Generation>>> {
+        self.made_room.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -117,10 +127,13 @@ impl RecentIds {
             // moka's default would refuse a new generation in favour of one that was of use more often.
             .eviction_policy(EvictionPolicy::lru())
             .eviction_listener(move |number, _, cause| {
-                listed.remove(*number);
+                let forgotten = listed.remove(*number);
                 match cause {
                     RemovalCause::Expired => telemetry::count_recent_ids_evicted("age"),
-                    RemovalCause::Size => telemetry::count_recent_ids_evicted("size"),
+                    RemovalCause::Size => {
+                        *listed.made_room() = forgotten;
+                        telemetry::count_recent_ids_evicted("size");
+                    }
                     // Nobody removes or replaces one.
                     RemovalCause::Explicit | RemovalCause::Replaced => {}
                 }
@@ -150,6 +163,7 @@ impl RecentIds {
     pub fn expire(&self) {
         if let Some(shared) = &self.0 {
             shared.policy.run_pending_tasks();
+            *shared.live.made_room() = None;
         }
     }
 
@@ -157,7 +171,7 @@ impl RecentIds {
     pub fn report(&self) {
         let (mut bytes, mut entries) = (0, 0);
         if let Some(shared) = &self.0 {
-            for generation in shared.live.0.load().iter() {
+            for generation in shared.live.list.load().iter() {
                 bytes += generation.bytes();
                 entries += generation.entries();
             }
@@ -175,7 +189,7 @@ impl Shared {
     }
 
     fn known(&self, ids: &[Fingerprint]) -> Vec<u32> {
-        let live = self.live.0.load();
+        let live = self.live.list.load();
         let mut known = Vec::new();
         let mut of_use = 0_u64;
         for (first, group) in (0_u32..).step_by(GROUP).zip(ids.chunks(GROUP)) {
@@ -223,7 +237,8 @@ impl Shared {
         self.live.add(&next);
         self.policy.insert(next.number, u32::try_from(next.bytes().div_ceil(1 << 10)).unwrap_or(u32::MAX));
         self.policy.run_pending_tasks();
-        next.allocate();
+        let made_room = self.live.made_room().take();
+        next.allocate(made_room);
         *filling = Filling { generation: next, began: Instant::now() };
     }
 }

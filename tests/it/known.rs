@@ -70,6 +70,7 @@ fn known_and_new_and_bad_events_of_one_batch_have_each_their_verdict() {
             logged(0, json!("new-1"), 3), known(1, "a"), rejected, known(3, "b"), logged(4, json!("new-2"), 4), logged(5, Value::Null, 5), known(6, "c"),
         ]})
     );
+    assert_eq!(log_end(&gateway), 6, "only what is new was appended, at the positions that the receipt says");
     gateway.send(&batch).logged(6).rejected(1);
     assert_eq!(gateway.usage("m").count(), 7, "three, two new ones, and two without an id");
     assert_eq!(gateway.dead_letters().len(), 2);

@@ -13,8 +13,8 @@
 //! says where to look.
 
 use std::hint::black_box;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use zerocopy::FromZeros;
 
@@ -26,6 +26,8 @@ pub(super) const GROUP: usize = 32;
 const PLACES: usize = 8;
 /// Bits of a tag.
 const TAG_BITS: usize = 8;
+/// The bits of the lowest tag.
+const LANE: u64 = 0xff;
 const LOWEST_BITS: u64 = 0x0101_0101_0101_0101;
 const HIGHEST_BITS: u64 = LOWEST_BITS << (TAG_BITS - 1);
 /// Ids after which a table is full, in parts of 100 of its places. Up to here, 2 in 100 are lost to later ones.
@@ -56,14 +58,14 @@ impl Generation {
         Self { number, buckets: bytes / BUCKET_BYTES, tables: OnceLock::new(), entries: AtomicUsize::new(0) }
     }
 
-    /// Takes its memory. Until then, and when there is none, nothing is in it and nothing goes in. The memory is zeroed when it is
-    /// first touched: at once, a large table would keep all answers waiting, for up to 100 ms on a busy machine.
-    pub(super) fn allocate(&self) {
-        let tags = <[AtomicU64]>::new_box_zeroed_with_elems(self.buckets);
-        let entries = <[[Words; PLACES]]>::new_box_zeroed_with_elems(self.buckets);
-        match (tags, entries) {
-            (Ok(tags), Ok(entries)) => _ = self.tables.set(Tables { tags, entries }),
-            _ => tracing::warn!(bytes = self.bytes(), "no memory for recent ids; copies go on to the log"),
+    /// Takes its memory: that of a forgotten generation of the same size, if nobody looks at it any more, else fresh one. Until then,
+    /// and when there is none, nothing is in it and nothing goes in.
+    pub(super) fn allocate(&self, forgotten: Option<Arc<Self>>) {
+        let same_size = forgotten.filter(|forgotten| forgotten.buckets == self.buckets);
+        let tables = same_size.and_then(Arc::into_inner).and_then(|forgotten| forgotten.tables.into_inner());
+        match tables.map(Tables::emptied).or_else(|| Tables::new(self.buckets)) {
+            Some(tables) => _ = self.tables.set(tables),
+            None => tracing::warn!(bytes = self.bytes(), "no memory for recent ids; copies go on to the log"),
         }
     }
 
@@ -123,6 +125,19 @@ impl Generation {
 }
 
 impl Tables {
+    /// Fresh ones, if there is memory. It is zeroed when it is first touched: at once, a large table would keep all answers waiting,
+    /// for up to 100 ms on a busy machine.
+    fn new(buckets: usize) -> Option<Self> {
+        let tags = <[AtomicU64]>::new_box_zeroed_with_elems(buckets).ok()?;
+        Some(Self { tags, entries: <[[Words; PLACES]]>::new_box_zeroed_with_elems(buckets).ok()? })
+    }
+
+    /// Nothing is found without its tag.
+    fn emptied(mut self) -> Self {
+        self.tags.iter_mut().for_each(|tags| *tags.get_mut() = 0);
+        self
+    }
+
     /// Which ids of those with a bit in `likely` are really there.
     fn compare(&self, group: &[Fingerprint], homes: &[usize; GROUP], likely: u32) -> u32 {
         let wanted = || group.iter().zip(homes).enumerate().filter(|(bit, _)| likely & (1 << bit) != 0);
@@ -131,9 +146,12 @@ impl Tables {
     }
 
     fn has(&self, home: usize, id: Fingerprint) -> bool {
-        self.entries[home]
-            .iter()
-            .any(|[identity, rest]| identity.load(Ordering::Relaxed) == id.identity && rest.load(Ordering::Relaxed) == id.rest)
+        let equal = equal_lanes(self.tags[home].load(Ordering::Relaxed), tag(id));
+        self.entries[home].iter().enumerate().any(|(place, [identity, rest])| {
+            equal >> (place * TAG_BITS) & LANE != 0
+                && identity.load(Ordering::Relaxed) == id.identity
+                && rest.load(Ordering::Relaxed) == id.rest
+        })
     }
 
     /// Whether there is one id more.
@@ -152,7 +170,7 @@ impl Tables {
         rest.store(id.rest, Ordering::Relaxed);
         identity.store(id.identity, Ordering::Relaxed);
         let (tags, shift) = (&self.tags[home], place * TAG_BITS);
-        let others = tags.load(Ordering::Relaxed) & !(0xff << shift);
+        let others = tags.load(Ordering::Relaxed) & !(LANE << shift);
         tags.store(others | u64::from(tag(id)) << shift, Ordering::Relaxed);
     }
 }

@@ -22,7 +22,7 @@ fn ids(numbers: impl IntoIterator<Item = u64>) -> Vec<Fingerprint> {
 
 fn bytes(recent: &RecentIds) -> u64 {
     let shared = recent.0.as_ref().expect("it is on");
-    shared.live.0.load().iter().map(|generation| generation.bytes() as u64).sum()
+    shared.live.list.load().iter().map(|generation| generation.bytes() as u64).sum()
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn it_stays_small_while_little_comes_in_and_within_its_bytes_when_much_does() {
 #[test]
 fn what_was_filled_last_stays_although_only_older_ids_were_of_use() {
     let recent = cache(1 << 20);
-    let newest = || recent.0.as_ref().and_then(|shared| shared.live.0.load().first().map(|generation| generation.number));
+    let newest = || recent.0.as_ref().and_then(|shared| shared.live.list.load().first().map(|generation| generation.number));
     let mut begun = 0;
     for first in (0..100_000).step_by(500) {
         let before = newest();
