@@ -214,7 +214,7 @@ impl Shared {
     fn begin(&self, filling: &mut Filling) {
         let last = &filling.generation;
         // Whole KiB, in which moka counts: rounded up, the last part would not fit.
-        let largest = usize::try_from((self.settings.bytes_max >> 10) / u64::from(PARTS) << 10).unwrap_or(usize::MAX);
+        let largest = usize::try_from(((self.settings.bytes_max >> 10) / u64::from(PARTS)) << 10).unwrap_or(usize::MAX);
         let bytes = Generation::bytes_for(GROWTH * last.entries()).clamp(FIRST_BYTES.min(largest), largest);
         let next = Arc::new(Generation::new(last.number + 1, bytes));
         // What was filled last is worth most, whether it was of use already or not.
