@@ -9,14 +9,15 @@
 //! promise 9).
 
 mod background;
+mod commit;
 pub mod first_positions;
 pub mod fold;
 pub mod replay;
 mod sealing;
+mod view;
 pub mod working_set;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::ops::Bound;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,18 +28,19 @@ use crossbeam_channel::{Receiver, Sender, after, bounded, never, select};
 use tokio::sync::oneshot;
 
 use crate::base;
-use crate::clock::{Clock, UnixMillis};
-use crate::event::IdentityHash;
+use crate::clock::Clock;
 use crate::log::embedded::{EmbeddedLog, EmbeddedReader};
 use crate::log::meta::LogMeta;
 use crate::log::{self, BlockView, LogReader, Position, disk::Disk, record};
-use crate::store::{self, CONFLICTS_MAX, Commit, Conflict, Progress, Row, RowKey, RowSelection, Rows, Snapshot, Store};
+use crate::store::{self, CONFLICTS_MAX, Commit, Conflict, Progress, Snapshot, Store};
 use crate::{fault, telemetry};
-use background::{Background, Gone};
+use commit::{Committer, committer_gone};
 use first_positions::{Asked, First, FirstPositions, IndexError, Standing};
 use fold::{Verdict, verdict};
 pub use sealing::BaseSettings;
 use sealing::Sealing;
+pub use view::{Lookup, View, ViewError, Wanted};
+use view::{Overlaid, Question, Reply, Request, stopping, view_failed};
 use working_set::{LOOK_AHEAD, WorkingSet};
 
 /// The embedded log has one partition.
@@ -55,10 +57,6 @@ pub const COMMIT_INTERVAL: Duration = Duration::from_millis(1_000);
 const COMMIT_PAUSE: u32 = 3;
 /// How long records gather before they are folded when nobody waits for them: many small groups, one wake-up.
 const GATHER: Duration = Duration::from_millis(4);
-/// How often a commit whose outcome is unknown is looked at again before the process stops.
-const COMMIT_ATTEMPTS: u32 = 5;
-/// Before the second look; doubled before each further one.
-const COMMIT_RETRY_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 100 });
 
 /// Why the materializer ended, or could not begin. The process stops with it: half a gateway is worse than none.
 #[derive(Debug, thiserror::Error)]
@@ -148,84 +146,6 @@ pub struct Parts {
     /// Where bases are and when they are made; `None`: none are made or used.
     pub bases: Option<BaseSettings>,
 }
-
-/// What a view must show.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
-    /// Whose rows.
-    pub account: u32,
-    /// One meter, or all.
-    pub meter: Option<String>,
-    /// Some customers, sorted, or all.
-    pub customers: Option<Vec<String>>,
-    /// First day, as days since 1970.
-    pub from_day: u32,
-    /// One past the last day.
-    pub to_day: u32,
-}
-
-impl Wanted {
-    fn holds(&self, key: &RowKey<'_>) -> bool {
-        key.account == self.account
-            && (self.from_day..self.to_day).contains(&key.bucket)
-            && self.meter.as_deref().is_none_or(|meter| meter == key.meter)
-            && self
-                .customers
-                .as_ref()
-                .is_none_or(|customers| customers.binary_search_by(|customer| customer.as_str().cmp(key.customer)).is_ok())
-    }
-}
-
-/// Rows as of one position.
-pub struct View {
-    /// What is stored, with what was folded since.
-    pub rows: Box<dyn Rows>,
-    /// Everything before this position is in it.
-    pub next: Position,
-    /// Whether that is everything that was durable when the view was asked for.
-    pub complete: bool,
-}
-
-/// No view can be had.
-#[derive(Debug, thiserror::Error)]
-pub enum ViewError {
-    /// Too many queries wait.
-    #[error("too many queries wait for the rows")]
-    Busy,
-    /// What was durable when it was asked has not been folded within the wait, and a part of the answer would be wrong.
-    #[error("the latest records have not been folded in time")]
-    Behind,
-    /// The store failed, or the process is stopping.
-    #[error("the rows cannot be read now: {0}")]
-    Failed(String),
-}
-
-/// Which first record is looked for.
-#[derive(Debug, Clone, Copy)]
-pub struct Lookup {
-    /// The identity that it is to have.
-    pub identity: IdentityHash,
-    /// It stands before this position.
-    pub before: Position,
-    /// Log time at that position: older firsts than the horizon do not matter. `i64::MIN`: all that are known.
-    pub log_time: UnixMillis,
-}
-
-/// A request to the materializer's thread: what is asked, and how much must be folded before.
-struct Request {
-    at_least: Position,
-    deadline: Instant,
-    asked: Question,
-}
-
-enum Question {
-    View(Vec<Wanted>, Reply<View>),
-    Firsts(Vec<Lookup>, Reply<Vec<Option<First>>>),
-    /// The latest conflicts of an account before a position.
-    Conflicts(u32, Position, usize, Reply<Vec<Conflict>>),
-}
-
-type Reply<T> = oneshot::Sender<Result<T, ViewError>>;
 
 /// A handle for everyone who asks the materializer something.
 #[derive(Clone)]
@@ -338,14 +258,6 @@ fn commit_interval() -> Duration {
     Duration::from_millis(fault::limit("TOLLGATE_COMMIT_INTERVAL_MS", COMMIT_INTERVAL.as_millis() as usize) as u64)
 }
 
-fn view_failed(error: impl std::fmt::Display) -> ViewError {
-    ViewError::Failed(error.to_string())
-}
-
-fn stopping() -> ViewError {
-    ViewError::Failed("the materializer has ended".into())
-}
-
 /// The state of the thread that owns the partition.
 struct Owner {
     log: Arc<EmbeddedLog>,
@@ -433,7 +345,7 @@ impl Owner {
     fn run(&mut self, requests: &Receiver<Request>, stopping: &Receiver<()>) -> Result<(), Error> {
         self.catch_up_index()?;
         let grown = self.log.grown();
-        let commits = self.committer.thread.results();
+        let commits = self.committer.results();
         let mut is_stopping = false;
         loop {
             self.pending.extend(requests.try_iter().take(REQUESTS));
@@ -659,114 +571,6 @@ fn positions<'b>(block: &BlockView<'b>) -> impl Iterator<Item = (Position, Resul
 
 fn asked(position: Position, record: &record::Record<'_>) -> Asked {
     Asked { identity: record.identity, content: record.content, position }
-}
-
-/// The thread that commits, so that folding goes on meanwhile.
-struct Committer {
-    thread: Background<Commit, Result<Progress, Error>>,
-    busy: bool,
-}
-
-impl Committer {
-    fn start(store: Arc<dyn Store>) -> std::io::Result<Self> {
-        let thread = Background::start("commit", 1, move |commit| commit_once(&*store, &commit))?;
-        Ok(Self { thread, busy: false })
-    }
-
-    fn is_busy(&self) -> bool {
-        self.busy
-    }
-
-    fn begin(&mut self, commit: Commit) -> Result<(), Error> {
-        self.busy = true;
-        self.thread.begin(commit).map_err(|Gone| committer_gone())
-    }
-
-    fn finished(&self) -> Option<Result<Progress, Error>> {
-        self.thread.finished().map(|done| done.unwrap_or_else(|Gone| Err(committer_gone())))
-    }
-}
-
-fn committer_gone() -> Error {
-    Error::Store(store::Error::Failed("the thread that commits has ended".into()))
-}
-
-/// Commits; where the answer is lost, the position that is stored tells what happened. Rows are absolute, so the same
-/// commit can be tried again.
-fn commit_once(store: &dyn Store, commit: &Commit) -> Result<Progress, Error> {
-    fault::point("commit-begin");
-    let started = Instant::now();
-    let mut attempt = 1;
-    loop {
-        match store.commit(commit) {
-            Ok(()) => break,
-            Err(store::Error::Failed(what)) if attempt < COMMIT_ATTEMPTS => {
-                tracing::warn!(%what, attempt, "a commit did not complete, looking where the store stands");
-                std::thread::sleep(COMMIT_RETRY_PAUSE * (1 << (attempt - 1)));
-                if store.snapshot().and_then(|snapshot| snapshot.progress(commit.partition)).is_ok_and(|found| found == commit.reached) {
-                    break;
-                }
-                attempt += 1;
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    telemetry::observe_commit(commit.rows.len() as u64, started.elapsed());
-    Ok(commit.reached)
-}
-
-/// Stored rows with those laid over them that were folded since. All rows are absolute.
-struct Overlaid {
-    snapshot: Box<dyn Snapshot>,
-    uncommitted: BTreeMap<Vec<u8>, Row>,
-}
-
-impl Rows for Overlaid {
-    fn scan(
-        &self,
-        selection: &RowSelection,
-        visit: &mut dyn FnMut(RowKey<'_>, &Row) -> Result<(), store::Error>,
-    ) -> Result<(), store::Error> {
-        let mut newer = selection
-            .key_ranges()
-            .into_iter()
-            .flat_map(|(from, to)| self.uncommitted.range((Bound::Included(from), Bound::Excluded(to))))
-            .peekable();
-        if newer.peek().is_none() {
-            return self.snapshot.scan(selection, visit);
-        }
-        let mut bytes = Vec::with_capacity(128);
-        self.snapshot.scan(selection, &mut |key, row| {
-            bytes.clear();
-            key.write(&mut bytes);
-            while let Some((newer_key, newer_row)) = newer.next_if(|(newer_key, _)| **newer_key < bytes) {
-                visit_encoded(newer_key, newer_row, visit)?;
-            }
-            match newer.next_if(|(newer_key, _)| **newer_key == bytes) {
-                Some((_, newer_row)) => visit(key, newer_row),
-                None => visit(key, row),
-            }
-        })?;
-        newer.try_for_each(|(key, row)| visit_encoded(key, row, visit))
-    }
-
-    fn meters(&self, account: u32) -> Result<Vec<String>, store::Error> {
-        let mut meters = self.snapshot.meters(account)?;
-        let newer = self.uncommitted.keys().filter_map(|key| RowKey::read(key));
-        for key in newer.filter(|key| key.account == account) {
-            if !meters.iter().any(|meter| meter == key.meter) {
-                meters.push(key.meter.to_owned());
-            }
-        }
-        // As their encoded keys sort: the length stands in front of the name.
-        meters.sort_by(|a, b| (a.len(), a).cmp(&(b.len(), b)));
-        Ok(meters)
-    }
-}
-
-fn visit_encoded(key: &[u8], row: &Row, visit: &mut dyn FnMut(RowKey<'_>, &Row) -> Result<(), store::Error>) -> Result<(), store::Error> {
-    let key = RowKey::read(key).ok_or_else(|| store::Error::Damaged("a row's key in memory".into()))?;
-    visit(key, row)
 }
 
 #[cfg(test)]

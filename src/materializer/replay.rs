@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::{Error, Owner, PARTITION, Parts, committer_gone};
+use super::{Error, Owner, PARTITION, Parts};
 use crate::log::Position;
 use crate::store::Progress;
 
@@ -43,7 +43,7 @@ pub fn replay(parts: Parts, until: Position, report: &mut dyn FnMut(Position) ->
 impl Owner {
     fn wait_for_commit(&mut self) -> Result<(), Error> {
         if self.committer.is_busy() {
-            let done = self.committer.thread.wait().unwrap_or_else(|_| Err(committer_gone()))?;
+            let done = self.committer.wait()?;
             self.end_commit(done)?;
         }
         Ok(())

@@ -14,7 +14,7 @@ use crate::log::meta::FoldSettings;
 use crate::log::{Append, Appender, Block};
 use crate::store::embedded::EmbeddedStore;
 use crate::store::row::{DAY_S, HOUR_S};
-use crate::store::{DimensionSet, Grain};
+use crate::store::{DimensionSet, Grain, Row, RowKey, RowSelection};
 use proptest::prelude::*;
 
 const HORIZON_MS: i64 = 50;

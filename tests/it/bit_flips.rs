@@ -60,7 +60,7 @@ fn a_flipped_bit_in_any_file_is_an_error_that_names_it_or_makes_no_difference() 
     files(&data, &mut all);
     // Who runs; nothing is read from it.
     all.retain(|path| !path.ends_with("lock") && fs::metadata(path).expect("a file").len() > 0);
-    for kind in ["seg", "idx", "run", "redb", "meta.json"] {
+    for kind in ["seg", "idx", "run", "redb", "meta.json", "manifest.json"] {
         let of_kind: Vec<_> = all.iter().filter(|path| path.to_string_lossy().ends_with(kind)).collect();
         assert!(!of_kind.is_empty(), "there is a file of each kind: {kind}");
         for _ in 0..FLIPS {
