@@ -78,3 +78,6 @@ fn commit_once(store: &dyn Store, commit: &Commit) -> Result<Progress, Error> {
     telemetry::observe_commit(commit.rows.len() as u64, started.elapsed());
     Ok(commit.reached)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,122 @@
+use std::sync::Mutex;
+
+use super::*;
+use crate::clock::{UnixMicros, UnixMillis};
+use crate::event::Amount;
+use crate::log::Position;
+use crate::store::embedded::EmbeddedStore;
+use crate::store::{Change, DimensionSet, Error as StoreError, Grain, Kind, Row, RowKey, Snapshot};
+
+/// What becomes of a commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Done,
+    /// It is durable, and nobody hears of it.
+    AnswerLost,
+    /// Nothing happened.
+    Failed,
+}
+
+/// A store that answers as it is told, and then as it should.
+struct Unreliable {
+    store: EmbeddedStore,
+    fates: Mutex<Vec<Fate>>,
+    commits: Mutex<u32>,
+}
+
+impl Store for Unreliable {
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+        self.store.snapshot()
+    }
+
+    fn commit(&self, commit: &Commit) -> Result<(), StoreError> {
+        *self.commits.lock().expect("no panic") += 1;
+        match self.fates.lock().expect("no panic").pop().unwrap_or(Fate::Done) {
+            Fate::Done => self.store.commit(commit),
+            Fate::AnswerLost => {
+                self.store.commit(commit)?;
+                Err(StoreError::Failed("the answer is lost".into()))
+            }
+            Fate::Failed => Err(StoreError::Failed("nothing happened".into())),
+        }
+    }
+
+    fn row_count(&self) -> Result<u64, StoreError> {
+        self.store.row_count()
+    }
+
+    fn document(&self, kind: Kind, account: u32, id: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.store.document(kind, account, id)
+    }
+
+    fn documents(&self, kind: Kind, account: u32) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        self.store.documents(kind, account)
+    }
+
+    fn change_document(
+        &self,
+        kind: Kind,
+        account: u32,
+        id: &str,
+        change: &mut dyn FnMut(Option<&[u8]>) -> Change,
+    ) -> Result<(), StoreError> {
+        self.store.change_document(kind, account, id, change)
+    }
+}
+
+fn unreliable(fates: &[Fate]) -> (tempfile::TempDir, Unreliable) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = EmbeddedStore::open(&dir.path().join("store.redb")).expect("opens");
+    let fates = Mutex::new(fates.iter().rev().copied().collect());
+    (dir, Unreliable { store, fates, commits: Mutex::new(0) })
+}
+
+fn key() -> Vec<u8> {
+    let mut key = Vec::new();
+    let dimensions = DimensionSet(&[0]);
+    RowKey { account: 1, meter: "m", grain: Grain::Day, bucket: 9, customer: "c", partition: 0, dimensions }.write(&mut key);
+    key
+}
+
+fn commit(store: &dyn Store, value: i64) -> Commit {
+    let expected = store.snapshot().and_then(|snapshot| snapshot.progress(0)).expect("progress");
+    let reached = Progress { next: Position(expected.next.0 + 10), log_time: UnixMillis(7) };
+    let row = Row::first(Amount::from_int(value), UnixMicros(5), "u-1");
+    Commit { partition: 0, expected, reached, rows: vec![(key(), row)], conflicts: Vec::new() }
+}
+
+fn stored(store: &dyn Store) -> (Position, Option<Amount>) {
+    let snapshot = store.snapshot().expect("a snapshot");
+    let row = snapshot.row(&key()).expect("read");
+    (snapshot.progress(0).expect("progress").next, row.map(|row| row.max))
+}
+
+#[test]
+fn a_commit_whose_answer_is_lost_is_found_to_have_happened_and_not_made_again() {
+    for fates in [&[Fate::AnswerLost][..], &[Fate::Failed, Fate::AnswerLost], &[Fate::Failed, Fate::Failed]] {
+        let (_dir, store) = unreliable(fates);
+        let commit = commit(&store, 3);
+        let reached = commit_once(&store, &commit).expect("it happened");
+        assert_eq!((reached, stored(&store)), (commit.reached, (Position(10), Some(Amount::from_int(3)))), "{fates:?}");
+        let attempts = fates.iter().take_while(|fate| **fate == Fate::Failed).count() + 1;
+        assert_eq!(*store.commits.lock().expect("no panic"), attempts as u32, "{fates:?}");
+    }
+}
+
+#[test]
+fn a_commit_that_never_succeeds_ends_with_an_error_and_changes_nothing() {
+    let (_dir, store) = unreliable(&[Fate::Failed; 9]);
+    let failed = commit_once(&store, &commit(&store, 3));
+    assert!(matches!(failed, Err(Error::Store(StoreError::Failed(_)))));
+    assert_eq!((stored(&store), *store.commits.lock().expect("no panic")), ((Position(0), None), COMMIT_ATTEMPTS));
+}
+
+#[test]
+fn an_owner_that_somebody_else_overtook_changes_nothing() {
+    let (_dir, store) = unreliable(&[]);
+    let late = commit(&store, 4);
+    commit_once(&store, &commit(&store, 3)).expect("commits");
+    let fenced = commit_once(&store, &late);
+    assert!(matches!(fenced, Err(Error::Store(StoreError::Fenced { found: Position(10), .. }))));
+    assert_eq!((stored(&store), *store.commits.lock().expect("no panic")), ((Position(10), Some(Amount::from_int(3))), 2));
+}
