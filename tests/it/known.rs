@@ -154,9 +154,13 @@ fn an_event_whose_sender_hung_up_is_known_if_it_is_durable_and_counts_once() {
         wait_for("the connection to end", || (open(&gateway.metrics()) <= open(&before)).then_some(()));
         // Behind this answer, everything that was under way to the log is settled.
         gateway.send(&[event(&format!("behind-{round}"))]).logged(1);
-        let is_durable = gateway.metrics().outcome("logged") - before.outcome("logged") == 2;
-        assert_eq!(known(&gateway, &sent), usize::from(is_durable));
-        durable += usize::from(is_durable);
+        let logged = || gateway.metrics().outcome("logged") - before.outcome("logged");
+        let was_durable = logged() == 2;
+        let is_known = known(&gateway, &sent) == 1;
+        // It may have come in after the look at the counters, as a connection that is not accepted yet is not open either.
+        assert!(is_known || !was_durable, "it was durable, and its copy went to the log");
+        assert!(!is_known || logged() == 2, "it is known, and was not durable");
+        durable += usize::from(is_known);
     }
     assert!(durable > 0, "some were read before the sender was gone");
     assert_eq!(gateway.usage("m").count(), 2 * ROUNDS);
