@@ -312,6 +312,11 @@ mod tests {
     }
 
     #[test]
+    fn a_count_is_its_number() {
+        assert_eq!([0, 1, 7, u64::MAX].map(|count| Sum::from_count(count).to_string()), ["0", "1", "7", "18446744073709551615"]);
+    }
+
+    #[test]
     fn numbers_are_read_from_their_digits() {
         for (text, expected) in [
             ("0", "0"),
