@@ -17,9 +17,10 @@
 //! ([`crate::config::Config::recent_ids`]). Log time is the running maximum of receive times, so it may be ahead of a clock that
 //! stepped back: by as much as the limits leave of H, nothing is known ([`Settings::step_back_ms_max`]).
 //!
-//! One case is left: a uniqueId that comes again with other content. That is a conflict, and remembered as durable like every
+//! Two cases are left, both with a horizon only. A uniqueId that comes again with other content: that is a conflict, and remembered as durable like every
 //! record. Should its first copy pass the horizon while it is remembered, then another copy of the conflict would count, and is
-//! `known` instead.
+//! `known` instead. And limits that were narrowed at a restart: a first that got in under the wider ones may lie further back than the
+//! present ones say.
 
 mod generation;
 #[cfg(test)]
