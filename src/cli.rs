@@ -7,11 +7,12 @@ mod serve;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Config, TlsConfig};
+use crate::config::{Config, TlsConfig, parse_duration};
 use crate::loadgen::BenchArgs;
 use crate::telemetry::LogFormat;
 
@@ -66,6 +67,12 @@ struct ServeArgs {
     /// Where log and rows are kept; one process at a time [default: ./tollgate-data]
     #[arg(long, value_name = "DIR", env = "TOLLGATE_DATA_DIR")]
     data_dir: Option<PathBuf>,
+    /// How long to wait for a data directory that another process uses, e.g. `30s` [default: not at all; with --take-over 60s]
+    #[arg(long, value_name = "DURATION", env = "TOLLGATE_WAIT_FOR_DATA_DIR", value_parser = parse_duration)]
+    wait_for_data_dir: Option<Duration>,
+    /// Take the place of the process that uses the data directory: it hands over its listening sockets and stops; clients wait
+    #[arg(long)]
+    take_over: bool,
     /// Admin key of the account `default`; without it one is made at the first start and shown once
     #[arg(long, value_name = "KEY", env = "TOLLGATE_ADMIN_KEY", hide_env_values = true)]
     admin_key: Option<String>,
@@ -75,6 +82,9 @@ struct ServeArgs {
     /// Private key of --tls-cert in PEM
     #[arg(long, value_name = "FILE", env = "TOLLGATE_TLS_KEY", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+    /// CA of client certificates in PEM: without a certificate of it nobody connects (API keys are needed as well)
+    #[arg(long, value_name = "FILE", env = "TOLLGATE_TLS_CLIENT_CA")]
+    tls_client_ca: Option<PathBuf>,
     /// Which log lines are written to standard error, e.g. `info,tollgate=debug` [default: info]
     #[arg(long, value_name = "FILTER", env = "TOLLGATE_LOG")]
     log: Option<String>,
@@ -95,8 +105,15 @@ impl ServeArgs {
         if let Some(data_dir) = &self.data_dir {
             config.data_dir.clone_from(data_dir);
         }
+        config.wait_for_data_dir = self.wait_for_data_dir.or(config.wait_for_data_dir);
+        config.take_over |= self.take_over;
         if let (Some(cert), Some(key)) = (&self.tls_cert, &self.tls_key) {
-            config.tls = Some(TlsConfig { cert: cert.clone(), key: key.clone() });
+            let client_ca = config.tls.and_then(|tls| tls.client_ca);
+            config.tls = Some(TlsConfig { cert: cert.clone(), key: key.clone(), client_ca });
+        }
+        if let Some(client_ca) = &self.tls_client_ca {
+            let Some(tls) = &mut config.tls else { anyhow::bail!("--tls-client-ca needs --tls-cert and --tls-key") };
+            tls.client_ca = Some(client_ca.clone());
         }
         if let Some(filter) = &self.log {
             config.logging.filter.clone_from(filter);

@@ -24,6 +24,11 @@ pub struct Config {
     pub ops_listen: Option<SocketAddr>,
     /// Log, rows and dedup index.
     pub data_dir: PathBuf,
+    /// How long to wait for a data directory that another process uses; not at all when absent, a minute with `take_over`.
+    #[serde(deserialize_with = "duration")]
+    pub wait_for_data_dir: Option<Duration>,
+    /// Asks the process that uses the data directory for its listening sockets, and to stop.
+    pub take_over: bool,
     /// Serves TLS on `listen` when given.
     pub tls: Option<TlsConfig>,
     /// The log.
@@ -40,7 +45,7 @@ pub struct Config {
     pub logging: LoggingConfig,
 }
 
-/// Certificate and key, PEM.
+/// Certificate and key, PEM. Read again when they change.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TlsConfig {
@@ -48,6 +53,9 @@ pub struct TlsConfig {
     pub cert: PathBuf,
     /// Its private key.
     pub key: PathBuf,
+    /// Who signs the certificates of clients. When given, a client needs one, beside its API key: it says who may connect,
+    /// the key says whose events they are.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// Settings of the embedded log.
@@ -137,6 +145,10 @@ pub struct HttpConfig {
     /// Time for a whole body.
     #[serde(deserialize_with = "duration_required")]
     pub body_timeout: Duration,
+    /// Longest pause between two requests once the process is told to stop: who says something gets an answer that says that it is
+    /// the connection's last.
+    #[serde(deserialize_with = "duration_required")]
+    pub drain_idle: Duration,
     /// Time to answer what is under way when the process is told to stop.
     #[serde(deserialize_with = "duration_required")]
     pub drain_timeout: Duration,
@@ -158,6 +170,8 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             ops_listen: None,
             data_dir: PathBuf::from("./tollgate-data"),
+            wait_for_data_dir: None,
+            take_over: false,
             tls: None,
             log: LogConfig::default(),
             default_account: DefaultAccountConfig::default(),
@@ -214,6 +228,8 @@ impl Default for HttpConfig {
             idle_timeout: Duration::from_secs(120),
             body_idle_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(25),
+            // Longer than the pauses of clients that send all the time.
+            drain_idle: Duration::from_secs(2),
             drain_timeout: Duration::from_secs(10),
         }
     }
@@ -355,7 +371,10 @@ fn millis(duration: Duration) -> i64 {
 }
 
 /// Reads `35d`, `12h`, `1d 6h`, `500ms`.
-fn parse_duration(text: &str) -> Result<Duration, String> {
+///
+/// # Errors
+/// What it is not, for people.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let span: jiff::Span = text.parse().map_err(|_| format!("`{text}` is not a duration such as 35d, 12h or 500ms"))?;
     let total = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(|error| error.to_string())?;
     Duration::try_from(total).map_err(|_| format!("`{text}` is negative"))

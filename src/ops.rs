@@ -7,6 +7,7 @@ pub mod backup;
 pub mod control;
 pub mod doctor;
 mod files;
+pub mod handover;
 pub mod rebuild;
 pub mod restore;
 pub mod verify;

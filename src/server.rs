@@ -1,10 +1,13 @@
 //! Connections: accepts them, speaks HTTP/1.1 and HTTP/2 (with or without TLS), sends each request on its way, and ends in good order.
 
+mod drain;
 mod patience;
+pub mod sockets;
+pub mod tls;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -12,19 +15,17 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::Body;
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::server::conn::{http1, http2};
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio_rustls::TlsAcceptor;
 use tower_service::Service as _;
 
 use crate::accounts::KeyRing;
@@ -37,7 +38,9 @@ use crate::gateway::recent::RecentIds;
 use crate::gateway::{Gateway, presented_key};
 use crate::materializer::Materializer;
 use crate::telemetry;
+use drain::{Drain, Leave};
 use patience::{Patience, PatientStream, Requests};
+use tls::Tls;
 
 /// Requests that are not ingest: their bodies are small.
 const API_BODY_BYTES_MAX: usize = 1 << 20;
@@ -115,6 +118,15 @@ fn plain(status: StatusCode, body: impl Into<Body>) -> Answer {
 }
 
 impl Service {
+    /// Once the process was told to stop, the answer says that it is the connection's last: HTTP/2 has other words for it.
+    async fn answer(&self, request: Request<Incoming>, is_http2: bool) -> Answer {
+        let mut answer = self.handle(request).await;
+        if !is_http2 && self.ops.draining.load(Ordering::Acquire) {
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        answer
+    }
+
     async fn handle(&self, request: Request<Incoming>) -> Answer {
         let started = Instant::now();
         let path = normalise(request.uri().path(), "/amberflo");
@@ -188,52 +200,59 @@ pub struct ConnectionLimits {
     pub header_timeout: Duration,
     /// Between two requests.
     pub idle_timeout: Duration,
+    /// For the next request, once the process was told to stop; at most half of the time for everything.
+    pub drain_idle: Duration,
+    /// For everything that is under way then.
+    pub drain_timeout: Duration,
 }
 
-/// Accepts connections until `stop` completes, then lets those under way finish for at most `drain`.
+/// Accepts connections until `stop` completes. Then every connection gets one more answer, or a while to ask for it; those that
+/// come in that while are served, too. All of it ends after the drain time-out.
 pub async fn serve(
     listener: TcpListener,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Tls>,
     service: Arc<Service>,
     limits: ConnectionLimits,
     stop: impl Future<Output = ()>,
-    drain: Duration,
 ) {
-    let connections = Arc::new(Semaphore::new(limits.connections_max));
-    let graceful = GracefulShutdown::new();
+    // Whoever comes last in that while has as long again.
+    let idle = limits.drain_idle.min(limits.drain_timeout / 2);
+    let (drain, leave) = Drain::new(idle);
+    let door = Arc::new(Door::new(service, tls, &limits, leave));
     let mut conversations = JoinSet::new();
-    let door = Arc::new(Door::new(service, &limits));
     tokio::pin!(stop);
     loop {
-        let (stream, peer) = tokio::select! {
-            accepted = accept(&listener) => accepted,
-            Some(_) = conversations.join_next() => continue,
+        tokio::select! {
+            accepted = accept(&listener) => door.clone().open(accepted, &mut conversations),
+            Some(_) = conversations.join_next() => {}
             () = &mut stop => break,
-        };
-        let Ok(place) = connections.clone().try_acquire_owned() else {
-            tracing::debug!(%peer, limit = limits.connections_max, "a connection was closed: too many are open");
-            continue;
-        };
-        let (door, tls, watcher) = (door.clone(), tls.clone(), graceful.watcher());
-        conversations.spawn(async move {
-            let _place = place;
-            telemetry::add_connections(1.0);
-            let ended = match tls {
-                None => door.speak_plainly(stream, watcher).await,
-                Some(tls) => door.speak_tls(stream, &tls, watcher).await,
-            };
-            if let Err(error) = ended {
-                tracing::debug!(%peer, error, "a connection ended");
-            }
-            telemetry::add_connections(-1.0);
-        });
+        }
+    }
+    drain.begin();
+    let end = Instant::now() + limits.drain_timeout;
+    // Whoever is told that its connection ends makes a new one: it need not wait for the next process yet.
+    let mut latecomers = JoinSet::new();
+    let overdue = tokio::time::sleep(idle);
+    tokio::pin!(overdue);
+    loop {
+        tokio::select! {
+            ended = conversations.join_next() => if ended.is_none() { break },
+            accepted = accept(&listener) => door.clone().open(accepted, &mut latecomers),
+            Some(_) = latecomers.join_next() => {}
+            () = &mut overdue => break,
+        }
     }
     drop(listener);
-    if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
-        tracing::warn!(seconds = drain.as_secs(), "some requests were not finished in time");
+    let finish = async {
+        while conversations.join_next().await.is_some() {}
+        while latecomers.join_next().await.is_some() {}
+    };
+    if tokio::time::timeout_at(end.into(), finish).await.is_err() {
+        tracing::warn!(seconds = limits.drain_timeout.as_secs(), "some requests were not finished in time");
     }
     // Whoever is left holds a handle to the log, which is closed next.
     conversations.shutdown().await;
+    latecomers.shutdown().await;
 }
 
 /// What a client of HTTP/2 says first.
@@ -242,36 +261,68 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Speaks HTTP on accepted connections.
 struct Door {
     service: Arc<Service>,
+    tls: Option<Tls>,
     http1: http1::Builder,
     http2: http2::Builder<TokioExecutor>,
     patience: Patience,
+    places: Arc<Semaphore>,
+    places_max: usize,
+    leave: Leave,
 }
 
 impl Door {
-    fn new(service: Arc<Service>, limits: &ConnectionLimits) -> Self {
+    fn new(service: Arc<Service>, tls: Option<Tls>, limits: &ConnectionLimits, leave: Leave) -> Self {
         let mut http1 = http1::Builder::new();
         // Patience is kept by the stream.
         http1.timer(TokioTimer::new()).header_read_timeout(None).pipeline_flush(true);
         let mut http2 = http2::Builder::new(TokioExecutor::new());
         http2.timer(TokioTimer::new()).max_concurrent_streams(STREAMS_MAX).keep_alive_interval(Duration::from_secs(30));
-        Self { service, http1, http2, patience: Patience { head: limits.header_timeout, idle: limits.idle_timeout } }
+        let patience = Patience { head: limits.header_timeout, idle: limits.idle_timeout };
+        let (places, places_max) = (Arc::new(Semaphore::new(limits.connections_max)), limits.connections_max);
+        Self { service, tls, http1, http2, patience, places, places_max, leave }
+    }
+
+    /// Begins to speak with one connection.
+    fn open(self: Arc<Self>, (stream, peer): (TcpStream, SocketAddr), conversations: &mut JoinSet<()>) {
+        let Ok(place) = self.places.clone().try_acquire_owned() else {
+            tracing::debug!(%peer, limit = self.places_max, "a connection was closed: too many are open");
+            return;
+        };
+        conversations.spawn(async move {
+            let _place = place;
+            telemetry::add_connections(1.0);
+            let leave = self.leave.beginning_now();
+            let ended = match &self.tls {
+                None => self.speak_plainly(stream, leave).await,
+                Some(tls) => self.speak_tls(stream, tls, leave).await,
+            };
+            if let Err(error) = ended {
+                tracing::debug!(%peer, error, "a connection ended");
+            }
+            telemetry::add_connections(-1.0);
+        });
     }
 
     /// HTTP/2 for a client that begins with its preface, else HTTP/1.1.
-    async fn speak_plainly(&self, stream: TcpStream, watcher: Watcher) -> Result<(), String> {
-        match tokio::time::timeout(self.patience.head, begins_http2(&stream)).await {
-            Ok(Ok(is_http2)) => self.converse(stream, is_http2, watcher).await,
+    async fn speak_plainly(&self, stream: TcpStream, mut leave: Leave) -> Result<(), String> {
+        let begin = tokio::select! {
+            biased;
+            begin = tokio::time::timeout(self.patience.head, begins_http2(&stream)) => begin,
+            () = leave.is_overdue() => return Err("it had said nothing when the process stopped".into()),
+        };
+        match begin {
+            Ok(Ok(is_http2)) => self.converse(stream, is_http2, leave).await,
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err("it said nothing, or too little".into()),
         }
     }
 
     /// The version that was agreed on in the handshake.
-    async fn speak_tls(&self, stream: TcpStream, tls: &TlsAcceptor, watcher: Watcher) -> Result<(), String> {
-        match tokio::time::timeout(self.patience.head, tls.accept(stream)).await {
+    async fn speak_tls(&self, stream: TcpStream, tls: &Tls, leave: Leave) -> Result<(), String> {
+        match tokio::time::timeout(self.patience.head, tls.acceptor().accept(stream)).await {
             Ok(Ok(stream)) => {
                 let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-                self.converse(stream, is_http2, watcher).await
+                self.converse(stream, is_http2, leave).await
             }
             Ok(Err(error)) => Err(format!("the TLS handshake failed: {error}")),
             Err(_) => Err("the TLS handshake took too long".into()),
@@ -282,22 +333,40 @@ impl Door {
         &self,
         stream: S,
         is_http2: bool,
-        watcher: Watcher,
+        mut leave: Leave,
     ) -> Result<(), String> {
         let requests = Arc::new(Requests::default());
         let stream = TokioIo::new(PatientStream::new(stream, self.patience, requests.clone(), is_http2));
-        let service = self.service.clone();
+        let (service, begun) = (self.service.clone(), requests.clone());
         let answer = hyper::service::service_fn(move |request| {
-            let (service, open) = (service.clone(), requests.begin());
+            let (service, open) = (service.clone(), begun.begin());
             async move {
                 let _open = open;
-                Ok::<_, Infallible>(service.handle(request).await)
+                Ok::<_, Infallible>(service.answer(request, is_http2).await)
             }
         });
         let ended = if is_http2 {
-            watcher.watch(self.http2.serve_connection(stream, answer)).await
+            let mut connection = pin!(self.http2.serve_connection(stream, answer));
+            tokio::select! {
+                biased;
+                ended = connection.as_mut() => return ended.map_err(|error| error.to_string()),
+                // GOAWAY: what the client has sent before it heard of it is answered.
+                _ = leave.begun() => connection.as_mut().graceful_shutdown(),
+            }
+            tokio::select! {
+                biased;
+                ended = connection => ended,
+                () = leave.is_overdue_and_idle(&requests) => Ok(()),
+            }
         } else {
-            watcher.watch(self.http1.serve_connection(stream, answer)).await
+            let mut connection = pin!(self.http1.serve_connection(stream, answer));
+            tokio::select! {
+                biased;
+                ended = connection.as_mut() => return ended.map_err(|error| error.to_string()),
+                () = leave.is_overdue_and_idle(&requests) => {}
+            }
+            connection.as_mut().graceful_shutdown();
+            connection.await
         };
         ended.map_err(|error| error.to_string())
     }

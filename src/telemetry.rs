@@ -61,6 +61,10 @@ pub const RECENT_IDS_BYTES: &str = "tollgate_recent_ids_bytes";
 pub const RECENT_IDS_ENTRIES: &str = "tollgate_recent_ids_entries";
 /// Generations of recent ids that were forgotten. Labels: `cause` = age | size.
 pub const RECENT_IDS_EVICTED_TOTAL: &str = "tollgate_recent_ids_evictions_total";
+/// 1 while the newest certificate or key cannot be used, and the last one still is.
+pub const TLS_RELOAD_FAILED: &str = "tollgate_tls_reload_failed";
+/// When the certificate in use (or one of its chain) ends, in seconds since 1970-01-01T00:00:00Z.
+pub const TLS_NOT_AFTER_SECONDS: &str = "tollgate_tls_not_after_seconds";
 /// Seconds that a usage query took. Labels: `form` = a | b | all.
 pub const QUERY_SECONDS: &str = "tollgate_usage_query_seconds";
 /// Usage answers given although the rows had not caught up within the wait.
@@ -142,6 +146,8 @@ fn describe() {
     describe_gauge!(RECENT_IDS_BYTES, "Memory that recent ids take, in bytes.");
     describe_gauge!(RECENT_IDS_ENTRIES, "Recent ids that are remembered.");
     describe_counter!(RECENT_IDS_EVICTED_TOTAL, "Generations of recent ids that were forgotten, by cause.");
+    describe_gauge!(TLS_RELOAD_FAILED, "1 while the newest certificate or key cannot be used and the last one still is.");
+    describe_gauge!(TLS_NOT_AFTER_SECONDS, "When the certificate in use ends, in seconds since 1970-01-01T00:00:00Z.");
     describe_histogram!(QUERY_SECONDS, "Seconds that a usage query took.");
     describe_counter!(INCOMPLETE_TOTAL, "Usage answers given before the rows had caught up.");
 }
@@ -280,6 +286,16 @@ pub fn set_recent_ids(bytes: usize, entries: usize) {
 /// Counts a generation of recent ids that was forgotten, for its `age` or for the `size` of all.
 pub fn count_recent_ids_evicted(cause: &'static str) {
     counter!(RECENT_IDS_EVICTED_TOTAL, "cause" => cause).increment(1);
+}
+
+/// Says whether the newest certificate and key are in use.
+pub fn set_tls_reload_failed(failed: bool) {
+    gauge!(TLS_RELOAD_FAILED).set(f64::from(u8::from(failed)));
+}
+
+/// Sets the end of the certificate in use; unknown if there is none that can be read.
+pub fn set_tls_not_after(seconds: Option<i64>) {
+    gauge!(TLS_NOT_AFTER_SECONDS).set(seconds.map_or(f64::NAN, |seconds| seconds as f64));
 }
 
 /// Records a usage query.

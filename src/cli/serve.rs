@@ -1,26 +1,23 @@
 //! `tollgate serve`: builds every part bottom-up, serves until told to stop, drains along the way of the events.
 
-use std::net::SocketAddr;
-use std::path::Path;
+mod arrival;
+
+use std::cell::OnceCell;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::announce::announce;
 use crate::accounts::{DefaultAccount, KeyRing};
 use crate::api;
 use crate::batch::Batcher;
 use crate::clock::Clock;
-use crate::config::{Config, TlsConfig};
+use crate::config::Config;
 use crate::customers::Customers;
 use crate::data_dir::{self, DataDir};
 use crate::gateway::body::BodyLimits;
@@ -35,22 +32,30 @@ use crate::log::meta::{self, LogMeta};
 use crate::materializer::{self, Materializer, Running};
 use crate::ops::backup;
 use crate::ops::control::Control;
+use crate::ops::handover::Handover;
+use crate::server::sockets::Sockets;
+use crate::server::tls::{Reloader, Tls};
 use crate::server::{self, ConnectionLimits, Ops, Service};
 use crate::store::Store;
 use crate::store::embedded::EmbeddedStore;
 use crate::telemetry;
 use crate::verdicts::Verdicts;
+use arrival::Place;
 
-/// Connections that wait to be accepted, among them those that come while the log is recovered.
-const BACKLOG: u32 = 4_096;
 /// How often it is checked that every part is alive.
 const HEARTBEAT: Duration = Duration::from_millis(200);
 
-/// Serves until SIGTERM or SIGINT.
+/// Serves until SIGTERM or SIGINT, or until another process has taken the place of this one.
 pub(super) fn run(config: Config, admin_key: Option<String>) -> anyhow::Result<()> {
+    let passed = Sockets::passed_by_systemd().context("the sockets that systemd passed cannot be used")?;
     telemetry::install_logs(&config.logging.filter, config.logging.format).context("logging.filter cannot be read")?;
+    let held = OnceCell::new();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("http").build().context("no runtime")?;
-    runtime.block_on(serve(config, admin_key))
+    let ended = runtime.block_on(serve(config, admin_key, passed, &held));
+    // With the last of its tasks goes the last handle to the rows. Only then the data directory is another process's to take.
+    drop(runtime);
+    drop(held);
+    ended
 }
 
 /// The parts with threads and files of their own, in the order in which they are stopped.
@@ -67,19 +72,19 @@ struct Parts {
     store: Arc<dyn Store>,
     room: Arc<Room>,
     meta: LogMeta,
-    data_dir: DataDir,
+    data_dir: PathBuf,
 }
 
-async fn serve(config: Config, admin_key: Option<String>) -> anyhow::Result<()> {
+async fn serve(config: Config, admin_key: Option<String>, passed: Sockets, held: &OnceCell<DataDir>) -> anyhow::Result<()> {
     tracing::info!(?config, "settings");
     let metrics = telemetry::install_metrics().context("the metrics cannot be set up")?;
     let clock = Clock::start();
-    let signals = Signals::listen()?;
-    // Bound first: clients that come while the log is recovered wait instead of being refused.
-    let listener = bind(config.listen)?;
-    let ops_listener = config.ops_listen.map(bind).transpose()?;
-    let tls = config.tls.as_ref().map(tls_acceptor).transpose()?;
-    let parts = open(&config, &clock)?;
+    let mut signals = Signals::listen()?;
+    // What can be wrong is looked at before another process is told to stop.
+    let tls = config.tls.as_ref().map(|files| Tls::load(files, &clock)).transpose()?;
+    let (tls, reloader) = tls.unzip();
+    let Some(Place { listeners, data_dir }) = arrival::arrive(&config, passed, &mut signals).await? else { return Ok(()) };
+    let parts = open(&config, held.get_or_init(|| data_dir), &clock)?;
     let default_account = DefaultAccount { admin_key: admin_key.as_deref(), identity: config.default_account.identity };
     let (keys, admin_key) = KeyRing::open(&*parts.store, &default_account, clock.now()).context("the accounts cannot be used")?;
     let draining = Arc::new(AtomicBool::new(false));
@@ -91,26 +96,27 @@ async fn serve(config: Config, admin_key: Option<String>) -> anyhow::Result<()> 
         materializer: parts.materializer.clone(),
         draining: draining.clone(),
     };
-    if let Some(listener) = ops_listener {
+    let handover = Arc::new(Handover::of(&listeners).context("the listening sockets cannot be copied")?);
+    let control = control(&parts, handover.clone(), &clock, draining.clone());
+    let mut service = service(&config, &parts, Arc::new(keys), budget, ops.clone(), &clock);
+    if let Some(listener) = listeners.ops {
         tracing::info!(address = %listener.local_addr()?, "health and metrics are served on an address of their own");
-        tokio::spawn(server::serve_ops(listener, ops.clone()));
+        service.serves_ops = false;
+        tokio::spawn(server::serve_ops(listener, ops));
     }
-    let control = control(&parts, &clock, draining.clone());
-    let service = service(&config, &parts, Arc::new(keys), budget, ops, &clock);
-    let address = listener.local_addr().context("the listening address is not known")?;
+    let address = listeners.main.local_addr().context("the listening address is not known")?;
     announce(address, tls.is_some(), &config.data_dir, &admin_key, clock.now());
-    let limits = ConnectionLimits {
-        connections_max: config.http.connections_max,
-        header_timeout: config.http.header_timeout,
-        idle_timeout: config.http.idle_timeout,
-    };
+    let Signals { stop: mut told, hangup } = signals;
+    tokio::spawn(reload(reloader, hangup));
+    let limits = limits(&config);
     let mut ended = None;
     let stop = async {
-        ended = told_to_stop(&parts, signals).await;
+        ended = told_to_stop(&parts, &mut told, &handover).await;
         draining.store(true, Ordering::Release);
-        tracing::info!("stopping: no further connection is accepted, requests under way are answered");
+        handover.close();
+        tracing::info!("stopping: requests under way are answered, connections get their last answer");
     };
-    server::serve(listener, tls, service, limits, stop, config.http.drain_timeout).await;
+    server::serve(listeners.main, tls, Arc::new(service), limits, stop).await;
     stop_control(control).await;
     let drained = tokio::task::spawn_blocking(move || drain(parts)).await.context("draining was interrupted")?;
     match ended {
@@ -119,18 +125,42 @@ async fn serve(config: Config, admin_key: Option<String>) -> anyhow::Result<()> 
     }
 }
 
+fn limits(config: &Config) -> ConnectionLimits {
+    let http = &config.http;
+    ConnectionLimits {
+        connections_max: http.connections_max,
+        header_timeout: http.header_timeout,
+        idle_timeout: http.idle_timeout,
+        drain_idle: http.drain_idle,
+        drain_timeout: http.drain_timeout,
+    }
+}
+
+/// Reads certificates again when they change, or at SIGHUP.
+async fn reload(reloader: Option<Reloader>, mut hangup: Signal) {
+    match reloader {
+        Some(reloader) => reloader.run(hangup).await,
+        // Where there is nothing to read again, SIGHUP is still no reason to end.
+        None => {
+            while hangup.recv().await.is_some() {
+                tracing::info!("nothing is read again at SIGHUP: there is no certificate");
+            }
+        }
+    }
+}
+
 /// Answers operators on this machine. Without the socket everything else goes on: a backup then needs the gateway stopped.
-fn control(parts: &Parts, clock: &Clock, stopping: Arc<AtomicBool>) -> Option<tokio::task::JoinHandle<()>> {
-    let control = Control::bind(parts.data_dir.path())
-        .inspect_err(|error| tracing::warn!(%error, "no control socket; `tollgate backup` needs the gateway stopped"));
+fn control(parts: &Parts, handover: Arc<Handover>, clock: &Clock, stopping: Arc<AtomicBool>) -> Option<tokio::task::JoinHandle<()>> {
+    let control = Control::bind(&parts.data_dir)
+        .inspect_err(|error| tracing::warn!(%error, "no control socket; `tollgate backup` and `--take-over` need the gateway stopped"));
     let source = backup::Source {
-        data_dir: parts.data_dir.path().to_owned(),
+        data_dir: parts.data_dir.clone(),
         meta: parts.meta,
         log: parts.log.clone(),
         dead_letters: parts.dead_letters_log.clone(),
         store: parts.store.clone(),
     };
-    Some(tokio::spawn(control.ok()?.serve(source, clock.clone(), stopping)))
+    Some(tokio::spawn(control.ok()?.serve(source, handover, clock.clone(), stopping)))
 }
 
 async fn stop_control(control: Option<tokio::task::JoinHandle<()>>) {
@@ -141,7 +171,7 @@ async fn stop_control(control: Option<tokio::task::JoinHandle<()>>) {
     }
 }
 
-fn service(config: &Config, parts: &Parts, keys: Arc<KeyRing>, budget: Budget, ops: Ops, clock: &Clock) -> Arc<Service> {
+fn service(config: &Config, parts: &Parts, keys: Arc<KeyRing>, budget: Budget, ops: Ops, clock: &Clock) -> Service {
     let ingest = &config.ingest;
     let settings = gateway::Settings {
         body: BodyLimits {
@@ -178,11 +208,10 @@ fn service(config: &Config, parts: &Parts, keys: Arc<KeyRing>, budget: Budget, o
         dead_letters: parts.dead_letters_log.clone(),
         clock: clock.clone(),
     });
-    Arc::new(Service { gateway, router, keys, budget, ops, serves_ops: config.ops_listen.is_none(), http: config.http.clone() })
+    Service { gateway, router, keys, budget, ops, serves_ops: true, http: config.http.clone() }
 }
 
-fn open(config: &Config, clock: &Clock) -> anyhow::Result<Parts> {
-    let data_dir = DataDir::lock(&config.data_dir)?;
+fn open(config: &Config, data_dir: &DataDir, clock: &Clock) -> anyhow::Result<Parts> {
     data_dir.remove_leftovers().context("what an earlier process left unfinished cannot be removed")?;
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let log_dir = data_dir.join(data_dir::LOG);
@@ -232,7 +261,7 @@ fn open(config: &Config, clock: &Clock) -> anyhow::Result<Parts> {
         store,
         room,
         meta,
-        data_dir,
+        data_dir: data_dir.path().to_owned(),
     })
 }
 
@@ -251,8 +280,14 @@ fn report(dir: &Path, recovered: &Recovered) {
     }
 }
 
-/// What tells the process to stop. Heard from before anybody can know that it runs.
+/// What the process is told from outside. Heard from before anybody can know that it runs.
 struct Signals {
+    stop: Stop,
+    hangup: Signal,
+}
+
+/// What tells the process to stop.
+struct Stop {
     terminate: Signal,
     interrupt: Signal,
 }
@@ -260,17 +295,30 @@ struct Signals {
 impl Signals {
     fn listen() -> anyhow::Result<Self> {
         let listen = |kind| signal(kind).context("signals cannot be heard");
-        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+        let stop = Stop { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? };
+        Ok(Self { stop, hangup: listen(SignalKind::hangup())? })
     }
 }
 
-/// Waits for a signal (`None`) or for a part that ends unasked (its name).
-async fn told_to_stop(parts: &Parts, mut signals: Signals) -> Option<&'static str> {
+impl Stop {
+    async fn told(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Waits for a signal, or for a process that takes the place of this one (`None`), or for a part that ends unasked (its name).
+async fn told_to_stop(parts: &Parts, stop: &mut Stop, handover: &Handover) -> Option<&'static str> {
     let mut heartbeat = tokio::time::interval(HEARTBEAT);
     loop {
         tokio::select! {
-            _ = signals.terminate.recv() => return None,
-            _ = signals.interrupt.recv() => return None,
+            () = stop.told() => return None,
+            () = handover.taken() => {
+                tracing::info!("another process has the listening sockets and waits for the data directory");
+                return None;
+            }
             _ = heartbeat.tick() => parts.recent.expire(),
         }
         if parts.materializing.has_ended() {
@@ -300,25 +348,4 @@ fn drain(parts: Parts) -> anyhow::Result<()> {
 fn close(name: &str, thread: JoinHandle<EmbeddedAppender>) -> anyhow::Result<()> {
     let mut appender = thread.join().map_err(|_| anyhow::anyhow!("the thread of {name} panicked"))?;
     appender.close().with_context(|| format!("{name} could not be closed; the next start recovers it"))
-}
-
-fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    let bind = || -> std::io::Result<TcpListener> {
-        let socket = if address.is_ipv4() { tokio::net::TcpSocket::new_v4()? } else { tokio::net::TcpSocket::new_v6()? };
-        // A restart must not wait for the last process's connections to be forgotten.
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        socket.listen(BACKLOG)
-    };
-    bind().with_context(|| format!("cannot listen on {address}; --listen takes another address or port"))
-}
-
-fn tls_acceptor(tls: &TlsConfig) -> anyhow::Result<TlsAcceptor> {
-    let chain = CertificateDer::pem_file_iter(&tls.cert).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let chain = chain.with_context(|| format!("the certificate {} cannot be read", tls.cert.display()))?;
-    let key = PrivateKeyDer::from_pem_file(&tls.key).with_context(|| format!("the private key {} cannot be read", tls.key.display()))?;
-    let mut config =
-        ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).context("certificate and key do not fit")?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(config)))
 }

@@ -10,6 +10,8 @@
 //! {"error":"…"}
 //! ```
 //!
+//! How a process takes the place of another is told in [`handover`](super::handover).
+//!
 //! Whoever hangs up does not want it any more: an unfinished backup is removed.
 
 use std::fs::{self, File, Permissions};
@@ -28,6 +30,7 @@ use tokio::net::{UnixListener, UnixSocket, UnixStream};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::backup::{Content, Source};
+use super::handover::Handover;
 use super::{Error, Step, Watch, io_at};
 use crate::clock::Clock;
 use crate::data_dir;
@@ -35,7 +38,7 @@ use crate::data_dir;
 /// Longest request: a path has at most 4 KiB.
 const REQUEST_BYTES_MAX: u64 = 16 << 10;
 /// Time for a request, and for the other side to take an answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// Connections at a time.
 const CONNECTIONS_MAX: usize = 4;
 /// Backups at a time.
@@ -48,16 +51,27 @@ const BACKLOG: u32 = 16;
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-enum Request {
+pub(super) enum Request {
     Backup { to: PathBuf },
+    TakeOver,
+    Taken,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Reply {
+pub(super) enum Reply {
     Progress { what: String, done: u64, of: u64 },
     Done(Content),
+    Sockets(Vec<SocketName>),
     Error(String),
+}
+
+/// What a listening socket is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum SocketName {
+    Main,
+    Ops,
 }
 
 /// The path of the socket, in a form that is short enough, with what it holds on to.
@@ -107,9 +121,9 @@ impl Control {
     }
 
     /// Answers until the task is dropped. Backups end when `stopping` is set.
-    pub async fn serve(self, source: Source, clock: Clock, stopping: Arc<AtomicBool>) {
+    pub async fn serve(self, source: Source, handover: Arc<Handover>, clock: Clock, stopping: Arc<AtomicBool>) {
         let Self { listener, path: _path } = self;
-        let shared = Arc::new(Shared { source, clock, stopping, backups: Semaphore::new(BACKUPS_MAX) });
+        let shared = Arc::new(Shared { source, handover, clock, stopping, backups: Semaphore::new(BACKUPS_MAX) });
         let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         loop {
             let Ok(permit) = connections.clone().acquire_owned().await else { return };
@@ -132,6 +146,7 @@ impl Control {
 
 struct Shared {
     source: Source,
+    handover: Arc<Handover>,
     clock: Clock,
     stopping: Arc<AtomicBool>,
     backups: Semaphore,
@@ -141,6 +156,11 @@ impl Shared {
     async fn answer(&self, mut stream: UnixStream) {
         let reply = match tokio::time::timeout(PATIENCE, read_request(&mut stream)).await {
             Ok(Ok(Request::Backup { to })) => self.backup(&mut stream, to).await,
+            Ok(Ok(Request::TakeOver)) => match self.hand_over(&mut stream).await {
+                Ok(()) => return,
+                Err(what) => Reply::Error(what),
+            },
+            Ok(Ok(Request::Taken)) => Reply::Error("nothing was handed over".into()),
             Ok(Err(what)) => Reply::Error(what),
             Err(_) => Reply::Error("no request came in time".into()),
         };
@@ -149,6 +169,22 @@ impl Shared {
         }
         // Whoever asked may have hung up.
         drop(send(&mut stream, &reply).await);
+    }
+
+    /// Sends the listening sockets, and begins to stop when the other side has them.
+    async fn hand_over(&self, stream: &mut UnixStream) -> Result<(), String> {
+        match self.handover.send(stream).await {
+            Ok(true) => {}
+            Ok(false) => return Err("it is stopping already".into()),
+            Err(error) => return Err(format!("the sockets could not be sent: {error}")),
+        }
+        match tokio::time::timeout(PATIENCE, read_request(stream)).await {
+            Ok(Ok(Request::Taken)) => {
+                self.handover.are_taken();
+                Ok(())
+            }
+            _ => Err("the sockets were sent but not taken: this process goes on".into()),
+        }
     }
 
     async fn backup(&self, stream: &mut UnixStream, to: PathBuf) -> Reply {
@@ -207,9 +243,20 @@ async fn read_request(stream: &mut UnixStream) -> Result<Request, String> {
 }
 
 async fn send(stream: &mut UnixStream, reply: &Reply) -> io::Result<()> {
-    let mut line = serde_json::to_vec(reply)?;
+    tokio::time::timeout(PATIENCE, stream.write_all(&line(reply)?)).await?
+}
+
+/// What is said, as a line.
+pub(super) fn line(said: &impl Serialize) -> io::Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(said)?;
     line.push(b'\n');
-    tokio::time::timeout(PATIENCE, stream.write_all(&line)).await?
+    Ok(line)
+}
+
+/// Connects to the process that uses a data directory.
+pub(super) fn connect(data_dir: &Path) -> io::Result<BlockingStream> {
+    let (path, _dir) = short_path(data_dir)?;
+    BlockingStream::connect(path)
 }
 
 /// Asks the gateway that uses a data directory for a backup.
@@ -218,15 +265,9 @@ async fn send(stream: &mut UnixStream, reply: &Reply) -> io::Result<()> {
 /// [`Error::Refused`] with what the gateway said, [`Error::Io`] if it cannot be reached.
 pub fn ask_for_backup(data_dir: &Path, to: &Path, watch: &mut Watch<'_>) -> Result<Content, Error> {
     let socket = data_dir.join(data_dir::CONTROL);
-    let connect = || -> io::Result<BlockingStream> {
-        let (path, _dir) = short_path(data_dir)?;
-        BlockingStream::connect(path)
-    };
-    let mut stream = connect().map_err(io_at(&socket))?;
-    let request = Request::Backup { to: std::path::absolute(to).map_err(io_at(to))? };
-    let mut line = serde_json::to_vec(&request).map_err(|error| io_at(to)(error.into()))?;
-    line.push(b'\n');
-    stream.write_all(&line).map_err(io_at(&socket))?;
+    let mut stream = connect(data_dir).map_err(io_at(&socket))?;
+    let request = line(&Request::Backup { to: std::path::absolute(to).map_err(io_at(to))? }).map_err(io_at(to))?;
+    stream.write_all(&request).map_err(io_at(&socket))?;
     for line in BufReader::new(stream).lines() {
         let line = line.map_err(io_at(&socket))?;
         let reply = serde_json::from_str(&line).map_err(|error| Error::Refused(format!("the gateway said something else: {error}")))?;
@@ -237,6 +278,7 @@ pub fn ask_for_backup(data_dir: &Path, to: &Path, watch: &mut Watch<'_>) -> Resu
             }
             Reply::Done(content) => return Ok(content),
             Reply::Error(what) => return Err(Error::Refused(what)),
+            Reply::Sockets(_) => return Err(Error::Refused("the gateway said something else".into())),
         }
     }
     Err(Error::Refused("the gateway ended before the backup was made".into()))

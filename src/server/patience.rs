@@ -7,7 +7,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -28,6 +28,8 @@ pub(super) struct Patience {
 pub(super) struct Requests {
     open: AtomicU32,
     begun: AtomicU32,
+    /// A part of a head has come.
+    has_head: AtomicBool,
 }
 
 impl Requests {
@@ -36,6 +38,11 @@ impl Requests {
         self.open.fetch_add(1, Ordering::Relaxed);
         self.begun.fetch_add(1, Ordering::Relaxed);
         OpenRequest(self.clone())
+    }
+
+    /// Whether none is answered and none has begun to come.
+    pub(super) fn is_idle(&self) -> bool {
+        self.open.load(Ordering::Relaxed) == 0 && !self.has_head.load(Ordering::Relaxed)
     }
 }
 
@@ -84,13 +91,16 @@ impl<S> PatientStream<S> {
     fn enter(&mut self, phase: Phase) {
         self.phase = phase;
         self.since = Instant::now();
+        self.requests.has_head.store(phase == Phase::Head, Ordering::Relaxed);
     }
 
     /// Follows what happened to requests since the last look.
     fn follow(&mut self) {
         let begun = self.requests.begun.load(Ordering::Relaxed);
         if self.requests.open.load(Ordering::Relaxed) > 0 {
-            self.phase = Phase::Answering;
+            if self.phase != Phase::Answering {
+                self.enter(Phase::Answering);
+            }
         } else if begun != self.begun || self.phase == Phase::Answering {
             self.enter(Phase::Idle);
         }

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -31,6 +32,9 @@ DAY = 86_400
 # The tests' own sums are exact, too, or raise.
 decimal.getcontext().prec = 60
 decimal.getcontext().traps[decimal.Inexact] = True
+
+# Passes standard input on as the first of the sockets that systemd passes.
+_LIKE_SYSTEMD = 'exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ LISTEN_FDNAMES=tollgate.socket exec "$@"'
 
 _ADDRESS = re.compile(r"http://127\.0\.0\.1:(\d+)")
 
@@ -95,6 +99,8 @@ class Server:
         self.listen = listen
         self.port = 0
         self.variables: dict[str, str] = {}
+        # Passed to each process as systemd does it, in place of `listen`.
+        self.socket: socket.socket | None = None
         self.process: subprocess.Popen[str] | None = None
         self._readers: list[threading.Thread] = []
         self._stdout: list[str] = []
@@ -116,18 +122,34 @@ class Server:
     def start(self) -> Server:
         """Starts a process and returns when it is ready."""
         self.spawn()
+        return self.wait_until_ready()
+
+    def wait_until_ready(self) -> Server:
         wait_for("the address on stdout", self.has_announced)
         wait_for("/readyz", self.is_ready)
         return self
 
-    def spawn(self) -> None:
+    def take_over(self) -> None:
+        """Starts a process that takes the place of the one that runs. Returns when that one has ended, in good order, and the new
+        one is ready."""
+        old = (self.process, self._readers, self._stderr)
+        self.process = None
+        self.spawn("--take-over")
+        new = (self.process, self._readers, self._stderr)
+        self.process, self._readers, self._stderr = old
+        self.expect_exit()
+        self.process, self._readers, self._stderr = new
+        self.wait_until_ready()
+
+    def spawn(self, *flags: str) -> None:
         """Starts a process and returns at once."""
         assert self.process is None, "a process is running already"
         assert BINARY.is_file(), f"{BINARY} is missing: cargo build --release, or set TOLLGATE_BIN"
+        launcher = [] if self.socket is None else ["sh", "-c", _LIKE_SYSTEMD, "sh"]
         self.process = subprocess.Popen(
-            [BINARY, "serve", "--listen", self.listen, "--data-dir", self.data_dir],
+            [*launcher, BINARY, "serve", "--listen", self.listen, "--data-dir", self.data_dir, *flags],
             env=environment(self.admin_key) | self.variables,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL if self.socket is None else self.socket,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

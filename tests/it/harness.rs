@@ -15,10 +15,12 @@ pub(crate) mod wire;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::ops::Deref;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded};
@@ -58,6 +60,9 @@ pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T 
     }
 }
 
+/// Passes standard input on as the first of the sockets that systemd passes.
+const LIKE_SYSTEMD: &str = "exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ LISTEN_FDNAMES=tollgate.socket exec \"$@\"";
+
 /// The log and the store that are tested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pair {
@@ -83,6 +88,8 @@ pub(crate) struct Setup {
     environment: Vec<(String, String)>,
     /// What starts the process in its place: a program and its arguments.
     launcher: Vec<String>,
+    /// Passed to the process as systemd does it.
+    socket: Option<Arc<TcpListener>>,
 }
 
 impl Setup {
@@ -109,6 +116,18 @@ impl Setup {
     /// Lets writes past this size of a file fail: a disk that begins to fail while the process runs.
     pub(crate) fn file_bytes_max(mut self, bytes: u64) -> Self {
         self.file_bytes_max = Some(bytes);
+        self
+    }
+
+    /// A flag of `tollgate serve`, or several.
+    pub(crate) fn flags(mut self, flags: &[&str]) -> Self {
+        self.arguments.extend(flags.iter().map(|&flag| flag.to_owned()));
+        self
+    }
+
+    /// A listening socket that is passed to each process, as systemd does it.
+    pub(crate) fn socket(mut self, socket: TcpListener) -> Self {
+        self.socket = Some(Arc::new(socket));
         self
     }
 
@@ -169,6 +188,12 @@ impl Drop for Process {
     }
 }
 
+#[track_caller]
+fn signal(process: &Process, name: &str) {
+    let signal = format!("kill -{name} {}", process.id());
+    assert!(Command::new("sh").args(["-c", &signal]).status().expect("a shell").success(), "the process is there");
+}
+
 /// A process that ended by itself.
 #[derive(Debug)]
 pub(crate) struct Ended {
@@ -208,6 +233,28 @@ impl Gateway {
     /// As [`Gateway::restart`], where the process may end before it is ready.
     pub(crate) fn try_restart(&mut self) -> Result<(), Ended> {
         let announced = self.spawn();
+        self.wait_until_ready(&announced)
+    }
+
+    /// Starts a process that takes the place of the one that runs. Returns when that one has ended, in good order, and the new one
+    /// is ready.
+    #[track_caller]
+    pub(crate) fn take_over(&mut self) {
+        self.hang_up();
+        if !self.setup.arguments.iter().any(|known| known == "--take-over") {
+            self.setup.arguments.push("--take-over".into());
+        }
+        let (mut old, old_stderr) = (self.process.take().expect("a process runs"), self.stderr_path());
+        let announced = self.spawn();
+        let code = old.end();
+        let said = std::fs::read_to_string(old_stderr).expect("text");
+        assert_eq!(code, Some(0), "the one before said: {said}");
+        if let Err(ended) = self.wait_until_ready(&announced) {
+            panic!("it ended with {:?} before it was ready; the process said: {}", ended.code, ended.stderr);
+        }
+    }
+
+    fn wait_until_ready(&mut self, announced: &Receiver<SocketAddr>) -> Result<(), Ended> {
         let Ok(address) = announced.recv_timeout(DEADLINE) else { return Err(self.wait_for_end()) };
         let ops = self.setup.has_ops_listener.then(|| wait_for("the operator's address", || ops_address(&self.stderr())));
         self.address = Some(address);
@@ -240,6 +287,25 @@ impl Gateway {
     /// Other settings from the next start on.
     pub(crate) fn change_settings(&mut self, settings: &str) {
         self.setup.settings = settings.into();
+    }
+
+    /// Further flags from the next start on.
+    pub(crate) fn add_flags(&mut self, flags: &[&str]) {
+        self.setup.arguments.extend(flags.iter().map(|&flag| flag.to_owned()));
+    }
+
+    /// Starts a process that waits for the data directory, stops the one that has it, and returns when the new one is ready.
+    #[track_caller]
+    pub(crate) fn start_beside_and_stop(&mut self) {
+        self.hang_up();
+        let mut old = self.process.take().expect("a process runs");
+        let announced = self.spawn();
+        assert!(announced.recv_timeout(Duration::from_millis(300)).is_err(), "it waits");
+        signal(&old, "TERM");
+        assert_eq!(old.end(), Some(0), "in good order");
+        if let Err(ended) = self.wait_until_ready(&announced) {
+            panic!("it ended with {:?} before it was ready; the process said: {}", ended.code, ended.stderr);
+        }
     }
 
     /// A variable of the environment from the next start on; `None`: none of this name.
@@ -275,10 +341,20 @@ impl Gateway {
     /// SIGTERM. Returns when the process has ended, in whatever order.
     #[track_caller]
     pub(crate) fn stop_somehow(&mut self) -> Ended {
-        let process = self.process.as_ref().expect("a process runs");
-        let signal = format!("kill -TERM {}", process.id());
-        assert!(Command::new("sh").args(["-c", &signal]).status().expect("a shell").success(), "the process is there");
+        self.hang_up();
+        self.signal("TERM");
         self.wait_for_end()
+    }
+
+    /// Sends a signal to the process.
+    #[track_caller]
+    pub(crate) fn signal(&self, name: &str) {
+        signal(self.process.as_ref().expect("a process runs"), name);
+    }
+
+    /// Closes the connections that are kept, for which a process that stops would wait for a while.
+    fn hang_up(&mut self) {
+        self.client.agent = agent();
     }
 
     /// Waits until the process has ended by itself, or was killed: without a code then.
@@ -309,15 +385,25 @@ impl Gateway {
 
     /// Runs a second process on the same data directory and waits until it has ended.
     pub(crate) fn start_another(&self) -> Ended {
+        self.start_another_with(&[])
+    }
+
+    /// The same, with flags.
+    pub(crate) fn start_another_with(&self, flags: &[&str]) -> Ended {
         let stderr = self.dir.path().join("stderr-of-another");
         let to = File::create(&stderr).expect("created");
-        let code = Process(self.command().stdout(Stdio::null()).stderr(to).spawn().expect("the binary runs")).end();
+        let code = Process(self.command().args(flags).stdout(Stdio::null()).stderr(to).spawn().expect("the binary runs")).end();
         Ended { code, stderr: std::fs::read_to_string(stderr).expect("text") }
     }
 
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address.expect("it was started")
+    }
+
+    /// Where health and metrics are served, if that is an address of their own.
+    pub(crate) fn ops_address(&self) -> SocketAddr {
+        ops_address(&self.stderr()).expect("an address of their own")
     }
 
     /// Speaks bytes to it.
@@ -358,6 +444,11 @@ impl Gateway {
                 launched.args(arguments).arg(binary);
                 launched
             }
+            (None, None) if self.setup.socket.is_some() => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", LIKE_SYSTEMD, "sh", binary]);
+                shell
+            }
             (None, None) => Command::new(binary),
             (None, Some(bytes)) => {
                 // Ignored signals stay ignored behind `exec`, so that writes fail instead of ending the process.
@@ -370,7 +461,8 @@ impl Gateway {
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TOLLGATE_")) {
             command.env_remove(name);
         }
-        command.env("TOLLGATE_ADMIN_KEY", ADMIN_KEY).stdin(Stdio::null());
+        let socket = self.setup.socket.as_ref().map(|socket| OwnedFd::from(socket.try_clone().expect("a file descriptor")));
+        command.env("TOLLGATE_ADMIN_KEY", ADMIN_KEY).stdin(socket.map_or_else(Stdio::null, Stdio::from));
         command.envs(self.setup.environment.iter().map(|(name, value)| (name, value)));
         command.args(["serve", "--listen", "127.0.0.1:0", "--config"]).arg(self.dir.path().join("tollgate.toml"));
         match self.pair {
@@ -435,22 +527,21 @@ pub(crate) struct Client {
     key: Option<String>,
 }
 
+fn agent() -> ureq::Agent {
+    let config = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .proxy(None)
+        .timeout_global(Some(DEADLINE))
+        .max_idle_connections(64)
+        .max_idle_connections_per_host(64)
+        .build();
+    config.into()
+}
+
 impl Client {
     fn of(address: SocketAddr, ops: Option<SocketAddr>) -> Self {
-        let config = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .proxy(None)
-            .timeout_global(Some(DEADLINE))
-            .max_idle_connections(64)
-            .max_idle_connections_per_host(64)
-            .build();
         let url = format!("http://{address}");
-        Self {
-            agent: config.into(),
-            ops_url: ops.map_or_else(|| url.clone(), |ops| format!("http://{ops}")),
-            url,
-            key: Some(ADMIN_KEY.into()),
-        }
+        Self { agent: agent(), ops_url: ops.map_or_else(|| url.clone(), |ops| format!("http://{ops}")), url, key: Some(ADMIN_KEY.into()) }
     }
 
     /// The same with another key, or none.

@@ -23,6 +23,7 @@ mod model;
 mod one_bad_event;
 mod processes;
 mod protocol;
+mod restart;
 mod retention;
 mod sums_are_exact;
 mod the_books_balance;

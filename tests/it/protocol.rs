@@ -299,6 +299,18 @@ fn health_and_metrics_on_an_address_of_their_own_are_served_only_there() {
 }
 
 #[test]
+fn where_health_and_metrics_have_an_address_of_their_own_nothing_else_is_served_there() {
+    let gateway = Setup::default().ops_listener().start();
+    for request in ["POST /ingest", "POST /usage", "GET /usage/all", "GET /customers", "GET /v1/dead-letters", "GET /v1/events", "GET /"] {
+        let ingest = String::from_utf8(wire::ingest(&[], event("u-1").json())).expect("text");
+        let mut wire = wire::Wire::to(gateway.ops_address());
+        wire.write(ingest.replace("POST /ingest", request));
+        wire.answer().refused(404);
+    }
+    assert_eq!(gateway.settled_metrics().outcome("logged"), 0);
+}
+
+#[test]
 fn a_flood_of_headers_is_refused() {
     let gateway = Gateway::start();
     for flood in [
