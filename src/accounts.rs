@@ -1,76 +1,101 @@
-//! Accounts and their API keys.
+//! Accounts and their API keys: who may call, and what.
 //!
-//! A key is shown once and kept as the SHA-256 of its text, which is all that a look-up needs: keys are looked up by that
-//! digest, so how long a look-up takes says nothing about any key. The ring of all keys is in memory; a request costs
-//! one digest and one look-up, no I/O.
+//! A key is shown once and kept as the SHA-256 of its text. Its text is `tg_<id>_<secret>`: the id names it in lists, in the audit
+//! log and in log lines, the secret (160 random bits) is nowhere. [`KeyRing`] has all keys in memory for the requests,
+//! [`Accounts`] changes them, [`audit`] remembers who changed what.
+//!
+//! # Who may what
+//! A scope is what a key may do in its account; `admin` is all of `ingest`, `read` and what is set up. `operator` stands
+//! beside it and is not implied by it: whoever runs the gateway, makes and disables accounts and manages the keys of any, but
+//! sees no account's data with it. Operator keys belong to the account `default`, which cannot be disabled, and only operators
+//! make or revoke them; the last one cannot be revoked. The bootstrap key is `admin` and `operator`.
+//!
+//! # When a change counts
+//! It is durable first, then it is in the ring, then it is answered. Every request is looked up in the ring, on whatever
+//! connection it comes, and its key is looked at once more when its body has been read: a body that was under way when its key was
+//! revoked is refused. What has been handed to the log by then is finished and answered.
 
-use std::collections::HashMap;
+pub mod audit;
+mod book;
+mod open;
+mod rate;
+mod ring;
+
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use arc_swap::ArcSwap;
+use hyper::header::HeaderMap;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
 
-use crate::clock::UnixMillis;
 use crate::event::IdentityMode;
 use crate::log::record;
-use crate::store::{Change, Error, Kind, Store};
+
+pub use book::{ACCOUNTS_MAX, Accounts, ApiKey, Error, KEYS_MAX, MadeKey, NewKey, is_account_name, is_key_id, is_key_name};
+pub use open::{AdminKey, DefaultAccount, OpenError};
+pub use rate::{Exceeded, RATE_MAX, Rate, RateLimit};
+pub use ring::KeyRing;
+#[cfg(test)]
+pub(crate) use ring::tests::ring_of;
 
 /// The account that exists from the first start on.
 pub const DEFAULT_ACCOUNT: u32 = 1;
-/// Id of the key that comes from `TOLLGATE_ADMIN_KEY` or is made at the first start.
-const BOOTSTRAP_KEY_ID: &str = "bootstrap";
+/// Its name.
+pub const DEFAULT_ACCOUNT_NAME: &str = "default";
 
 /// What a key may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
     /// Send events.
     Ingest,
     /// Read usage, customers, invoices.
     Read,
-    /// Everything, including changes of what is set up.
+    /// Everything in its account, including changes of what is set up.
     Admin,
+    /// Accounts, and the keys of all of them.
+    Operator,
 }
 
 impl Scope {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Ingest, Self::Read, Self::Admin, Self::Operator];
+
     /// As it is written in settings and answers.
     pub fn label(self) -> &'static str {
         match self {
             Self::Ingest => "ingest",
             Self::Read => "read",
             Self::Admin => "admin",
+            Self::Operator => "operator",
+        }
+    }
+
+    fn bit(self) -> u8 {
+        match self {
+            Self::Ingest => 1,
+            Self::Read => 2,
+            Self::Admin => 4,
+            Self::Operator => 8,
         }
     }
 }
 
-/// Who sent a request: what every handler may go by.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Caller {
-    /// The account that all data of the request belongs to.
-    pub account: u32,
-    /// What makes two of its events copies of one.
-    pub identity: IdentityMode,
-    /// Id of the key, for logs; never the key.
-    pub key_id: Arc<str>,
-    scopes: Arc<[Scope]>,
-}
+/// A set of scopes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Scopes(u8);
 
-impl Caller {
-    /// Whether the key has a scope; `admin` has all.
-    pub fn may(&self, scope: Scope) -> bool {
-        self.scopes.iter().any(|has| *has == scope || *has == Scope::Admin)
+impl Scopes {
+    fn of(scopes: &[Scope]) -> Self {
+        Self(scopes.iter().fold(0, |bits, scope| bits | scope.bit()))
     }
 
-    /// What its events' records say of the account.
-    pub fn record_account(&self) -> record::Account {
-        record::Account { number: self.account, identity: self.identity }
+    fn has(self, scope: Scope) -> bool {
+        self.0 & scope.bit() != 0
     }
 }
 
 /// An account.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
     /// Its number, in records and rows.
     pub number: u32,
@@ -81,240 +106,97 @@ pub struct Account {
     pub identity: IdentityMode,
     /// When it was made, ms.
     pub created_at: i64,
+    /// Since when none of its keys is let in, ms.
+    #[serde(default)]
+    pub disabled_at: Option<i64>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct StoredKey {
-    id: String,
-    account: u32,
-    scopes: Vec<Scope>,
-    created_at: i64,
-    /// SHA-256 of the key, hex.
-    digest: String,
+/// Why a request's key is of no use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// Nobody's, or no longer anybody's.
+    #[error("the API key is missing, unknown or revoked")]
+    Unknown,
+    /// The account is disabled; the key is right.
+    #[error("the account of this API key is disabled")]
+    Disabled,
 }
 
-type Digest32 = [u8; 32];
-
-/// All keys, in memory; changed by whole replacement.
-pub struct KeyRing {
-    keys: ArcSwap<HashMap<Digest32, Caller>>,
+/// Who sent a request: what every handler may go by. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// The account that all data of the request belongs to.
+    pub account: u32,
+    /// What makes two of its events copies of one.
+    pub identity: IdentityMode,
+    /// Id of the key, for logs; never the key.
+    pub key_id: Arc<str>,
+    scopes: Scopes,
+    standing: Arc<Standing>,
 }
 
-/// The admin key as it was found or made at start.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AdminKey {
-    /// Made just now; shown this once.
-    Made(String),
-    /// Given by the environment.
-    Given,
-    /// Made at an earlier start; only its digest is known.
-    Kept,
+/// What may change about a key while requests that it let in are under way.
+#[derive(Debug)]
+struct Standing {
+    is_revoked: AtomicBool,
+    /// Shared by all keys of the account.
+    is_disabled: Arc<AtomicBool>,
+    limits: Option<rate::Limits>,
 }
 
-/// What the settings say of the account that is made at the first start.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct DefaultAccount<'s> {
-    /// Its admin key; takes the place of the one before it.
-    pub admin_key: Option<&'s str>,
-    /// What makes two of its events copies of one; `None`: as it is, or [`IdentityMode::UniqueId`] when it is made.
-    pub identity: Option<IdentityMode>,
-}
+impl Caller {
+    /// Whether the key has a scope; `admin` has all of its account's.
+    pub fn may(&self, scope: Scope) -> bool {
+        match scope {
+            Scope::Operator => self.scopes.has(Scope::Operator),
+            Scope::Ingest | Scope::Read | Scope::Admin => self.scopes.has(scope) || self.scopes.has(Scope::Admin),
+        }
+    }
 
-/// Why the accounts cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The store's.
-    #[error(transparent)]
-    Store(#[from] Error),
-    /// It is part of the data: what counted would change.
-    #[error(
-        "the account default was made with identity = {kept}, the settings now say {set}; it decides what counts and cannot change: set it back, or start with a new data directory"
-    )]
-    IdentityChanged {
-        /// As the account has it.
-        kept: &'static str,
-        /// As the settings have it.
-        set: &'static str,
-    },
-}
+    /// Whether it may manage keys of some account.
+    pub fn manages_keys(&self) -> bool {
+        self.may(Scope::Admin) || self.may(Scope::Operator)
+    }
 
-impl KeyRing {
-    /// Reads all keys, after making sure that the default account and its admin key exist.
+    /// What its events' records say of the account.
+    pub fn record_account(&self) -> record::Account {
+        record::Account { number: self.account, identity: self.identity }
+    }
+
+    /// Whether the key is still good.
     ///
     /// # Errors
-    /// [`OpenError`].
-    pub fn open(store: &dyn Store, wanted: &DefaultAccount<'_>, now: UnixMillis) -> Result<(Self, AdminKey), OpenError> {
-        make_default_account(store, wanted.identity, now)?;
-        let admin_key = bootstrap(store, wanted.admin_key, now)?;
-        let ring = Self { keys: ArcSwap::default() };
-        ring.load(store)?;
-        Ok((ring, admin_key))
-    }
-
-    fn load(&self, store: &dyn Store) -> Result<(), Error> {
-        let mut identities = HashMap::new();
-        for (id, bytes) in store.documents(Kind::Account, 0)? {
-            let account = read_account(&id, &bytes)?;
-            identities.insert(account.number, account.identity);
-        }
-        let mut keys = HashMap::new();
-        for (id, bytes) in store.documents(Kind::Key, 0)? {
-            let stored: StoredKey = serde_json::from_slice(&bytes).map_err(|error| Error::Damaged(format!("key {id}: {error}")))?;
-            let digest = from_hex(&stored.digest).ok_or_else(|| Error::Damaged(format!("key {id}: the digest is not 64 hex digits")))?;
-            let identity = *identities.get(&stored.account).ok_or_else(|| Error::Damaged(format!("key {id}: its account is gone")))?;
-            keys.insert(digest, Caller { account: stored.account, identity, key_id: stored.id.into(), scopes: stored.scopes.into() });
-        }
-        self.keys.store(Arc::new(keys));
-        Ok(())
-    }
-
-    /// Whose key it is; `None` if nobody's.
-    pub fn caller(&self, key: &[u8]) -> Option<Caller> {
-        let digest: Digest32 = Sha256::digest(key).into();
-        let keys = self.keys.load();
-        let (found, caller) = keys.get_key_value(&digest)?;
-        bool::from(found.ct_eq(&digest)).then(|| caller.clone())
-    }
-}
-
-fn make_default_account(store: &dyn Store, wanted: Option<IdentityMode>, now: UnixMillis) -> Result<(), OpenError> {
-    const NAME: &str = "default";
-    if let Some(bytes) = store.document(Kind::Account, 0, NAME)? {
-        let kept = read_account(NAME, &bytes)?.identity;
-        return match wanted {
-            Some(set) if set != kept => Err(OpenError::IdentityChanged { kept: kept.label(), set: set.label() }),
-            _ => Ok(()),
-        };
-    }
-    let identity = wanted.unwrap_or_default();
-    let account = Account { number: DEFAULT_ACCOUNT, name: NAME.into(), identity, created_at: now.0 };
-    let bytes = to_json(&account)?;
-    let mut make = |stored: Option<&[u8]>| if stored.is_some() { Change::Keep } else { Change::Put(bytes.clone()) };
-    Ok(store.change_document(Kind::Account, 0, NAME, &mut make)?)
-}
-
-fn read_account(id: &str, bytes: &[u8]) -> Result<Account, Error> {
-    serde_json::from_slice(bytes).map_err(|error| Error::Damaged(format!("account {id}: {error}")))
-}
-
-fn bootstrap(store: &dyn Store, given: Option<&str>, now: UnixMillis) -> Result<AdminKey, Error> {
-    let stored = store.document(Kind::Key, 0, BOOTSTRAP_KEY_ID)?;
-    let (key, answer) = match (given, stored) {
-        (Some(key), _) => (key.to_owned(), AdminKey::Given),
-        (None, Some(_)) => return Ok(AdminKey::Kept),
-        (None, None) => {
-            let key = make_key()?;
-            (key.clone(), AdminKey::Made(key))
-        }
-    };
-    let digest: Digest32 = Sha256::digest(key.as_bytes()).into();
-    let new = StoredKey {
-        id: BOOTSTRAP_KEY_ID.into(),
-        account: DEFAULT_ACCOUNT,
-        scopes: vec![Scope::Admin],
-        created_at: now.0,
-        digest: to_hex(&digest),
-    };
-    let bytes = to_json(&new)?;
-    let mut put = |_: Option<&[u8]>| Change::Put(bytes.clone());
-    store.change_document(Kind::Key, 0, BOOTSTRAP_KEY_ID, &mut put)?;
-    Ok(answer)
-}
-
-fn make_key() -> Result<String, Error> {
-    let mut random = [0; 20];
-    getrandom::fill(&mut random).map_err(|error| Error::Failed(format!("no random bytes: {error}")))?;
-    Ok(format!("tg_{}", to_hex(&random)))
-}
-
-fn to_json<T: Serialize>(value: &T) -> Result<Vec<u8>, Error> {
-    serde_json::to_vec(value).map_err(|error| Error::Failed(error.to_string()))
-}
-
-fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn from_hex(text: &str) -> Option<Digest32> {
-    let mut digest = [0; 32];
-    let digits = text.as_bytes();
-    if digits.len() != 64 {
-        return None;
-    }
-    for (byte, pair) in digest.iter_mut().zip(digits.chunks(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(digest)
-}
-
-/// The ring of these keys, each of an account and with one scope, for tests of what callers may do.
-#[cfg(test)]
-pub(crate) fn ring_of(store: &dyn Store, keys: &[(&str, u32, Scope)]) -> KeyRing {
-    for (key, account, scope) in keys {
-        let made = Account { number: *account, name: format!("{account}"), identity: IdentityMode::UniqueId, created_at: 0 };
-        let digest: Digest32 = Sha256::digest(key.as_bytes()).into();
-        let stored = StoredKey { id: (*key).into(), account: *account, scopes: vec![*scope], created_at: 0, digest: to_hex(&digest) };
-        let put = |kind, id: &str, bytes: Vec<u8>| store.change_document(kind, 0, id, &mut |_| Change::Put(bytes.clone())).expect("memory");
-        put(Kind::Account, &made.name, to_json(&made).expect("JSON"));
-        put(Kind::Key, key, to_json(&stored).expect("JSON"));
-    }
-    let ring = KeyRing { keys: ArcSwap::default() };
-    ring.load(store).expect("memory");
-    ring
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::memory::MemoryStore;
-
-    const NOW: UnixMillis = UnixMillis(1_767_225_600_000);
-
-    #[test]
-    fn the_admin_key_is_made_once_and_kept_as_a_digest() {
-        let store = MemoryStore::default();
-        let (ring, made) = KeyRing::open(&store, &DefaultAccount::default(), NOW).expect("opens");
-        let AdminKey::Made(key) = made else { panic!("the first start makes a key") };
-        let caller = ring.caller(key.as_bytes()).expect("is known");
-        assert_eq!((caller.account, caller.may(Scope::Ingest), caller.may(Scope::Admin)), (DEFAULT_ACCOUNT, true, true));
-        assert_eq!(ring.caller(&key.as_bytes()[1..]), None);
-        assert_eq!(ring.caller(b""), None);
-        let (again, kept) = KeyRing::open(&store, &DefaultAccount::default(), NOW).expect("opens");
-        assert_eq!(kept, AdminKey::Kept);
-        assert!(again.caller(key.as_bytes()).is_some());
-        for (_, stored) in store.documents(Kind::Key, 0).expect("lists") {
-            assert!(!String::from_utf8_lossy(&stored).contains(&key), "the key itself is nowhere");
+    /// [`Denied`].
+    pub fn check(&self) -> Result<(), Denied> {
+        if self.standing.is_revoked.load(Ordering::Acquire) {
+            Err(Denied::Unknown)
+        } else if self.standing.is_disabled.load(Ordering::Acquire) {
+            Err(Denied::Disabled)
+        } else {
+            Ok(())
         }
     }
 
-    #[test]
-    fn a_given_admin_key_takes_the_place_of_the_last() {
-        let store = MemoryStore::default();
-        let given = |key| DefaultAccount { admin_key: Some(key), identity: None };
-        let (_, first) = KeyRing::open(&store, &given("first"), NOW).expect("opens");
-        let (ring, _) = KeyRing::open(&store, &given("second"), NOW).expect("opens");
-        assert_eq!(first, AdminKey::Given);
-        assert!(ring.caller(b"second").is_some());
-        assert_eq!(ring.caller(b"first"), None);
+    /// Takes one request of the key's allowance.
+    ///
+    /// # Errors
+    /// [`Exceeded`].
+    pub fn take_request(&self) -> Result<(), Exceeded> {
+        self.standing.limits.as_ref().map_or(Ok(()), rate::Limits::take_request)
     }
 
-    #[test]
-    fn what_makes_copies_is_fixed_when_the_account_is_made() {
-        let store = MemoryStore::default();
-        let open = |identity| KeyRing::open(&store, &DefaultAccount { admin_key: Some("key"), identity }, NOW);
-        let (ring, _) = open(Some(IdentityMode::AllAttributes)).expect("opens");
-        assert_eq!(ring.caller(b"key").expect("is known").identity, IdentityMode::AllAttributes);
-        let (ring, _) = open(None).expect("opens");
-        assert_eq!(ring.caller(b"key").expect("is known").identity, IdentityMode::AllAttributes);
-        let Err(refused) = open(Some(IdentityMode::UniqueId)) else { panic!("another mode is refused") };
-        assert!(refused.to_string().contains("identity = all_attributes, the settings now say unique_id"));
+    /// Takes events of the key's allowance: all or none.
+    ///
+    /// # Errors
+    /// [`Exceeded`].
+    pub fn take_events(&self, events: u64) -> Result<(), Exceeded> {
+        self.standing.limits.as_ref().map_or(Ok(()), |limits| limits.take_events(events))
     }
 
-    #[test]
-    fn a_scope_is_what_a_key_may_do() {
-        let caller = |scopes: &[Scope]| Caller { account: 1, identity: IdentityMode::UniqueId, key_id: "k".into(), scopes: scopes.into() };
-        assert!(caller(&[Scope::Read]).may(Scope::Read));
-        assert!(!caller(&[Scope::Read]).may(Scope::Ingest));
-        assert!(!caller(&[Scope::Ingest, Scope::Read]).may(Scope::Admin));
+    /// Writes the key's limits, if it has any, into the head of an answer.
+    pub fn describe_limits(&self, headers: &mut HeaderMap) {
+        if let Some(limits) = &self.standing.limits {
+            limits.describe(headers);
+        }
     }
 }

@@ -3,9 +3,13 @@
 //! Paths arrive normalised (see [`normalise`]) and without a dialect's prefix; the caller's key has been checked and its account is an
 //! extension of the request.
 
+mod accounts;
+mod audit;
 pub mod customers;
 mod dead_letters;
 mod events;
+mod fields;
+mod keys;
 pub mod usage;
 
 use std::sync::Arc;
@@ -18,6 +22,8 @@ use axum::response::{IntoResponse, Response};
 use hyper::StatusCode;
 use hyper::header::ALLOW;
 
+use crate::accounts::Accounts;
+use crate::accounts::audit::Audit;
 use crate::clock::Clock;
 use crate::customers::Customers;
 use crate::dialect::amberflo::AmberfloError;
@@ -28,8 +34,14 @@ use crate::telemetry;
 use crate::usage::{UsageSource, View, ViewError, ViewFuture, ViewRequest};
 use crate::verdicts::Verdicts;
 
+pub use audit::Peer;
+
 /// What the routes work with.
 pub struct Parts {
+    /// All accounts and their keys.
+    pub accounts: Arc<Accounts>,
+    /// What administrators did.
+    pub audit: Arc<Audit>,
     /// The customers of all accounts.
     pub customers: Arc<Customers>,
     /// What became of events.
@@ -44,8 +56,15 @@ pub struct Parts {
 
 /// All routes behind a key, Amberflo's at the root.
 pub fn router(parts: Parts) -> Router {
-    Router::new()
+    // Where every method but GET changes what is set up.
+    let noted = Router::new()
+        .merge(accounts::routes(parts.accounts.clone()))
+        .merge(keys::routes(parts.accounts.clone()))
         .merge(customers::routes(parts.customers))
+        .route_layer(middleware::from_fn_with_state(parts.audit.clone(), audit::note));
+    Router::new()
+        .merge(noted)
+        .merge(audit::routes(parts.audit, parts.accounts))
         .merge(usage::routes(Arc::new(parts.materializer), parts.clock))
         .merge(events::routes(parts.verdicts))
         .merge(dead_letters::routes(parts.dead_letters))

@@ -20,7 +20,7 @@ use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 
-use crate::accounts::{Caller, KeyRing, Scope};
+use crate::accounts::{Caller, Denied, Exceeded, KeyRing, Scope};
 use crate::batch::{BatchError, Batcher, Settle};
 use crate::clock::{Clock, ClockJumped, UnixMillis};
 use crate::dialect::amberflo::AmberfloError;
@@ -81,10 +81,13 @@ pub struct Gateway {
 /// Why a request brought nothing, or nobody knows what.
 #[derive(Debug, thiserror::Error)]
 enum IngestError {
-    #[error("the API key is missing or unknown")]
-    NoKey,
+    #[error(transparent)]
+    Denied(#[from] Denied),
     #[error("the API key has not the scope ingest")]
     Forbidden,
+    /// Nothing was stored.
+    #[error(transparent)]
+    Exceeded(#[from] Exceeded),
     #[error("the content type `{0}` is not supported here; send JSON")]
     MediaType(String),
     #[error("{0} is not supported yet: send events in the fields of the contract")]
@@ -128,18 +131,34 @@ impl Gateway {
     /// `POST /ingest` (contract `amberflo.md` section 2): answers when every taken event is durable.
     /// What is left of the body is the caller's ([`body::finish`]).
     pub async fn ingest(&self, head: &Parts, body: &mut Incoming) -> Response<Full<Bytes>> {
-        match self.take(&head.headers, head.uri.query(), body).await {
+        let caller = match self.caller(&head.headers) {
+            Ok(caller) => caller,
+            Err(error) => return self.refusal(error).into_response(),
+        };
+        let mut response = match self.take(&caller, &head.headers, head.uri.query(), body).await {
             Ok(response) => response,
             Err(error) => self.refusal(error).into_response(),
-        }
+        };
+        caller.describe_limits(response.headers_mut());
+        response
     }
 
-    async fn take(&self, headers: &HeaderMap, query: Option<&str>, body: &mut Incoming) -> Result<Response<Full<Bytes>>, IngestError> {
-        let caller = self.caller(headers)?;
+    async fn take(
+        &self,
+        caller: &Caller,
+        headers: &HeaderMap,
+        query: Option<&str>,
+        body: &mut Incoming,
+    ) -> Result<Response<Full<Bytes>>, IngestError> {
+        // Before the body: whoever sends too much is told so at little cost. Nobody knows how many events are in it.
+        caller.take_request()?;
         check_form(headers, query)?;
         let received = self.clock.receive_time()?;
         let (body, _room) = body::read(headers, body, self.settings.body, &self.budget).await?;
+        // Revoked or disabled while the body came.
+        caller.check()?;
         let batch = self.parse(body, caller.record_account(), received).await?;
+        take_events(caller, &batch)?;
         let mut batch = all_or_some(batch, listed(headers, &PREFER, STRICT))?;
         let wants_receipt = listed(headers, &ACCEPT, RECEIPT_TYPE);
         let unique_ids = if wants_receipt { receipt::unique_ids(&batch.block) } else { Vec::new() };
@@ -162,7 +181,7 @@ impl Gateway {
     }
 
     fn caller(&self, headers: &HeaderMap) -> Result<Caller, IngestError> {
-        let caller = presented_key(headers).and_then(|key| self.keys.caller(key)).ok_or(IngestError::NoKey)?;
+        let caller = presented_key(headers).ok_or(Denied::Unknown).and_then(|key| self.keys.caller(key))?;
         if caller.may(Scope::Ingest) { Ok(caller) } else { Err(IngestError::Forbidden) }
     }
 
@@ -191,7 +210,8 @@ impl Gateway {
             |error: &dyn std::fmt::Display| AmberfloError::new(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", error.to_string());
         let busy = |what: &str| AmberfloError::unavailable(format!("{what}; send the same request again"), retry_after_s());
         match error {
-            IngestError::NoKey => AmberfloError::unauthorized(),
+            IngestError::Denied(denied) => AmberfloError::denied(denied),
+            IngestError::Exceeded(exceeded) => AmberfloError::too_many_requests(&exceeded),
             IngestError::Forbidden => AmberfloError::forbidden("ingest"),
             IngestError::MediaType(_) => {
                 AmberfloError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", error.to_string())
@@ -302,6 +322,12 @@ fn rejection_error(rejected: &Rejected, is_array: bool) -> AmberfloError {
         (false, false) => rejection.field.clone(),
     };
     AmberfloError::bad_field(place, &rejection.reason)
+}
+
+/// Takes the events of a request off the key's allowance; good or bad, they were work.
+fn take_events(caller: &Caller, batch: &Batch) -> Result<(), Exceeded> {
+    let events = (batch.taken.len() + batch.rejected.len()) as u64;
+    caller.take_events(events).inspect_err(|_| telemetry::count_events(Outcome::Shed, events))
 }
 
 fn count_rejected(rejected: &[Rejected]) {

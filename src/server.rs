@@ -28,8 +28,8 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tower_service::Service as _;
 
-use crate::accounts::KeyRing;
-use crate::api::{ingest_wants_post, normalise};
+use crate::accounts::{Caller, Denied, KeyRing};
+use crate::api::{Peer, ingest_wants_post, normalise};
 use crate::config::HttpConfig;
 use crate::dialect::amberflo::AmberfloError;
 use crate::gateway::body::{self, BodyError, BodyLimits};
@@ -143,7 +143,12 @@ impl Service {
         if let Some(answer) = self.serves_ops.then(|| self.ops.answer(&path)).flatten() {
             return answer;
         }
-        match self.prepare(&head, &mut body, &path).await {
+        let caller = presented_key(&head.headers).ok_or(Denied::Unknown).and_then(|key| self.keys.caller(key));
+        let prepared = match &caller {
+            Ok(caller) => self.prepare(caller, &head, &mut body, &path).await,
+            Err(denied) => Err(AmberfloError::denied(*denied)),
+        };
+        let mut response = match prepared {
             // The router's own error is `Infallible`.
             Ok((request, _room)) => self.router.clone().call(request).await.unwrap_or_else(|never| match never {}),
             Err(error) => {
@@ -152,12 +157,22 @@ impl Service {
                 body::finish(&head, &mut body, &mut response).await;
                 response
             }
+        };
+        if let Ok(caller) = caller {
+            caller.describe_limits(response.headers_mut());
         }
+        response
     }
 
-    /// Checks the key, reads the body, and puts the normalised path in. The room is held until the request is answered.
-    async fn prepare(&self, head: &Parts, body: &mut Incoming, path: &str) -> Result<(Request<Body>, Room), AmberfloError> {
-        let caller = presented_key(&head.headers).and_then(|key| self.keys.caller(key)).ok_or_else(AmberfloError::unauthorized)?;
+    /// Checks the key's allowance, reads the body, and puts the normalised path in. The room is held until the request is answered.
+    async fn prepare(
+        &self,
+        caller: &Caller,
+        head: &Parts,
+        body: &mut Incoming,
+        path: &str,
+    ) -> Result<(Request<Body>, Room), AmberfloError> {
+        caller.take_request().map_err(|exceeded| AmberfloError::too_many_requests(&exceeded))?;
         let limits = BodyLimits {
             wire_max: API_BODY_BYTES_MAX,
             inflated_max: 4 * API_BODY_BYTES_MAX,
@@ -165,6 +180,8 @@ impl Service {
             total: self.http.body_timeout,
         };
         let (bytes, room) = body::read(&head.headers, body, limits, &self.budget).await.map_err(|error| body_refusal(&error))?;
+        // Revoked or disabled while the body came.
+        caller.check().map_err(AmberfloError::denied)?;
         let path_and_query = match head.uri.query() {
             Some(query) => format!("{path}?{query}"),
             None => path.to_owned(),
@@ -172,7 +189,7 @@ impl Service {
         let mut head = head.clone();
         head.uri = path_and_query.parse::<Uri>().map_err(|_| AmberfloError::bad_request("the path is not valid"))?;
         head.headers.remove(hyper::header::CONTENT_ENCODING);
-        head.extensions.insert(caller);
+        head.extensions.insert(caller.clone());
         Ok((Request::from_parts(head, Body::from(bytes)), room))
     }
 }
@@ -293,8 +310,8 @@ impl Door {
             telemetry::add_connections(1.0);
             let leave = self.leave.beginning_now();
             let ended = match &self.tls {
-                None => self.speak_plainly(stream, leave).await,
-                Some(tls) => self.speak_tls(stream, tls, leave).await,
+                None => self.speak_plainly(stream, peer, leave).await,
+                Some(tls) => self.speak_tls(stream, peer, tls, leave).await,
             };
             if let Err(error) = ended {
                 tracing::debug!(%peer, error, "a connection ended");
@@ -304,25 +321,25 @@ impl Door {
     }
 
     /// HTTP/2 for a client that begins with its preface, else HTTP/1.1.
-    async fn speak_plainly(&self, stream: TcpStream, mut leave: Leave) -> Result<(), String> {
+    async fn speak_plainly(&self, stream: TcpStream, peer: SocketAddr, mut leave: Leave) -> Result<(), String> {
         let begin = tokio::select! {
             biased;
             begin = tokio::time::timeout(self.patience.head, begins_http2(&stream)) => begin,
             () = leave.is_overdue() => return Err("it had said nothing when the process stopped".into()),
         };
         match begin {
-            Ok(Ok(is_http2)) => self.converse(stream, is_http2, leave).await,
+            Ok(Ok(is_http2)) => self.converse(stream, peer, is_http2, leave).await,
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err("it said nothing, or too little".into()),
         }
     }
 
     /// The version that was agreed on in the handshake.
-    async fn speak_tls(&self, stream: TcpStream, tls: &Tls, leave: Leave) -> Result<(), String> {
+    async fn speak_tls(&self, stream: TcpStream, peer: SocketAddr, tls: &Tls, leave: Leave) -> Result<(), String> {
         match tokio::time::timeout(self.patience.head, tls.acceptor().accept(stream)).await {
             Ok(Ok(stream)) => {
                 let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-                self.converse(stream, is_http2, leave).await
+                self.converse(stream, peer, is_http2, leave).await
             }
             Ok(Err(error)) => Err(format!("the TLS handshake failed: {error}")),
             Err(_) => Err("the TLS handshake took too long".into()),
@@ -332,14 +349,16 @@ impl Door {
     async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         &self,
         stream: S,
+        peer: SocketAddr,
         is_http2: bool,
         mut leave: Leave,
     ) -> Result<(), String> {
         let requests = Arc::new(Requests::default());
         let stream = TokioIo::new(PatientStream::new(stream, self.patience, requests.clone(), is_http2));
         let (service, begun) = (self.service.clone(), requests.clone());
-        let answer = hyper::service::service_fn(move |request| {
+        let answer = hyper::service::service_fn(move |mut request: Request<Incoming>| {
             let (service, open) = (service.clone(), begun.begin());
+            request.extensions_mut().insert(Peer(peer));
             async move {
                 let _open = open;
                 Ok::<_, Infallible>(service.answer(request, is_http2).await)

@@ -151,6 +151,8 @@ pub enum Kind {
     Customer,
     /// A meter definition, by its API name.
     Meter,
+    /// What an administrator did, by its place in the account's ring of them.
+    Audit,
 }
 
 impl Kind {
@@ -161,6 +163,7 @@ impl Kind {
             Self::Key => 2,
             Self::Customer => 3,
             Self::Meter => 4,
+            Self::Audit => 5,
         }
     }
 }
@@ -172,6 +175,8 @@ pub enum Change {
     Keep,
     /// Writes it.
     Put(Vec<u8>),
+    /// Removes it, if it is there.
+    Remove,
 }
 
 /// The store. Blocking calls, some of which sync a disk: async code goes through `spawn_blocking`.

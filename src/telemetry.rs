@@ -82,7 +82,7 @@ pub enum Outcome {
     Known,
     /// Not an event that can be taken.
     Rejected,
-    /// Refused for want of room; nothing happened.
+    /// Refused for want of room or of allowance; nothing happened.
     Shed,
     /// The append did not complete: it may have happened.
     Unknown,

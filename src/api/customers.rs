@@ -16,6 +16,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::{Map, Value};
 
+use super::audit::Audited;
 use crate::accounts::{Caller, Scope};
 use crate::customers::{Customer, CustomerId, Customers, Error};
 use crate::dialect::amberflo::AmberfloError;
@@ -160,7 +161,11 @@ async fn answer_one<W>(customers: Arc<Customers>, unknown: StatusCode, work: W) 
 where
     W: FnOnce(&Customers) -> Result<Customer, Error> + Send + 'static,
 {
-    answer(customers, unknown, |customers| Ok(render(&work(customers)?))).await
+    let render_one = |customer: Customer| (customer.id().as_str().to_owned(), render(&customer).to_string());
+    let (object, json) = done(customers, unknown, move |customers| work(customers).map(render_one)).await?;
+    let mut response = ([(CONTENT_TYPE, "application/json")], json).into_response();
+    response.extensions_mut().insert(Audited { object, account: None });
+    Ok(response)
 }
 
 /// Does `work` where it may block, and answers with its JSON. `unknown_status` is what a customer that is not there comes to.
@@ -169,9 +174,17 @@ where
     W: FnOnce(&Customers) -> Result<Value, Error> + Send + 'static,
 {
     // A list can be long: it becomes text there too.
-    match tokio::task::spawn_blocking(move || work(&customers).map(|json| json.to_string())).await {
-        Ok(Ok(json)) => Ok(([(CONTENT_TYPE, "application/json")], json).into_response()),
-        Ok(Err(error)) => Err(refusal(error, unknown_status)),
+    let json = done(customers, unknown_status, move |customers| work(customers).map(|json| json.to_string())).await?;
+    Ok(([(CONTENT_TYPE, "application/json")], json).into_response())
+}
+
+async fn done<T, W>(customers: Arc<Customers>, unknown_status: StatusCode, work: W) -> Result<T, AmberfloError>
+where
+    T: Send + 'static,
+    W: FnOnce(&Customers) -> Result<T, Error> + Send + 'static,
+{
+    match tokio::task::spawn_blocking(move || work(&customers)).await {
+        Ok(done) => done.map_err(|error| refusal(error, unknown_status)),
         Err(error) => {
             tracing::error!(%error, "a request for customers broke off");
             Err(AmberfloError::internal())

@@ -18,6 +18,9 @@ fn text(listen: SocketAddr, tls: bool, data_dir: &Path, admin_key: &AdminKey, no
     let (key_says, example) = match admin_key {
         AdminKey::Made(key) => (format!("{key}   (shown this once; only a hash of it is kept)"), example(&url, key, now)),
         AdminKey::Given => ("the one in TOLLGATE_ADMIN_KEY".into(), example(&url, "$TOLLGATE_ADMIN_KEY", now)),
+        AdminKey::Revoked => {
+            ("the one in TOLLGATE_ADMIN_KEY was revoked and lets nobody in; another operator's key does".into(), String::new())
+        }
         AdminKey::Kept => {
             ("the one shown at the first start; a start with TOLLGATE_ADMIN_KEY set puts another in its place".into(), String::new())
         }

@@ -13,7 +13,8 @@ use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::announce::announce;
-use crate::accounts::{DefaultAccount, KeyRing};
+use crate::accounts::audit::Audit;
+use crate::accounts::{Accounts, DefaultAccount};
 use crate::api;
 use crate::batch::Batcher;
 use crate::clock::Clock;
@@ -86,7 +87,8 @@ async fn serve(config: Config, admin_key: Option<String>, passed: Sockets, held:
     let Some(Place { listeners, data_dir }) = arrival::arrive(&config, passed, &mut signals).await? else { return Ok(()) };
     let parts = open(&config, held.get_or_init(|| data_dir), &clock)?;
     let default_account = DefaultAccount { admin_key: admin_key.as_deref(), identity: config.default_account.identity };
-    let (keys, admin_key) = KeyRing::open(&*parts.store, &default_account, clock.now()).context("the accounts cannot be used")?;
+    let opened = Accounts::open(parts.store.clone(), &default_account, clock.clone());
+    let (accounts, admin_key) = opened.context("the accounts cannot be used")?;
     let draining = Arc::new(AtomicBool::new(false));
     let budget = Budget::new(config.ingest.in_flight_bytes_max, config.ingest.room_wait);
     let ops = Ops {
@@ -98,7 +100,7 @@ async fn serve(config: Config, admin_key: Option<String>, passed: Sockets, held:
     };
     let handover = Arc::new(Handover::of(&listeners).context("the listening sockets cannot be copied")?);
     let control = control(&parts, handover.clone(), &clock, draining.clone());
-    let mut service = service(&config, &parts, Arc::new(keys), budget, ops.clone(), &clock);
+    let mut service = service(&config, &parts, Arc::new(accounts), budget, ops.clone(), &clock);
     if let Some(listener) = listeners.ops {
         tracing::info!(address = %listener.local_addr()?, "health and metrics are served on an address of their own");
         service.serves_ops = false;
@@ -171,7 +173,8 @@ async fn stop_control(control: Option<tokio::task::JoinHandle<()>>) {
     }
 }
 
-fn service(config: &Config, parts: &Parts, keys: Arc<KeyRing>, budget: Budget, ops: Ops, clock: &Clock) -> Service {
+fn service(config: &Config, parts: &Parts, accounts: Arc<Accounts>, budget: Budget, ops: Ops, clock: &Clock) -> Service {
+    let keys = accounts.ring();
     let ingest = &config.ingest;
     let settings = gateway::Settings {
         body: BodyLimits {
@@ -202,6 +205,8 @@ fn service(config: &Config, parts: &Parts, keys: Arc<KeyRing>, budget: Budget, o
         clock: clock.clone(),
     };
     let router = api::router(api::Parts {
+        accounts,
+        audit: Arc::new(Audit::new(parts.store.clone(), clock.clone())),
         verdicts: Arc::new(verdicts),
         customers: Arc::new(Customers::new(parts.store.clone(), clock.clone())),
         materializer: parts.materializer.clone(),

@@ -253,6 +253,7 @@ impl Store for EmbeddedStore {
                     seal(&key, &mut bytes);
                     drop(documents.insert(key.as_slice(), bytes.as_slice()).map_err(failed)?);
                 }
+                Change::Remove => drop(documents.remove(key.as_slice()).map_err(failed)?),
             }
         }
         transaction.commit().map_err(failed)
@@ -503,5 +504,10 @@ mod tests {
             .expect("keeps");
         assert_eq!(store.documents(Kind::Customer, 1).expect("lists").len(), 2);
         assert_eq!(store.document(Kind::Meter, 1, "a").expect("reads"), None);
+        for _ in 0..2 {
+            store.change_document(Kind::Customer, 1, "a", &mut |_| Change::Remove).expect("removes, or finds nothing");
+            assert_eq!(store.document(Kind::Customer, 1, "a").expect("reads"), None);
+        }
+        assert_eq!(store.documents(Kind::Customer, 1).expect("lists"), [("b".to_owned(), b"2".to_vec())]);
     }
 }

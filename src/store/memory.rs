@@ -61,6 +61,7 @@ impl Store for MemoryStore {
         match change(documents.get(&key).map(Vec::as_slice)) {
             Change::Keep => (),
             Change::Put(bytes) => drop(documents.insert(key, bytes)),
+            Change::Remove => drop(documents.remove(&key)),
         }
         Ok(())
     }

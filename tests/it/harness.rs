@@ -8,6 +8,7 @@ mod answer;
 mod command;
 mod decimal;
 mod event;
+mod keys;
 mod metrics;
 mod random;
 mod usage;
@@ -30,6 +31,7 @@ pub(crate) use answer::Answer;
 pub(crate) use command::{Ran, contents, flip};
 pub(crate) use decimal::Decimal;
 pub(crate) use event::{Event, batch, event, event_without_id, wide_event};
+pub(crate) use keys::MadeKey;
 pub(crate) use metrics::Metrics;
 pub(crate) use random::Random;
 pub(crate) use usage::Question;
@@ -579,6 +581,15 @@ impl Client {
             request = request.header(*name, *value);
         }
         self.run(request, body)
+    }
+
+    /// Sends a request of any method, to the main address.
+    #[track_caller]
+    pub(crate) fn call(&self, method: &str, path: &str, body: &str) -> Answer {
+        let request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.url));
+        let request = request.header("content-type", "application/json");
+        let answered = if body.is_empty() { self.run(request, ()) } else { self.run(request, body.as_bytes()) };
+        answered.unwrap_or_else(|error| panic!("{method} {path}: {error}"))
     }
 
     /// Gets a path. Health and metrics are asked for where they are served.

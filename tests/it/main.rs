@@ -3,7 +3,9 @@
 //! `cargo test --test it`. Each test has a process and a data directory of its own. Random choices begin with a seed that is
 //! printed when a test fails; `TOLLGATE_TEST_SEED=<seed>` makes the same choices again.
 
+mod accounts;
 mod acked_is_durable;
+mod audit;
 mod backup;
 mod bit_flips;
 mod bounded;
@@ -14,6 +16,7 @@ mod failing_disk;
 mod fault_matrix;
 mod full_disk;
 mod harness;
+mod keys;
 mod kill_points;
 mod known;
 mod late_and_early;
@@ -23,6 +26,7 @@ mod model;
 mod one_bad_event;
 mod processes;
 mod protocol;
+mod rate_limits;
 mod restart;
 mod retention;
 mod sums_are_exact;

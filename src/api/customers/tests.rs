@@ -16,7 +16,7 @@ use crate::store::{Change, Kind, Store};
 struct Api {
     store: Arc<MemoryStore>,
     router: Router,
-    keys: KeyRing,
+    keys: Arc<KeyRing>,
 }
 
 /// An answer: status, `Allow` or `Retry-After`, body.
@@ -44,7 +44,7 @@ impl Api {
     fn start() -> Self {
         let store = Arc::new(MemoryStore::default());
         let keys = ring_of(
-            &*store,
+            &store,
             &[("admin", 1, Scope::Admin), ("read", 1, Scope::Read), ("ingest", 1, Scope::Ingest), ("other", 2, Scope::Admin)],
         );
         let router = routes(Arc::new(Customers::new(store.clone(), Clock::start())));

@@ -36,7 +36,7 @@ impl UsageSource for Source {
 struct Api {
     source: Arc<Source>,
     router: Router,
-    keys: KeyRing,
+    keys: Arc<KeyRing>,
 }
 
 struct Answered {
@@ -54,7 +54,7 @@ impl Answered {
 impl Api {
     /// Keys are `read` and `ingest` of account 1, and `other` of account 2.
     fn over(source: Source) -> Self {
-        let store = MemoryStore::default();
+        let store: Arc<MemoryStore> = Arc::default();
         let keys = ring_of(&store, &[("read", 1, Scope::Read), ("ingest", 1, Scope::Ingest), ("other", 2, Scope::Read)]);
         let source = Arc::new(source);
         Self { router: routes(source.clone(), Clock::start()), source, keys }

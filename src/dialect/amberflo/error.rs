@@ -5,6 +5,8 @@ use http_body_util::Full;
 use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 
+use crate::accounts::{Denied, Exceeded};
+
 /// An answer that is not 200.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AmberfloError {
@@ -50,6 +52,21 @@ impl AmberfloError {
     /// 401: no key, or one that nobody knows.
     pub fn unauthorized() -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "the API key is missing or unknown: send it in the header X-API-KEY")
+    }
+
+    /// 401 or 403: why a key is of no use.
+    pub fn denied(denied: Denied) -> Self {
+        match denied {
+            Denied::Unknown => Self::unauthorized(),
+            Denied::Disabled => Self::new(StatusCode::FORBIDDEN, "FORBIDDEN", denied.to_string()),
+        }
+    }
+
+    /// 429 with `Retry-After`: the key's allowance is used up.
+    pub fn too_many_requests(exceeded: &Exceeded) -> Self {
+        let error =
+            Self::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", format!("{exceeded}; nothing was stored, send the same later"));
+        Self { retry_after_s: Some(exceeded.retry_after_s), ..error }
     }
 
     /// 403: the key is known and may not do this.

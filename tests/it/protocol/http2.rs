@@ -29,7 +29,12 @@ impl Http2 {
 
     /// `POST /ingest`.
     pub(super) async fn ingest(&self, body: impl Into<Bytes>) -> Answer {
-        let request = Request::post("http://tollgate/ingest").header("x-api-key", ADMIN_KEY).header("content-type", "application/json");
+        self.ingest_as(ADMIN_KEY, body).await
+    }
+
+    /// The same with another key.
+    async fn ingest_as(&self, key: &str, body: impl Into<Bytes>) -> Answer {
+        let request = Request::post("http://tollgate/ingest").header("x-api-key", key).header("content-type", "application/json");
         let request = request.body(Full::new(body.into())).expect("a request");
         let (head, body) = self.0.clone().send_request(request).await.expect("an answer").into_parts();
         let body = body.collect().await.expect("a body").to_bytes();
@@ -79,6 +84,20 @@ fn a_body_over_http2_has_the_same_limits() {
         client.ingest(padded(200_000)).await.logged(1);
         client.ingest(padded(200_001)).await.refused(413);
         client.ingest(event("u-2").json()).await.logged(1);
+    });
+    assert_eq!(gateway.usage("m").count(), 2);
+}
+
+#[test]
+fn a_revoked_key_is_out_on_a_connection_that_is_open() {
+    let gateway = Gateway::start();
+    let key = gateway.make_key("default", &["ingest"]);
+    block_on(async {
+        let client = Http2::to(gateway.address()).await;
+        client.ingest_as(&key.text, event("u-1").json()).await.logged(1);
+        gateway.revoke(&key);
+        client.ingest_as(&key.text, event("u-2").json()).await.refused(401);
+        client.ingest(event("u-3").json()).await.logged(1);
     });
     assert_eq!(gateway.usage("m").count(), 2);
 }

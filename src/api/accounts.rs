@@ -1,0 +1,137 @@
+//! `/v1/accounts`, for operators: make, list, disable.
+//!
+//! ```json
+//! {"name": "acme", "identity": "unique_id", "createdAt": "2026-01-01T00:00:00.000Z", "disabledAt": null}
+//! ```
+
+use std::sync::Arc;
+
+use axum::extract::rejection::PathRejection;
+use axum::extract::{DefaultBodyLimit, Extension, Path, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use hyper::StatusCode;
+use serde_json::{Value, json};
+
+use super::audit::Audited;
+use super::fields::{Fields, OwnQuery, Parameters, Received};
+use crate::accounts::{ACCOUNTS_MAX, Account, Accounts, Caller, Error, KEYS_MAX, Scope, is_account_name};
+use crate::clock::UnixMillis;
+use crate::dialect::amberflo::AmberfloError;
+use crate::event::IdentityMode;
+use crate::store;
+
+/// Largest body of what is about accounts and keys.
+pub(super) const BODY_BYTES_MAX: usize = 16 << 10;
+const LIMIT: usize = 100;
+const LIMIT_MAX: usize = 1_000;
+/// When to ask again after the store failed.
+const RETRY_AFTER_S: u32 = 2;
+
+pub(super) type Shared = State<Arc<Accounts>>;
+pub(super) type By = Extension<Caller>;
+type Answer = Result<Response, AmberfloError>;
+
+pub(super) fn routes(accounts: Arc<Accounts>) -> Router {
+    Router::new()
+        .route("/v1/accounts", get(list).post(create))
+        .route("/v1/accounts/{name}/disable", post(disable))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(accounts)
+}
+
+async fn list(State(accounts): Shared, Extension(by): By, query: Parameters) -> Answer {
+    let query = OwnQuery::of(query, &["after", "limit"])?;
+    let limit = query.limit(LIMIT, LIMIT_MAX)?;
+    let after = query.text("after").map(str::to_owned);
+    let mut page = work(accounts, move |accounts| accounts.list(&by, after.as_deref(), limit + 1)).await?;
+    let has_more = page.len() > limit;
+    page.truncate(limit);
+    let next = page.last().filter(|_| has_more).map(|last| last.name.clone());
+    Ok(Json(json!({"accounts": page.iter().map(shown).collect::<Vec<_>>(), "next": next})).into_response())
+}
+
+async fn create(State(accounts): Shared, Extension(by): By, query: Parameters, body: Received) -> Answer {
+    check_operator(&by)?;
+    OwnQuery::of(query, &[])?;
+    let mut fields = Fields::of_body(body, &["name", "identity"])?;
+    let name = fields
+        .text("name")?
+        .filter(|name| is_account_name(name))
+        .ok_or_else(|| AmberfloError::bad_field("name", "is required: 1 to 64 lower case letters, digits, and `-`, `_`, `.` in between"))?;
+    let identity = match fields.text("identity")?.as_deref() {
+        None => IdentityMode::default(),
+        Some("unique_id") => IdentityMode::UniqueId,
+        Some("all_attributes") => IdentityMode::AllAttributes,
+        Some(_) => return Err(AmberfloError::bad_field("identity", "must be unique_id or all_attributes")),
+    };
+    let account = work(accounts, move |accounts| accounts.create(&by, &name, identity)).await?;
+    Ok(answer(StatusCode::CREATED, shown(&account), &account))
+}
+
+async fn disable(State(accounts): Shared, Extension(by): By, path: Result<Path<String>, PathRejection>, query: Parameters) -> Answer {
+    check_operator(&by)?;
+    OwnQuery::of(query, &[])?;
+    let Path(name) = path.map_err(|_| refusal(Error::UnknownAccount))?;
+    let account = work(accounts, move |accounts| accounts.disable(&by, &name)).await?;
+    Ok(answer(StatusCode::OK, shown(&account), &account))
+}
+
+fn check_operator(by: &Caller) -> Result<(), AmberfloError> {
+    if by.may(Scope::Operator) { Ok(()) } else { Err(refusal(Error::NotOperator)) }
+}
+
+fn answer(status: StatusCode, body: Value, account: &Account) -> Response {
+    let mut response = (status, Json(body)).into_response();
+    response.extensions_mut().insert(Audited { object: account.name.clone(), account: Some(account.number) });
+    response
+}
+
+fn shown(account: &Account) -> Value {
+    json!({
+        "name": account.name,
+        "identity": account.identity.label(),
+        "createdAt": UnixMillis(account.created_at).to_string(),
+        "disabledAt": account.disabled_at.map(|at| UnixMillis(at).to_string()),
+    })
+}
+
+/// Does what syncs a disk, or waits for who does, where it may block.
+pub(super) async fn work<T, W>(accounts: Arc<Accounts>, work: W) -> Result<T, AmberfloError>
+where
+    T: Send + 'static,
+    W: FnOnce(&Accounts) -> Result<T, Error> + Send + 'static,
+{
+    match tokio::task::spawn_blocking(move || work(&accounts)).await {
+        Ok(done) => done.map_err(refusal),
+        Err(error) => {
+            tracing::error!(%error, "a change of accounts or keys broke off");
+            Err(AmberfloError::internal())
+        }
+    }
+}
+
+/// The one place where an error of accounts and keys gets its status.
+pub(super) fn refusal(error: Error) -> AmberfloError {
+    match error {
+        Error::Exists => AmberfloError::duplicate("an account with this name exists"),
+        Error::UnknownAccount | Error::UnknownKey => AmberfloError::not_found(StatusCode::NOT_FOUND, error.to_string()),
+        Error::TooManyAccounts => AmberfloError::bad_request(format!("there are {ACCOUNTS_MAX} accounts, the limit")),
+        Error::TooManyKeys => AmberfloError::bad_request(format!("the account has {KEYS_MAX} keys, the limit: revoke one first")),
+        Error::AccountDisabled => AmberfloError::bad_field("account", "is disabled"),
+        Error::DefaultStays | Error::LastOperator => AmberfloError::bad_request(error.to_string()),
+        Error::OperatorElsewhere => AmberfloError::bad_field("scopes", "may have operator only in the account default"),
+        Error::NotOperator => AmberfloError::forbidden(Scope::Operator.label()),
+        Error::Denied(denied) => AmberfloError::denied(denied),
+        Error::Store(store::Error::Failed(_) | store::Error::NoRoom(_)) => {
+            tracing::error!(%error, "the store did not answer for accounts and keys");
+            let message = "the store failed: a change may have been made or not, ask before sending it again";
+            AmberfloError::unavailable(message, RETRY_AFTER_S)
+        }
+        Error::Store(store::Error::Damaged(_) | store::Error::Fenced { .. }) => {
+            tracing::error!(%error, "the store did not answer for accounts and keys");
+            AmberfloError::internal()
+        }
+    }
+}
