@@ -5,11 +5,13 @@
 
 mod accounts;
 mod audit;
+mod base64;
 pub mod customers;
 mod dead_letters;
 mod events;
 mod fields;
 mod keys;
+pub mod reconcile;
 pub mod usage;
 
 use std::sync::Arc;
@@ -27,7 +29,8 @@ use crate::accounts::audit::Audit;
 use crate::clock::Clock;
 use crate::customers::Customers;
 use crate::dialect::amberflo::AmberfloError;
-use crate::log::embedded::EmbeddedLog;
+use crate::gateway::Gateway;
+use crate::letters::Letters;
 use crate::materializer::{Materializer, Wanted};
 use crate::store::row::DAY_S;
 use crate::telemetry;
@@ -48,8 +51,10 @@ pub struct Parts {
     pub verdicts: Arc<Verdicts>,
     /// The rows.
     pub materializer: Materializer,
-    /// The dead letters' log.
-    pub dead_letters: Arc<EmbeddedLog>,
+    /// What was not taken.
+    pub letters: Arc<Letters>,
+    /// Takes what is replayed.
+    pub gateway: Arc<Gateway>,
     /// For "until now".
     pub clock: Clock,
 }
@@ -61,13 +66,14 @@ pub fn router(parts: Parts) -> Router {
         .merge(accounts::routes(parts.accounts.clone()))
         .merge(keys::routes(parts.accounts.clone()))
         .merge(customers::routes(parts.customers))
+        .merge(dead_letters::routes(dead_letters::Parts { letters: parts.letters, gateway: parts.gateway }))
         .route_layer(middleware::from_fn_with_state(parts.audit.clone(), audit::note));
     Router::new()
         .merge(noted)
         .merge(audit::routes(parts.audit, parts.accounts))
         .merge(usage::routes(Arc::new(parts.materializer), parts.clock))
-        .merge(events::routes(parts.verdicts))
-        .merge(dead_letters::routes(parts.dead_letters))
+        .merge(events::routes(parts.verdicts.clone()))
+        .merge(reconcile::routes(parts.verdicts))
         .route_layer(middleware::from_fn(observe))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(unknown_path)

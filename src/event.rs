@@ -254,6 +254,26 @@ pub enum Code {
 }
 
 impl Code {
+    /// All of them.
+    pub const ALL: [Self; 11] = [
+        Self::NotAnObject,
+        Self::MissingField,
+        Self::WrongType,
+        Self::WrongValue,
+        Self::OutOfRange,
+        Self::TooLarge,
+        Self::TooMany,
+        Self::TooDeep,
+        Self::RepeatedKey,
+        Self::TooOld,
+        Self::TooNew,
+    ];
+
+    /// The code with this label.
+    pub fn from_label(label: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|code| code.label() == label)
+    }
+
     /// As it stands in metrics, receipts and dead letters.
     pub fn label(self) -> &'static str {
         match self {

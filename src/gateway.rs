@@ -5,9 +5,10 @@
 
 pub mod body;
 pub mod budget;
-mod letters;
+pub mod letters;
 mod receipt;
 pub mod recent;
+mod replay;
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -33,7 +34,7 @@ use body::{BodyError, BodyLimits};
 use budget::{Budget, NoRoom};
 use recent::RecentIds;
 
-pub use letters::{DeadLetter, letters};
+pub use replay::Replayed;
 
 /// `Accept` of a client that wants a receipt (contract `amberflo.md` section 2).
 pub const RECEIPT_TYPE: &str = "application/vnd.tollgate.receipt+json";
@@ -105,6 +106,8 @@ enum IngestError {
     Append(#[from] BatchError),
     #[error("parsing was interrupted")]
     Interrupted,
+    #[error("the body must be one event")]
+    NotOne,
 }
 
 /// An event that was not taken.
@@ -113,6 +116,32 @@ struct Rejected {
     index: u32,
     rejection: Rejection,
     raw: Box<[u8]>,
+}
+
+/// On which terms a body is taken.
+#[derive(Debug, Clone, Copy)]
+struct Terms {
+    /// Events that it may have.
+    events_max: usize,
+    /// Whether all of it is taken, or nothing.
+    is_strict: bool,
+    /// Whether it is to be told which uniqueIds were taken.
+    names_ids: bool,
+    /// The uniqueId of the first event that has none, as bits; `None`: random.
+    made_id: Option<u128>,
+}
+
+/// What became of a body's events: those that were taken are durable.
+struct Taken {
+    /// Index in the body of each event that was taken.
+    taken: Vec<u32>,
+    /// Places in `taken` of those that were durable before, ascending.
+    known: Vec<u32>,
+    /// Of each in `taken`, if asked for.
+    unique_ids: Vec<String>,
+    /// Of those that were appended, in their order.
+    positions: Range<Position>,
+    rejected: Vec<Rejected>,
 }
 
 /// A request taken apart.
@@ -157,27 +186,32 @@ impl Gateway {
         let (body, _room) = body::read(headers, body, self.settings.body, &self.budget).await?;
         // Revoked or disabled while the body came.
         caller.check()?;
-        let batch = self.parse(body, caller.record_account(), received).await?;
-        take_events(caller, &batch)?;
-        let mut batch = all_or_some(batch, listed(headers, &PREFER, STRICT))?;
         let wants_receipt = listed(headers, &ACCEPT, RECEIPT_TYPE);
-        let unique_ids = if wants_receipt { receipt::unique_ids(&batch.block) } else { Vec::new() };
+        let is_strict = listed(headers, &PREFER, STRICT);
+        let terms = Terms { events_max: self.settings.events_max, is_strict, names_ids: wants_receipt, made_id: None };
+        let taken = self.bring(body, caller, received, terms).await?;
+        let mut response =
+            if wants_receipt { receipt::receipt(&taken) } else { text(format!("{} records were ingested", taken.taken.len())) };
+        if !taken.rejected.is_empty() {
+            response.headers_mut().insert(REJECTED_HEADER, HeaderValue::from(taken.rejected.len()));
+        }
+        Ok(response)
+    }
+
+    /// From the bytes of a body to what became of its events, whoever brought them. Room for the bytes is the caller's to hold.
+    async fn bring(&self, body: Bytes, by: &Caller, received: UnixMillis, terms: Terms) -> Result<Taken, IngestError> {
+        let batch = self.parse(body, by.record_account(), received, terms).await?;
+        take_events(by, &batch)?;
+        let mut batch = all_or_some(batch, terms.is_strict)?;
+        let unique_ids = if terms.names_ids { receipt::unique_ids(&batch.block) } else { Vec::new() };
         // Before the wait, in which the client may hang up; what is logged is counted where that is settled.
         count_rejected(&batch.rejected);
         telemetry::count_events(Outcome::Known, batch.known.len() as u64);
         if !batch.known.is_empty() {
             batch.block = without(&batch.block, &batch.known);
         }
-        let positions = self.append(batch.block, &batch.rejected, caller.account).await?;
-        let mut response = if wants_receipt {
-            receipt::receipt(&batch.taken, &batch.known, &unique_ids, &positions, &batch.rejected)
-        } else {
-            text(format!("{} records were ingested", batch.taken.len()))
-        };
-        if !batch.rejected.is_empty() {
-            response.headers_mut().insert(REJECTED_HEADER, HeaderValue::from(batch.rejected.len()));
-        }
-        Ok(response)
+        let positions = self.append(batch.block, &batch.rejected, by.account).await?;
+        Ok(Taken { taken: batch.taken, known: batch.known, unique_ids, positions, rejected: batch.rejected })
     }
 
     fn caller(&self, headers: &HeaderMap) -> Result<Caller, IngestError> {
@@ -185,11 +219,11 @@ impl Gateway {
         if caller.may(Scope::Ingest) { Ok(caller) } else { Err(IngestError::Forbidden) }
     }
 
-    async fn parse(&self, body: Bytes, account: record::Account, received: UnixMillis) -> Result<Batch, IngestError> {
+    async fn parse(&self, body: Bytes, account: record::Account, received: UnixMillis, terms: Terms) -> Result<Batch, IngestError> {
         let (settings, hash_key, recent) = (self.settings, self.hash_key, self.recent.clone());
         let is_large = body.len() >= LARGE_BODY_BYTES;
         let parse = move || {
-            let mut batch = parse_batch(&body, &settings, &hash_key, account, received)?;
+            let mut batch = parse_batch(&body, &settings, &hash_key, account, received, terms)?;
             batch.known = recent.known(batch.block.fingerprints(), received);
             Ok(batch)
         };
@@ -216,7 +250,7 @@ impl Gateway {
             IngestError::MediaType(_) => {
                 AmberfloError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", error.to_string())
             }
-            IngestError::Form(_) => AmberfloError::bad_request(error.to_string()),
+            IngestError::Form(_) | IngestError::NotOne => AmberfloError::bad_request(error.to_string()),
             IngestError::Clock(jumped) => {
                 tracing::error!(error = %jumped, "events are refused");
                 busy("the server's clock is wrong")
@@ -366,12 +400,13 @@ fn parse_batch(
     hash_key: &HashKey,
     account: record::Account,
     received: UnixMillis,
+    terms: Terms,
 ) -> Result<Batch, IngestError> {
     PARSER.with_borrow_mut(|parser| {
-        let parsed = parser.parse(body, settings.events_max)?;
+        let parsed = parser.parse(body, terms.events_max)?;
         let block = Block::new(received, body.len());
         let mut batch = Batch { block, taken: Vec::new(), known: Vec::new(), rejected: Vec::new(), is_array: parsed.is_array() };
-        let mut scratch = Scratch::default();
+        let mut scratch = terms.made_id.map_or_else(Scratch::default, Scratch::making);
         for (index, element) in (0..).zip(parsed.elements()) {
             let sized = check_size(element.raw, settings.event_bytes_max);
             let members = sized.and(element.members);

@@ -29,7 +29,7 @@ use tokio::task::JoinSet;
 use tower_service::Service as _;
 
 use crate::accounts::{Caller, Denied, KeyRing};
-use crate::api::{Peer, ingest_wants_post, normalise};
+use crate::api::{Peer, ingest_wants_post, normalise, reconcile};
 use crate::config::HttpConfig;
 use crate::dialect::amberflo::AmberfloError;
 use crate::gateway::body::{self, BodyError, BodyLimits};
@@ -50,7 +50,7 @@ const STREAMS_MAX: u32 = 200;
 /// What requests are handed to.
 pub struct Service {
     /// `POST /ingest`.
-    pub gateway: Gateway,
+    pub gateway: Arc<Gateway>,
     /// Everything else behind a key.
     pub router: Router,
     /// Who is who.
@@ -173,12 +173,8 @@ impl Service {
         path: &str,
     ) -> Result<(Request<Body>, Room), AmberfloError> {
         caller.take_request().map_err(|exceeded| AmberfloError::too_many_requests(&exceeded))?;
-        let limits = BodyLimits {
-            wire_max: API_BODY_BYTES_MAX,
-            inflated_max: 4 * API_BODY_BYTES_MAX,
-            idle: self.http.body_idle_timeout,
-            total: self.http.body_timeout,
-        };
+        let wire_max = if path == reconcile::PATH { reconcile::BODY_BYTES_MAX } else { API_BODY_BYTES_MAX };
+        let limits = BodyLimits { wire_max, inflated_max: 4 * wire_max, idle: self.http.body_idle_timeout, total: self.http.body_timeout };
         let (bytes, room) = body::read(&head.headers, body, limits, &self.budget).await.map_err(|error| body_refusal(&error))?;
         // Revoked or disabled while the body came.
         caller.check().map_err(AmberfloError::denied)?;

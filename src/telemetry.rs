@@ -65,6 +65,13 @@ pub const RECENT_IDS_EVICTED_TOTAL: &str = "tollgate_recent_ids_evictions_total"
 pub const TLS_RELOAD_FAILED: &str = "tollgate_tls_reload_failed";
 /// When the certificate in use (or one of its chain) ends, in seconds since 1970-01-01T00:00:00Z.
 pub const TLS_NOT_AFTER_SECONDS: &str = "tollgate_tls_not_after_seconds";
+/// What happened to dead letters. Labels: `change` = written | replayed | refused | deleted | expired, `reason`, see
+/// [`crate::event::Code`]: that of the letter when it was written; `unread` where retention took it at once.
+pub const LETTERS_TOTAL: &str = "tollgate_dead_letters_total";
+/// Dead letters that are kept. Labels: `reason`.
+pub const LETTERS: &str = "tollgate_dead_letters";
+/// Their bytes in the log. Labels: `reason`.
+pub const LETTERS_BYTES: &str = "tollgate_dead_letters_bytes";
 /// Seconds that a usage query took. Labels: `form` = a | b | all.
 pub const QUERY_SECONDS: &str = "tollgate_usage_query_seconds";
 /// Usage answers given although the rows had not caught up within the wait.
@@ -97,6 +104,34 @@ impl Outcome {
             Self::Rejected => "rejected",
             Self::Shed => "shed",
             Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// What happens to a dead letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LetterChange {
+    /// It came.
+    Written,
+    /// Its event is durable in the log now.
+    Replayed,
+    /// It was replayed and refused again.
+    Refused,
+    /// Somebody wanted it gone.
+    Deleted,
+    /// Retention took it, by age or size.
+    Expired,
+}
+
+impl LetterChange {
+    /// As it stands in metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Written => "written",
+            Self::Replayed => "replayed",
+            Self::Refused => "refused",
+            Self::Deleted => "deleted",
+            Self::Expired => "expired",
         }
     }
 }
@@ -148,6 +183,9 @@ fn describe() {
     describe_counter!(RECENT_IDS_EVICTED_TOTAL, "Generations of recent ids that were forgotten, by cause.");
     describe_gauge!(TLS_RELOAD_FAILED, "1 while the newest certificate or key cannot be used and the last one still is.");
     describe_gauge!(TLS_NOT_AFTER_SECONDS, "When the certificate in use ends, in seconds since 1970-01-01T00:00:00Z.");
+    describe_counter!(LETTERS_TOTAL, "What happened to dead letters, by reason of the letter.");
+    describe_gauge!(LETTERS, "Dead letters that are kept, by reason.");
+    describe_gauge!(LETTERS_BYTES, "Bytes of the dead letters that are kept, by reason.");
     describe_histogram!(QUERY_SECONDS, "Seconds that a usage query took.");
     describe_counter!(INCOMPLETE_TOTAL, "Usage answers given before the rows had caught up.");
 }
@@ -296,6 +334,17 @@ pub fn set_tls_reload_failed(failed: bool) {
 /// Sets the end of the certificate in use; unknown if there is none that can be read.
 pub fn set_tls_not_after(seconds: Option<i64>) {
     gauge!(TLS_NOT_AFTER_SECONDS).set(seconds.map_or(f64::NAN, |seconds| seconds as f64));
+}
+
+/// Counts what happened to dead letters.
+pub fn count_letters(change: LetterChange, reason: &'static str, letters: u64) {
+    counter!(LETTERS_TOTAL, "change" => change.label(), "reason" => reason).increment(letters);
+}
+
+/// Sets how many dead letters of one reason are kept, and their bytes.
+pub fn set_letters(reason: &'static str, letters: u64, bytes: u64) {
+    gauge!(LETTERS, "reason" => reason).set(letters as f64);
+    gauge!(LETTERS_BYTES, "reason" => reason).set(bytes as f64);
 }
 
 /// Records a usage query.

@@ -4,6 +4,7 @@
 //! The dedup index knows where an identity stands first, the log has the event, the store keeps the latest conflicts, the dead letters
 //! what was rejected beside good neighbours. Lists go back from the newest, a bounded number of records at a time.
 
+mod reconcile;
 mod scan;
 
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use serde_json::value::RawValue;
 use crate::clock::{Clock, UnixMillis};
 use crate::event::IdentityMode;
 use crate::event::{ContentHash, HashKey, IdentityHash};
-use crate::gateway::{DeadLetter, letters};
+use crate::letters::{self, Letter, Letters};
 use crate::log::embedded::EmbeddedLog;
 use crate::log::record::{Account, Record, records};
 use crate::log::{self, LogReader, Position};
@@ -24,6 +25,7 @@ use crate::materializer::{Lookup, Materializer, ViewError, Wanted};
 use crate::store::row::{DAY_S, HOUR_S};
 use crate::store::{self, CONFLICTS_MAX, Conflict, DimensionSet, Grain, RowKey, RowSelection};
 
+pub use reconcile::{Reconciled, Standing};
 pub use scan::{Filter, Listed, Page, Wanted as WantedVerdict};
 
 /// How far lists go back.
@@ -38,13 +40,15 @@ pub struct Verdicts {
     /// The events.
     pub log: Arc<EmbeddedLog>,
     /// What was rejected.
-    pub dead_letters: Arc<EmbeddedLog>,
+    pub letters: Arc<Letters>,
     /// Knows firsts and conflicts.
     pub materializer: Materializer,
     /// Of the events' log.
     pub hash_key: HashKey,
     /// For how far lists go back.
     pub clock: Clock,
+    /// Held by whoever looks up thousands of events at once: the thread that folds answers them one after the other.
+    pub reconciling: tokio::sync::Mutex<()>,
 }
 
 /// A record of the log, as far as an answer needs it.
@@ -108,7 +112,7 @@ pub enum Fate {
         conflicts: Vec<Logged>,
     },
     /// It was refused although its neighbours were taken.
-    Rejected(UnixMillis, Position, DeadLetter),
+    Rejected(Box<Letter>),
     /// Nobody has seen it, or that is too long ago.
     Unknown,
 }
@@ -125,6 +129,12 @@ pub enum Error {
     /// The log cannot be read.
     #[error(transparent)]
     Log(#[from] log::Error),
+    /// The dead letters cannot be read.
+    #[error(transparent)]
+    Letters(#[from] letters::Error),
+    /// Too many are looking up many at once.
+    #[error("too many requests look up thousands of events")]
+    Busy,
     /// The rows cannot be read.
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -146,13 +156,7 @@ impl Verdicts {
         let any = Lookup { identity, before: Position(u64::MAX), log_time: UnixMillis(i64::MIN) };
         let found = self.materializer.firsts(vec![any], WAIT).await?;
         let Some(first) = found.into_iter().next().flatten() else {
-            let filter = Filter { unique_id: Some(unique_id.to_owned()), limit: 1, ..Filter::default() };
-            let letters = self.rejected(account.number, filter).await?;
-            return Ok(letters
-                .0
-                .into_iter()
-                .next()
-                .map_or(Fate::Unknown, |(position, received, letter)| Fate::Rejected(received, position, letter)));
+            return self.fate_of_letter(account.number, namespace, unique_id).await;
         };
         let record = self.read(vec![first.position]).await?.pop().flatten();
         let verdict = record.as_ref().map(|record| if record.is_filtered { Verdict::Filtered } else { Verdict::Counted });
@@ -164,6 +168,16 @@ impl Verdicts {
         let of_this = conflicts.iter().filter(|conflict| conflict.first == first.position).map(|conflict| conflict.position).collect();
         let conflicts = self.read(of_this).await?.into_iter().flatten().collect();
         Ok(Fate::Logged { verdict, position: first.position, record: record.map(Box::new), rows, conflicts })
+    }
+
+    async fn fate_of_letter(&self, account: u32, namespace: &str, unique_id: &str) -> Result<Fate, Error> {
+        // What was not taken has no namespace yet.
+        if !namespace.is_empty() {
+            return Ok(Fate::Unknown);
+        }
+        let filter = letters::Filter { unique_id: Some(unique_id.to_owned()), limit: 1, ..letters::Filter::default() };
+        let latest = self.letters.list(account, filter).await?.letters.into_iter().next();
+        Ok(latest.map_or(Fate::Unknown, |letter| Fate::Rejected(Box::new(letter))))
     }
 
     /// Where a record that counts is counted: under its dimensions if there is such a row, or else in the row that the sets past the limit

@@ -1,79 +1,283 @@
-//! `GET /v1/dead-letters`: the latest events that were not taken although their neighbours were.
+//! `/v1/dead-letters`: events that were not taken although their neighbours were.
+//!
+//! | | scope | |
+//! |---|---|---|
+//! | `GET /v1/dead-letters` | read | the latest ones, by filter |
+//! | `GET /v1/dead-letters/{position}` | read | one |
+//! | `POST /v1/dead-letters/{position}/replay` | ingest | brings its event again: as it was sent, or as it stands in the body |
+//! | `POST /v1/dead-letters/replay` | ingest | brings those again that a filter holds for and whose events are not in the log |
+//! | `DELETE /v1/dead-letters/{position}` | admin | |
+//! | `DELETE /v1/dead-letters` | admin | by filter, of which at least one must be given |
+//!
+//! Reading needs no more than `read`: a letter is what a producer of the account sent, as the events are that `read` may see. A
+//! replay sends events, so it needs what sending needs, and tells verdicts but no contents. What is deleted is gone for everybody.
+//!
+//! The filter is in the query: `code`, `reason` (a part of its text), `meterApiName`, `customerId`, `uniqueId`, `from` and `to` (of the
+//! receipt, RFC 3339), `state` (open, refused, replayed), `before`, `limit`. One answer looks at a bounded number of letters from the
+//! newest back; `next` is what to give as `before` to go on, or null.
+//!
+//! ```json
+//! {"deadLetters": [{"position": 5, "received": "2026-01-01T00:00:00.000Z", "index": 1, "code": "wrong_type", "field": "meterValue",
+//!   "reason": "must be a number", "raw": "{\"uniqueId\":…", "rawEncoding": "utf-8", "isCut": false, "state": "replayed",
+//!   "lastReplay": {"time": "…", "verdict": "logged", "uniqueId": "u-1", "partition": 0, "position": 17}}], "next": null}
+//! ```
+//!
+//! `raw` has the bytes that were sent: as they are, or in base64 where they are no text, as `rawEncoding` says; `isCut`: only their begin.
 
 use std::sync::Arc;
 
-use axum::extract::{Extension, Query, State};
-use axum::routing::get;
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
+use axum::extract::{Extension, Path, Query, State};
+use axum::routing::{get, post};
 use axum::{Json, Router};
-use serde::{Deserialize, Serialize};
+use hyper::StatusCode;
+use serde_json::{Map, Value, json};
 
+use super::audit::Audited;
+use super::base64;
 use crate::accounts::{Caller, Scope};
+use crate::batch::BatchError;
+use crate::clock::UnixMillis;
 use crate::dialect::amberflo::AmberfloError;
-use crate::gateway::{DeadLetter, letters};
-use crate::log::embedded::EmbeddedLog;
-use crate::log::{Error, LogReader, Position};
+use crate::event::Code;
+use crate::gateway::Gateway;
+use crate::gateway::letters::{Became, DeadLetter, Refusal};
+use crate::letters::{self, Error, Filter, Letter, Letters, Replay};
+use crate::log::{self, Position};
+use crate::telemetry::Outcome;
 
-/// Letters of all accounts that one answer looks at, from the newest back.
-const LOOKED_AT_MAX: u64 = 100_000;
-const READ_BYTES: usize = 4 << 20;
+/// Letters of a page, unless it says otherwise, and at most.
+const LIMIT: usize = 100;
+const LIMIT_MAX: usize = 1_000;
+/// The embedded log has one partition.
+const PARTITION: u32 = 0;
+/// When to ask again after something was not stored.
+const RETRY_AFTER_S: u32 = 2;
+const KNOWN_PARAMETERS: &str = "code, reason, meterApiName, customerId, uniqueId, from, to, state, before, limit";
 
-pub(super) fn routes(log: Arc<EmbeddedLog>) -> Router {
-    Router::new().route("/v1/dead-letters", get(list)).with_state(log)
+/// What the routes work with.
+#[derive(Clone)]
+pub(super) struct Parts {
+    pub(super) letters: Arc<Letters>,
+    pub(super) gateway: Arc<Gateway>,
 }
 
-#[derive(Deserialize)]
-struct ListQuery {
-    limit: Option<usize>,
+type InPath = Result<Path<String>, PathRejection>;
+type Parameters = Result<Query<Vec<(String, String)>>, QueryRejection>;
+type Body = Result<Bytes, BytesRejection>;
+type Answer = Result<Json<Value>, AmberfloError>;
+type Change = Result<(Extension<Audited>, Json<Value>), AmberfloError>;
+
+pub(super) fn routes(parts: Parts) -> Router {
+    Router::new()
+        .route("/v1/dead-letters", get(list).delete(delete_all))
+        .route("/v1/dead-letters/replay", post(replay_all))
+        .route("/v1/dead-letters/{position}", get(show).delete(delete))
+        .route("/v1/dead-letters/{position}/replay", post(replay))
+        .with_state(parts)
 }
 
-/// A letter with its place and time.
-#[derive(Serialize)]
-struct Listed {
-    position: u64,
-    received: String,
-    #[serde(flatten)]
-    letter: DeadLetter,
+async fn list(State(parts): State<Parts>, Extension(caller): Extension<Caller>, query: Parameters) -> Answer {
+    check(&caller, Scope::Read)?;
+    let page = parts.letters.list(caller.account, filter(query)?).await.map_err(refusal)?;
+    let letters: Vec<Value> = page.letters.iter().map(shown).collect();
+    Ok(Json(json!({"deadLetters": letters, "next": page.next.map(|position| position.0)})))
 }
 
-async fn list(
-    State(log): State<Arc<EmbeddedLog>>,
-    Extension(caller): Extension<Caller>,
-    Query(query): Query<ListQuery>,
-) -> Result<Json<Vec<Listed>>, AmberfloError> {
-    if !caller.may(Scope::Admin) {
-        return Err(AmberfloError::forbidden(Scope::Admin.label()));
+async fn show(State(parts): State<Parts>, Extension(caller): Extension<Caller>, path: InPath) -> Answer {
+    check(&caller, Scope::Read)?;
+    let letter = parts.letters.get(caller.account, in_path(path)?).await.map_err(refusal)?;
+    letter.map(|letter| Json(shown(&letter))).ok_or_else(unknown)
+}
+
+async fn replay(State(parts): State<Parts>, Extension(caller): Extension<Caller>, path: InPath, body: Body) -> Change {
+    check(&caller, Scope::Ingest)?;
+    let position = in_path(path)?;
+    let body = body.map_err(|_| AmberfloError::bad_request("the body cannot be read"))?;
+    let corrected = (!body.trim_ascii().is_empty()).then_some(body);
+    let replayed = parts.letters.replay(&parts.gateway, &caller, position, corrected).await.map_err(refusal)?;
+    replayed.map(|replay| (audited(position), Json(replayed_one(&replay)))).ok_or_else(unknown)
+}
+
+async fn replay_all(State(parts): State<Parts>, Extension(caller): Extension<Caller>, query: Parameters) -> Change {
+    check(&caller, Scope::Ingest)?;
+    let filter = filter(query)?;
+    let page = parts.letters.replay_all(&parts.gateway, &caller, filter).await.map_err(refusal)?;
+    let is_refused = |replay: &&Replay| matches!(replay.became, Became::Refused(_));
+    let rejected = page.replays.iter().filter(is_refused).count();
+    let letters: Vec<Value> = page.replays.iter().map(replayed_one).collect();
+    let answer = json!({
+        "replayed": page.replays.len() - rejected, "rejected": rejected, "deadLetters": letters,
+        "next": page.next.map(|position| position.0),
+    });
+    Ok((audited_many(page.replays.len()), Json(answer)))
+}
+
+async fn delete(State(parts): State<Parts>, Extension(caller): Extension<Caller>, path: InPath) -> Change {
+    check(&caller, Scope::Admin)?;
+    let position = in_path(path)?;
+    let was_there = parts.letters.delete(caller.account, position).await.map_err(refusal)?;
+    if was_there { Ok((audited(position), Json(json!({"deleted": 1})))) } else { Err(unknown()) }
+}
+
+async fn delete_all(State(parts): State<Parts>, Extension(caller): Extension<Caller>, query: Parameters) -> Change {
+    check(&caller, Scope::Admin)?;
+    let filter = filter(query)?;
+    if !filter.is_selective() {
+        let needed = "code, reason, meterApiName, customerId, uniqueId, from, to, state";
+        return Err(AmberfloError::bad_request(format!("a deletion needs at least one of the parameters {needed}")));
     }
-    let limit = query.limit.unwrap_or(100);
-    if !(1..=1_000).contains(&limit) {
-        return Err(AmberfloError::bad_field("limit", "must be between 1 and 1000"));
-    }
-    let read = tokio::task::spawn_blocking(move || latest(&log, caller.account, limit)).await;
-    match read {
-        Ok(Ok(letters)) => Ok(Json(letters)),
-        Ok(Err(error)) => {
-            tracing::error!(%error, "dead letters cannot be read");
-            Err(AmberfloError::internal())
-        }
-        Err(_) => Err(AmberfloError::internal()),
-    }
+    let deleted = parts.letters.delete_all(caller.account, filter).await.map_err(refusal)?;
+    let answer = json!({"deleted": deleted.count, "next": deleted.next.map(|position| position.0)});
+    Ok((audited_many(deleted.count), Json(answer)))
 }
 
-fn latest(log: &Arc<EmbeddedLog>, account: u32, limit: usize) -> Result<Vec<Listed>, Error> {
-    let end = log.end();
-    let mut next = Position(log.start().0.max(end.0.saturating_sub(LOOKED_AT_MAX)));
-    let mut reader = log.reader();
-    let mut found = std::collections::VecDeque::new();
-    while next < end {
-        let chunk = reader.read(next, READ_BYTES)?;
-        for (position, received, letter) in chunk.blocks().flat_map(|block| letters(&block)) {
-            if letter.account == account && position >= next {
-                if found.len() == limit {
-                    found.pop_front();
-                }
-                found.push_back(Listed { position: position.0, received: received.to_string(), letter });
+fn audited(letter: Position) -> Extension<Audited> {
+    Extension(Audited { object: letter.0.to_string(), account: None })
+}
+
+fn audited_many(letters: usize) -> Extension<Audited> {
+    Extension(Audited { object: format!("{letters} letters"), account: None })
+}
+
+fn filter(query: Parameters) -> Result<Filter, AmberfloError> {
+    let Query(pairs) = query.map_err(|_| AmberfloError::bad_request("the query cannot be read"))?;
+    let mut filter = Filter { limit: LIMIT, ..Filter::default() };
+    for (name, value) in pairs {
+        match name.as_str() {
+            "code" => filter.code = Some(code(value)?),
+            "reason" => filter.reason = Some(value),
+            "meterApiName" => filter.meter = Some(value),
+            "customerId" => filter.customer = Some(value),
+            "uniqueId" => filter.unique_id = Some(value),
+            "from" => filter.from = Some(time("from", &value)?),
+            "to" => filter.to = Some(time("to", &value)?),
+            "state" => filter.states = vec![state(&value)?],
+            "before" => {
+                filter.before = Some(Position(value.parse().map_err(|_| AmberfloError::bad_field("before", "must be a position"))?))
             }
+            "limit" => {
+                let limit = value.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
+                filter.limit = limit.ok_or_else(|| AmberfloError::bad_field("limit", "must be between 1 and 1000"))?;
+            }
+            _ => return Err(AmberfloError::bad_field(name, format!("is no parameter here; there are: {KNOWN_PARAMETERS}"))),
         }
-        next = chunk.end().unwrap_or(end);
     }
-    Ok(found.into_iter().rev().collect())
+    Ok(filter)
 }
+
+fn code(label: String) -> Result<String, AmberfloError> {
+    if Code::from_label(&label).is_some() {
+        return Ok(label);
+    }
+    let known: Vec<_> = Code::ALL.into_iter().map(Code::label).collect();
+    Err(AmberfloError::bad_field("code", format!("must be one of {}", known.join(", "))))
+}
+
+fn time(field: &str, text: &str) -> Result<UnixMillis, AmberfloError> {
+    let time: Result<jiff::Timestamp, _> = text.parse();
+    time.map(|time| UnixMillis(time.as_millisecond()))
+        .map_err(|_| AmberfloError::bad_field(field, "must be a time such as 2026-01-01T00:00:00Z"))
+}
+
+fn state(label: &str) -> Result<letters::State, AmberfloError> {
+    let known = [letters::State::Open, letters::State::Refused, letters::State::Replayed];
+    let found = known.into_iter().find(|state| state.label() == label);
+    found.ok_or_else(|| AmberfloError::bad_field("state", "must be open, refused or replayed"))
+}
+
+fn shown(letter: &Letter) -> Value {
+    let DeadLetter { index, refusal, is_cut, .. } = &letter.letter;
+    let state = match &letter.last_replay {
+        Some((_, Became::Replayed { .. })) => letters::State::Replayed,
+        Some((_, Became::Refused(_))) => letters::State::Refused,
+        Some((_, Became::Deleted)) | None => letters::State::Open,
+    };
+    let mut shown = json!({
+        "position": letter.position.0, "received": letter.received.to_string(), "index": index,
+        "code": refusal.code, "field": refusal.field, "reason": refusal.reason,
+        "isCut": is_cut, "state": state.label(), "lastReplay": last_replay(letter),
+    });
+    if let Value::Object(members) = &mut shown {
+        insert_raw(members, &letter.letter.raw);
+    }
+    shown
+}
+
+/// The bytes of an event as they were sent, and how they are written.
+pub(super) fn insert_raw(members: &mut Map<String, Value>, raw: &[u8]) {
+    let (text, encoding) = match std::str::from_utf8(raw) {
+        Ok(text) => (text.to_owned(), "utf-8"),
+        Err(_) => (base64::encode(raw), "base64"),
+    };
+    members.insert("raw".into(), text.into());
+    members.insert("rawEncoding".into(), encoding.into());
+}
+
+/// What came of the last replay, or null.
+pub(super) fn last_replay(letter: &Letter) -> Value {
+    let Some((time, became)) = &letter.last_replay else { return Value::Null };
+    let mut members = verdict(became);
+    members.insert("time".into(), time.to_string().into());
+    members.into()
+}
+
+fn replayed_one(replay: &Replay) -> Value {
+    let mut members = verdict(&replay.became);
+    members.insert("deadLetter".into(), replay.letter.0.into());
+    if replay.was_done {
+        // Whatever came in the body: it is in the log already.
+        members.insert("verdict".into(), Outcome::Known.label().into());
+    }
+    members.into()
+}
+
+/// In the words of a receipt.
+fn verdict(became: &Became) -> Map<String, Value> {
+    let members = match became {
+        Became::Replayed { unique_id, position: Some(position) } => {
+            json!({"verdict": Outcome::Logged.label(), "uniqueId": unique_id, "partition": PARTITION, "position": position})
+        }
+        Became::Replayed { unique_id, position: None } => json!({"verdict": Outcome::Known.label(), "uniqueId": unique_id}),
+        Became::Refused(Refusal { code, field, reason }) => {
+            json!({"verdict": Outcome::Rejected.label(), "code": code, "field": field, "reason": reason})
+        }
+        Became::Deleted => json!({}),
+    };
+    match members {
+        Value::Object(members) => members,
+        _ => Map::new(),
+    }
+}
+
+fn in_path(path: InPath) -> Result<Position, AmberfloError> {
+    path.ok().and_then(|Path(text)| text.parse().ok()).map(Position).ok_or_else(unknown)
+}
+
+fn check(caller: &Caller, scope: Scope) -> Result<(), AmberfloError> {
+    if caller.may(scope) { Ok(()) } else { Err(AmberfloError::forbidden(scope.label())) }
+}
+
+fn unknown() -> AmberfloError {
+    AmberfloError::not_found(StatusCode::NOT_FOUND, "there is no dead letter at this position")
+}
+
+/// The one place where an error of the letters becomes an answer.
+pub(super) fn refusal(error: Error) -> AmberfloError {
+    let busy = |what: &str| AmberfloError::unavailable(format!("{what}; send the same request again"), RETRY_AFTER_S);
+    match error {
+        Error::Door(answer) => *answer,
+        Error::Append(BatchError::Busy) => busy("too many requests wait"),
+        Error::Append(BatchError::Log(log::Error::Full)) => busy("the disk is full, no mark was stored"),
+        Error::Append(BatchError::Log(_)) => busy("what was done could not be noted, or nobody knows"),
+        Error::Clock(_) => busy("the server's clock is wrong"),
+        Error::Log(_) | Error::Interrupted => {
+            tracing::error!(%error, "dead letters cannot be read or changed");
+            AmberfloError::internal()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,9 @@
 //!  "conflicts": [{"position": 9, "received": "…", "event": {…}}]}
 //! ```
 //!
+//! The verdict on an event that was not taken is `rejected`, with its dead letter. Once that was replayed and its event is in the log, the
+//! event is no longer rejected; `lastReplay` says under which uniqueId it is there, should that be another one.
+//!
 //! The verdict is `logged` and `event` null where the record, which would tell whether a rule dropped it, has left the log.
 //!
 //! A list has `events` (each with its verdict; a `duplicate` or a `conflict` says under `first` what it is a copy of) and `next`: what to give as
@@ -22,9 +25,10 @@ use axum::{Json, Router};
 use hyper::StatusCode;
 use serde_json::{Map, Value, json};
 
+use super::dead_letters::{self, insert_raw, last_replay};
 use crate::accounts::{Caller, Scope};
 use crate::dialect::amberflo::AmberfloError;
-use crate::gateway::DeadLetter;
+use crate::letters::Letter;
 use crate::log::Position;
 use crate::materializer::fold::Verdict;
 use crate::telemetry::Outcome;
@@ -63,7 +67,7 @@ async fn show(
     let fate = verdicts.fate(caller.record_account(), &namespace, &unique_id).await.map_err(refusal)?;
     let mut answer = match fate {
         Fate::Unknown => return Err(unknown()),
-        Fate::Rejected(received, position, letter) => rejected(received.to_string(), position, &letter),
+        Fate::Rejected(letter) => rejected(&letter),
         Fate::Logged { verdict, position, record, rows, conflicts } => {
             let verdict = verdict.map_or(Outcome::Logged.label(), Verdict::label);
             let mut answer = placed(verdict, position, record.as_deref());
@@ -118,7 +122,7 @@ fn verdict(text: &str) -> Result<WantedVerdict, AmberfloError> {
 
 fn listed(event: &Listed) -> Map<String, Value> {
     match event {
-        Listed::Rejected(position, received, letter) => rejected(received.to_string(), *position, letter),
+        Listed::Rejected(letter) => rejected(letter),
         Listed::Logged(verdict, record, first) => {
             let mut listed = placed(verdict.label(), record.position, Some(record));
             if let Some(first) = first {
@@ -143,11 +147,15 @@ fn content(record: &Logged) -> Map<String, Value> {
     object(json!({"position": record.position.0, "received": record.received.to_string(), "event": event}))
 }
 
-fn rejected(received: String, position: Position, letter: &DeadLetter) -> Map<String, Value> {
-    object(json!({
-        "verdict": Outcome::Rejected.label(), "received": received, "deadLetter": position.0,
-        "code": letter.code, "field": letter.field, "reason": letter.reason, "raw": letter.raw,
-    }))
+/// With the reason as it is now, should it have been replayed and refused again.
+fn rejected(letter: &Letter) -> Map<String, Value> {
+    let refusal = letter.refusal();
+    let mut rejected = object(json!({
+        "verdict": Outcome::Rejected.label(), "received": letter.received.to_string(), "deadLetter": letter.position.0,
+        "code": refusal.code, "field": refusal.field, "reason": refusal.reason, "lastReplay": last_replay(letter),
+    }));
+    insert_raw(&mut rejected, &letter.letter.raw);
+    rejected
 }
 
 fn row(row: &CountedIn) -> Value {
@@ -184,10 +192,13 @@ fn unknown() -> AmberfloError {
     AmberfloError::not_found(StatusCode::NOT_FOUND, "no event with this uniqueId is known")
 }
 
-fn refusal(error: Error) -> AmberfloError {
+/// The one place where an error of the verdicts becomes an answer.
+pub(super) fn refusal(error: Error) -> AmberfloError {
     match error {
         Error::NotAnId => AmberfloError::bad_request(error.to_string()),
         Error::View(error) => AmberfloError::unavailable(error.to_string(), RETRY_AFTER_S),
+        Error::Busy => AmberfloError::unavailable(error.to_string(), RETRY_AFTER_S),
+        Error::Letters(error) => dead_letters::refusal(error),
         Error::Log(_) | Error::Store(_) | Error::Interrupted => {
             tracing::error!(%error, "what became of events cannot be read");
             AmberfloError::internal()

@@ -25,6 +25,7 @@ use crate::gateway::body::BodyLimits;
 use crate::gateway::budget::Budget;
 use crate::gateway::recent::RecentIds;
 use crate::gateway::{self, Gateway};
+use crate::letters::{self, Ledger, Letters};
 use crate::log::Appender;
 use crate::log::disk::room::{Room, WaitingDisk};
 use crate::log::disk::{Disk, RealDisk};
@@ -187,7 +188,7 @@ fn service(config: &Config, parts: &Parts, accounts: Arc<Accounts>, budget: Budg
         event_bytes_max: ingest.event_bytes_max,
         window: config.time_window(),
     };
-    let gateway = Gateway {
+    let gateway = Arc::new(Gateway {
         settings,
         keys: keys.clone(),
         budget: budget.clone(),
@@ -196,13 +197,17 @@ fn service(config: &Config, parts: &Parts, accounts: Arc<Accounts>, budget: Budg
         dead_letters: parts.dead_letters.clone(),
         hash_key: parts.meta.hash_key,
         clock: clock.clone(),
-    };
+    });
+    let ledger = Arc::new(Ledger::new(parts.dead_letters_log.clone()));
+    tokio::spawn(letters::follow(ledger.clone()));
+    let letters = Arc::new(Letters::new(ledger, parts.dead_letters.clone(), clock.clone()));
     let verdicts = Verdicts {
         log: parts.log.clone(),
-        dead_letters: parts.dead_letters_log.clone(),
+        letters: letters.clone(),
         materializer: parts.materializer.clone(),
         hash_key: parts.meta.hash_key,
         clock: clock.clone(),
+        reconciling: tokio::sync::Mutex::default(),
     };
     let router = api::router(api::Parts {
         accounts,
@@ -210,7 +215,8 @@ fn service(config: &Config, parts: &Parts, accounts: Arc<Accounts>, budget: Budg
         verdicts: Arc::new(verdicts),
         customers: Arc::new(Customers::new(parts.store.clone(), clock.clone())),
         materializer: parts.materializer.clone(),
-        dead_letters: parts.dead_letters_log.clone(),
+        letters,
+        gateway: gateway.clone(),
         clock: clock.clone(),
     });
     Service { gateway, router, keys, budget, ops, serves_ops: true, http: config.http.clone() }

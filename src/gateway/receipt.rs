@@ -7,16 +7,14 @@
 //!   {"index": 2, "verdict": "rejected", "code": "missing_field", "field": "customerId", "reason": "is missing"}]}
 //! ```
 
-use std::ops::Range;
-
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Response;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use serde_json::{Value, json};
 
-use super::{RECEIPT_TYPE, Rejected};
-use crate::log::{Block, Position, record};
+use super::{RECEIPT_TYPE, Taken};
+use crate::log::{Block, record};
 use crate::telemetry::Outcome;
 
 /// The uniqueIds in a block, as sent or as made.
@@ -25,15 +23,9 @@ pub(super) fn unique_ids(block: &Block) -> Vec<String> {
     records.map(|record| record.map_or_else(|_| String::new(), |record| record.unique_id.to_owned())).collect()
 }
 
-/// The receipt of a request whose taken events are durable. `known` are the places in `taken` of those that were it before, ascending;
-/// the others have the positions.
-pub(super) fn receipt(
-    taken: &[u32],
-    known: &[u32],
-    unique_ids: &[String],
-    positions: &Range<Position>,
-    rejected: &[Rejected],
-) -> Response<Full<Bytes>> {
+/// The receipt of a request whose taken events are durable.
+pub(super) fn receipt(became: &Taken) -> Response<Full<Bytes>> {
+    let Taken { taken, known, unique_ids, positions, rejected } = became;
     let mut position = positions.start.0..;
     let mut left = known.iter().copied().peekable();
     let durable = (0..).zip(taken.iter().zip(unique_ids)).map(|(at, (index, unique_id))| {

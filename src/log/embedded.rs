@@ -132,6 +132,11 @@ impl EmbeddedLog {
         self.lock().first().map_or(self.end(), |segment| segment.base)
     }
 
+    /// The first position of the segment that a position is in; `None`: it is in none.
+    pub fn segment_of(&self, position: Position) -> Option<Position> {
+        self.lock().iter().rev().map(|segment| segment.base).find(|base| *base <= position)
+    }
+
     /// Size of all segments in bytes.
     pub fn bytes(&self) -> u64 {
         self.lock().iter().map(|segment| segment.bytes).sum()

@@ -42,8 +42,8 @@ pub enum Wanted {
 pub enum Listed {
     /// A record of the log with its verdict; behind it the first one of its identity, if that is another.
     Logged(Verdict, Box<Logged>, Option<Box<First>>),
-    /// A dead letter.
-    Rejected(Position, UnixMillis, DeadLetter),
+    /// A dead letter that was not replayed.
+    Rejected(Box<Letter>),
 }
 
 /// The record that a copy is a copy of.
@@ -73,24 +73,19 @@ impl Filter {
             && self.meter.as_deref().is_none_or(|wanted| record.measurements().any(|(meter, _)| meter == wanted))
     }
 
-    /// A letter is whatever was sent: what cannot be read from it is nobody's.
-    fn holds_letter(&self, letter: &DeadLetter) -> bool {
-        let wanted = [("uniqueId", &self.unique_id), ("customerId", &self.customer), ("meterApiName", &self.meter)];
-        if self.namespace.as_deref().is_some_and(|namespace| !namespace.is_empty()) {
-            return false;
-        }
-        if wanted.iter().all(|(_, value)| value.is_none()) {
-            return true;
-        }
-        let Ok(sent) = serde_json::from_str::<serde_json::Value>(&letter.raw) else { return false };
-        wanted
-            .iter()
-            .all(|(field, value)| value.as_deref().is_none_or(|value| sent.get(field).and_then(|found| found.as_str()) == Some(value)))
+    /// The same, of letters that were not replayed; `None`: no letter has a namespace.
+    fn of_letters(self) -> Option<letters::Filter> {
+        let filter = letters::Filter {
+            unique_id: self.unique_id,
+            customer: self.customer,
+            meter: self.meter,
+            before: self.before,
+            limit: self.limit,
+            ..letters::Filter::default()
+        };
+        self.namespace.is_none_or(|namespace| namespace.is_empty()).then(|| filter.without(letters::State::Replayed))
     }
 }
-
-/// Letters with their positions and times of receipt, newest first, and where the next page begins.
-pub(super) type Letters = (Vec<(Position, UnixMillis, DeadLetter)>, Option<Position>);
 
 impl Verdicts {
     /// The latest events that a filter holds for, of the last 72 h (conflicts and rejections: as many as are kept).
@@ -100,9 +95,10 @@ impl Verdicts {
     pub async fn list(self: &Arc<Self>, account: u32, filter: Filter) -> Result<Page, Error> {
         match filter.verdict {
             Some(WantedVerdict::Rejected) => {
-                let (letters, next) = self.rejected(account, filter).await?;
-                let listed = |(position, received, letter)| Listed::Rejected(position, received, letter);
-                Ok(Page { events: letters.into_iter().map(listed).collect(), next })
+                let Some(filter) = filter.of_letters() else { return Ok(Page { events: Vec::new(), next: None }) };
+                let page = self.letters.list(account, filter).await?;
+                let listed = |letter| Listed::Rejected(Box::new(letter));
+                Ok(Page { events: page.letters.into_iter().map(listed).collect(), next: page.next })
             }
             Some(WantedVerdict::InLog(Verdict::Conflict)) => self.conflicts(account, &filter).await,
             _ => self.logged(account, filter).await,
@@ -181,11 +177,6 @@ impl Verdicts {
         })
         .await
     }
-
-    pub(super) async fn rejected(self: &Arc<Self>, account: u32, filter: Filter) -> Result<Letters, Error> {
-        let log = self.dead_letters.clone();
-        blocking(move || read_letters(&log, account, &filter)).await
-    }
 }
 
 fn read_matching(reader: &mut impl LogReader, position: Position, filter: &Filter) -> Result<Option<Logged>, Error> {
@@ -228,34 +219,4 @@ fn read_step(
         next = chunk.end().unwrap_or(step.end);
     }
     Ok((found, is_old))
-}
-
-fn read_letters(log: &Arc<EmbeddedLog>, account: u32, filter: &Filter) -> Result<Letters, Error> {
-    let (start, end) = (log.start(), log.end());
-    let mut before = filter.before.unwrap_or(end).min(end);
-    let stop = Position(before.0.saturating_sub(LOOKED_AT_MAX).max(start.0));
-    let mut reader = log.reader();
-    let mut found = Vec::new();
-    while before > stop {
-        let from = Position(before.0.saturating_sub(STEP_RECORDS).max(stop.0));
-        let (mut step, mut next) = (Vec::new(), from);
-        while next < before {
-            let chunk = reader.read(next, STEP_BYTES)?;
-            let all = chunk.blocks().flat_map(|block| letters(&block));
-            let holds = |(position, _, letter): &(Position, UnixMillis, DeadLetter)| {
-                next <= *position && *position < before && letter.account == account && filter.holds_letter(letter)
-            };
-            step.extend(all.filter(holds));
-            next = chunk.end().unwrap_or(before);
-        }
-        for letter in step.into_iter().rev() {
-            let position = letter.0;
-            found.push(letter);
-            if found.len() == filter.limit {
-                return Ok((found, (position > start).then_some(position)));
-            }
-        }
-        before = from;
-    }
-    Ok((found, (before > start).then_some(before)))
 }

@@ -640,6 +640,12 @@ impl Client {
     pub(crate) fn dead_letters(&self) -> Vec<serde_json::Value> {
         let answer = self.get("/v1/dead-letters?limit=1000");
         assert_eq!(answer.status, 200, "{}", answer.shown());
-        answer.json().as_array().expect("an array").clone()
+        answer.json()["deadLetters"].as_array().expect("an array").clone()
+    }
+
+    /// Deletes what is at a path.
+    #[track_caller]
+    pub(crate) fn delete(&self, path: &str) -> Answer {
+        self.run(ureq::http::Request::delete(format!("{}{path}", self.url)), ()).expect("an answer")
     }
 }

@@ -143,7 +143,7 @@ fn every_mistake_is_named_with_its_index_and_field() {
     assert_eq!(letters.len(), bad.len());
     for (letter, sent) in letters.iter().rev().zip(&bad) {
         let kept = &sent[..sent.len().min(64 << 10)];
-        assert_eq!((letter["raw"].as_str(), letter["is_cut"].as_bool()), (Some(kept), Some(kept.len() < sent.len())));
+        assert_eq!((letter["raw"].as_str(), letter["isCut"].as_bool()), (Some(kept), Some(kept.len() < sent.len())));
     }
     // And each mistake by itself is refused in the words of the receipt.
     for (sent, named) in bad.iter().zip(rejected) {

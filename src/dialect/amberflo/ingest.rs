@@ -12,11 +12,19 @@ pub struct Scratch<'t> {
     generated: GeneratedIds,
 }
 
-/// Makes uniqueIds for events that came without one: 128 random bits a request, counted up.
+/// Makes uniqueIds for events that came without one: 128 bits, random unless they are given, a request, counted up.
 #[derive(Debug, Default)]
 struct GeneratedIds {
     last: Option<u128>,
     text: String,
+}
+
+impl Scratch<'_> {
+    /// Makes the first uniqueId of these bits, so that the same event gets the same one when it is read again.
+    pub fn making(first: u128) -> Self {
+        let generated = GeneratedIds { last: Some(first.wrapping_sub(1)), text: String::new() };
+        Self { generated, ..Self::default() }
+    }
 }
 
 impl GeneratedIds {
