@@ -11,7 +11,9 @@ pub mod record;
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
+use crossbeam_channel::Receiver;
 use tokio::sync::oneshot;
 
 use crate::clock::UnixMillis;
@@ -196,6 +198,25 @@ pub trait LogReader: Send {
     /// # Errors
     /// [`Error::OutOfRange`], [`Error::Corrupt`], [`Error::Newer`], [`Error::Io`].
     fn read(&mut self, from: Position, bytes_max: usize) -> Result<Chunk, Error>;
+}
+
+/// One partition of a log, as the stages behind it see it. All of it may be asked from any thread and answers without I/O, but for
+/// what a reader reads.
+pub trait Partition: Send + Sync + 'static {
+    /// Which one.
+    fn number(&self) -> u32;
+
+    /// The oldest record there is.
+    fn start(&self) -> Position;
+
+    /// One past the last durable record, as far as is known here.
+    fn end(&self) -> Position;
+
+    /// Gets a message when there is more to read; several may share one.
+    fn grown(&self) -> Receiver<()>;
+
+    /// Makes a reader.
+    fn reader(self: Arc<Self>) -> Box<dyn LogReader>;
 }
 
 /// Some blocks, as read.

@@ -29,9 +29,8 @@ use tokio::sync::oneshot;
 
 use crate::base;
 use crate::clock::Clock;
-use crate::log::embedded::{EmbeddedLog, EmbeddedReader};
 use crate::log::meta::LogMeta;
-use crate::log::{self, BlockView, LogReader, Position, disk::Disk, record};
+use crate::log::{self, BlockView, LogReader, Partition, Position, disk::Disk, record};
 use crate::store::{self, CONFLICTS_MAX, Commit, Conflict, Progress, Snapshot, Store};
 use crate::{fault, telemetry};
 use commit::{Committer, committer_gone};
@@ -43,8 +42,6 @@ pub use view::{Lookup, View, ViewError, Wanted};
 use view::{Overlaid, Question, Reply, Request, stopping, view_failed};
 use working_set::{LOOK_AHEAD, WorkingSet};
 
-/// The embedded log has one partition.
-const PARTITION: u32 = 0;
 /// Bytes of log read at once: large enough to amortise, small enough that a query waits for a few ms at most.
 const READ_BYTES: usize = 512 << 10;
 /// Views that may wait to be answered.
@@ -132,7 +129,7 @@ pub enum Error {
 /// What the materializer is built from.
 pub struct Parts {
     /// Read from.
-    pub log: Arc<EmbeddedLog>,
+    pub log: Arc<dyn Partition>,
     /// What the fold needs besides the records.
     pub meta: LogMeta,
     /// Written to.
@@ -151,7 +148,7 @@ pub struct Parts {
 #[derive(Clone)]
 pub struct Materializer {
     requests: Sender<Request>,
-    log: Arc<EmbeddedLog>,
+    log: Arc<dyn Partition>,
     ready: Arc<AtomicBool>,
     folded: Arc<AtomicU64>,
     has_ended: Arc<AtomicBool>,
@@ -260,8 +257,10 @@ fn commit_interval() -> Duration {
 
 /// The state of the thread that owns the partition.
 struct Owner {
-    log: Arc<EmbeddedLog>,
-    reader: EmbeddedReader,
+    log: Arc<dyn Partition>,
+    /// Of this one.
+    partition: u32,
+    reader: Box<dyn LogReader>,
     index: FirstPositions,
     store: Arc<dyn Store>,
     snapshot: Box<dyn Snapshot>,
@@ -291,7 +290,8 @@ struct Owner {
 impl Owner {
     fn open(parts: Parts, ready: Arc<AtomicBool>, folded_shared: Arc<AtomicU64>) -> Result<Self, Error> {
         let snapshot = parts.store.snapshot()?;
-        let committed = snapshot.progress(PARTITION)?;
+        let partition = parts.log.number();
+        let committed = snapshot.progress(partition)?;
         let (start, end) = (parts.log.start(), parts.log.end());
         if committed.next > end {
             return Err(Error::RowsAheadOfLog { rows: committed.next, log: end });
@@ -299,7 +299,7 @@ impl Owner {
         if committed.next < start {
             return Err(Error::LogTruncated { rows: committed.next, log: start });
         }
-        let identity = base::BaseIdentity { log_id: parts.meta.log_id, partition: PARTITION };
+        let identity = base::BaseIdentity { log_id: parts.meta.log_id, partition };
         let sealing = parts.bases.map(|settings| Sealing::open(settings, identity)).transpose()?;
         let (log_id, horizon_ms) = (parts.meta.log_id, parts.meta.fold.dedup_horizon_ms);
         let open = || FirstPositions::open(parts.disk.clone(), &parts.index_dir, log_id, horizon_ms, committed.log_time);
@@ -316,16 +316,16 @@ impl Owner {
         if index.covered() < start {
             return Err(Error::NoIndex { index: index.covered(), log: start });
         }
-        parts.log.keep_from(sealing.as_ref().map_or(Position(0), Sealing::position));
         folded_shared.store(committed.next.0, Ordering::Release);
         Ok(Self {
-            reader: parts.log.reader(),
+            reader: parts.log.clone().reader(),
             log: parts.log,
+            partition,
             index,
             committer: Committer::start(parts.store.clone())?,
             store: parts.store,
             snapshot,
-            working: WorkingSet::new(PARTITION, parts.meta.fold.dimension_sets_max),
+            working: WorkingSet::new(partition, parts.meta.fold.dimension_sets_max),
             conflicts: BTreeMap::new(),
             conflicts_in_commit: Vec::new(),
             clock: parts.clock,
@@ -405,7 +405,7 @@ impl Owner {
         let chunk = self.reader.read(self.folded.next, READ_BYTES)?;
         let Some(end) = chunk.end() else {
             self.set_ready();
-            telemetry::set_lag(PARTITION, 0, 0.0);
+            telemetry::set_lag(self.partition, 0, 0.0);
             return Ok(false);
         };
         let mut verdicts = [0_u64; Verdict::ALL.len()];
@@ -418,7 +418,7 @@ impl Owner {
         self.folded_shared.store(end.0, Ordering::Release);
         fault::point("folded");
         for (verdict, records) in Verdict::ALL.into_iter().zip(verdicts) {
-            telemetry::count_verdicts(PARTITION, verdict.label(), records);
+            telemetry::count_verdicts(self.partition, verdict.label(), records);
         }
         self.index.maintain(end, self.folded.log_time, self.committed.log_time)?;
         self.report_lag();
@@ -471,7 +471,7 @@ impl Owner {
         if conflicts.len() == CONFLICTS_MAX {
             conflicts.pop_front();
         }
-        conflicts.push_back(Conflict { account, partition: PARTITION, position, first });
+        conflicts.push_back(Conflict { account, partition: self.partition, position, first });
     }
 
     fn set_ready(&self) {
@@ -483,7 +483,7 @@ impl Owner {
     fn report_lag(&self) {
         let records = self.log.end().0.saturating_sub(self.folded.next.0);
         let behind_ms = self.clock.now().0.saturating_sub(self.folded.log_time.0).max(0);
-        telemetry::set_lag(PARTITION, records, if records == 0 { 0.0 } else { behind_ms as f64 / 1e3 });
+        telemetry::set_lag(self.partition, records, if records == 0 { 0.0 } else { behind_ms as f64 / 1e3 });
     }
 
     fn begin_commit_if_due(&mut self, is_stopping: bool) -> Result<(), Error> {
@@ -495,7 +495,7 @@ impl Owner {
         let rows = self.working.begin_commit();
         let conflicts: Vec<_> = std::mem::take(&mut self.conflicts).into_values().flatten().collect();
         self.conflicts_in_commit.clone_from(&conflicts);
-        self.committer.begin(Commit { partition: PARTITION, expected: self.committed, reached: self.folded, rows, conflicts })
+        self.committer.begin(Commit { partition: self.partition, expected: self.committed, reached: self.folded, rows, conflicts })
     }
 
     fn end_commit(&mut self, reached: Progress) -> Result<(), Error> {
@@ -512,7 +512,7 @@ impl Owner {
 
     fn seal_base(&mut self) -> Result<(), Error> {
         let Some(sealing) = &mut self.sealing else { return Ok(()) };
-        sealing.step(&mut self.index, &self.log, &*self.store, self.folded, self.committed)
+        sealing.step(&mut self.index, &*self.store, self.folded, self.committed)
     }
 
     fn answer_requests(&mut self) {
@@ -547,7 +547,7 @@ impl Owner {
         let uncommitted = self.conflicts_in_commit.iter().chain(self.conflicts.get(&account).into_iter().flatten());
         let newer = uncommitted.filter(|conflict| conflict.account == account && conflict.position < before);
         let snapshot = self.store.snapshot().map_err(view_failed)?;
-        let stored = snapshot.conflicts(account, PARTITION, before, limit).map_err(view_failed)?;
+        let stored = snapshot.conflicts(account, self.partition, before, limit).map_err(view_failed)?;
         // A commit that has just ended may have stored some of the newer ones.
         let all: BTreeMap<Position, Conflict> = stored.into_iter().chain(newer.copied()).map(|one| (one.position, one)).collect();
         Ok(all.into_values().rev().take(limit).collect())

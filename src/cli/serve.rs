@@ -250,7 +250,7 @@ fn open(config: &Config, data_dir: &DataDir, clock: &Clock) -> anyhow::Result<Pa
         disk,
         index_dir: data_dir.join(data_dir::INDEX),
         clock: clock.clone(),
-        bases: Some(materializer::BaseSettings { dir: data_dir.join(data_dir::BASE), log: config.events_log() }),
+        bases: Some(materializer::BaseSettings { dir: data_dir.join(data_dir::BASE), log: log.clone(), retention: config.events_log() }),
     };
     let (materializer, materializing) = Materializer::start(parts).context("the rows do not fit the log")?;
     let runtime = tokio::runtime::Handle::current();

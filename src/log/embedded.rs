@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use super::disk::{Disk, DiskFile, is_full};
-use super::{Answer, Append, Appender, BLOCK_HEADER_BYTES, Block, BlockAt, Chunk, Error, LogReader, Position, record};
+use super::{Answer, Append, Appender, BLOCK_HEADER_BYTES, Block, BlockAt, Chunk, Error, LogReader, Partition, Position, record};
 use crate::clock::UnixMillis;
 use crate::{fault, telemetry};
 use segment::{BlockHeader, Landmark, SEGMENT_HEADER_BYTES, SegmentHeader, SparseIndex};
@@ -269,6 +269,8 @@ pub struct WorthOfBase {
     pub oldest: UnixMillis,
 }
 
+/// An embedded log has one partition.
+pub const PARTITION: u32 = 0;
 /// Small blocks are gathered up to this size and written at once; larger ones go out by themselves.
 const STAGED_BYTES_MAX: usize = 256 << 10;
 /// How many bytes may be written, and how much time may pass, before the file system is asked again how much room it has.
@@ -580,6 +582,28 @@ impl EmbeddedReader {
         let file = self.log.disk.open(&segment.path).map_err(|error| io_error(&segment.path, &error))?;
         let log_time = log_time.max(begin.newest_before);
         Ok((OpenRead { base: segment.base, path: segment.path, file, next: begin.first, offset: begin.offset, log_time }, readable))
+    }
+}
+
+impl Partition for EmbeddedLog {
+    fn number(&self) -> u32 {
+        PARTITION
+    }
+
+    fn start(&self) -> Position {
+        EmbeddedLog::start(self)
+    }
+
+    fn end(&self) -> Position {
+        EmbeddedLog::end(self)
+    }
+
+    fn grown(&self) -> Receiver<()> {
+        EmbeddedLog::grown(self)
+    }
+
+    fn reader(self: Arc<Self>) -> Box<dyn LogReader> {
+        Box::new(EmbeddedLog::reader(&self))
     }
 }
 

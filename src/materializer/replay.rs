@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::{Error, Owner, PARTITION, Parts};
+use super::{Error, Owner, Parts};
 use crate::log::Position;
 use crate::store::Progress;
 
@@ -37,7 +37,7 @@ pub fn replay(parts: Parts, until: Position, report: &mut dyn FnMut(Position) ->
         owner.begin_commit_if_due(true)?;
         owner.wait_for_commit()?;
     }
-    Ok(owner.store.snapshot()?.progress(PARTITION)?)
+    Ok(owner.store.snapshot()?.progress(owner.partition)?)
 }
 
 impl Owner {

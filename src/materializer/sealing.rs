@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use super::Error;
 use super::background::{Background, Gone};
 use super::first_positions::FirstPositions;
-use super::{Error, PARTITION};
 use crate::base::{self, Base, BaseIdentity, Unsealed};
 use crate::clock::UnixMillis;
 use crate::log::Position;
@@ -25,12 +25,14 @@ const PAUSE: Duration = Duration::from_millis(10);
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(30);
 
 /// Where bases are, and what they are for.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct BaseSettings {
     /// The directory of bases.
     pub dir: PathBuf,
+    /// Whose segments go when a base makes up for them.
+    pub log: Arc<EmbeddedLog>,
     /// What retention wants to remove. Without any, no base is made.
-    pub log: Settings,
+    pub retention: Settings,
 }
 
 enum State {
@@ -69,6 +71,7 @@ impl Sealing {
             tracing::error!(%error, "the newest base cannot be used; no segment goes before there is another");
             None
         });
+        settings.log.keep_from(newest.as_ref().map_or(Position(0), |base| base.progress().next));
         Ok(Self {
             settings,
             identity,
@@ -112,16 +115,15 @@ impl Sealing {
     pub(super) fn step(
         &mut self,
         index: &mut FirstPositions,
-        log: &EmbeddedLog,
         store: &dyn Store,
         folded: Progress,
         committed: Progress,
     ) -> Result<(), Error> {
         match std::mem::replace(&mut self.state, State::Idle) {
             State::Idle => {
-                if self.is_due(log, committed) {
+                if self.is_due(committed) {
                     let snapshot = store.snapshot()?;
-                    let progress = snapshot.progress(PARTITION)?;
+                    let progress = snapshot.progress(self.identity.partition)?;
                     index.freeze_at(folded.next, folded.log_time)?;
                     self.state = State::Covering(snapshot, progress);
                 }
@@ -139,7 +141,7 @@ impl Sealing {
                 Some(Ok(Ok(base))) => {
                     let position = base.progress().next;
                     tracing::info!(position = position.0, rows = base.rows(), "a base is sealed, the log before it may go");
-                    log.keep_from(position);
+                    self.settings.log.keep_from(position);
                     self.newest = Some(base);
                 }
                 Some(Ok(Err(error))) => self.failed(&error),
@@ -172,14 +174,14 @@ impl Sealing {
     }
 
     /// Whether enough was appended since the newest base, and another one would let a segment go.
-    fn is_due(&mut self, log: &EmbeddedLog, committed: Progress) -> bool {
-        let settings = self.settings.log;
+    fn is_due(&mut self, committed: Progress) -> bool {
+        let settings = self.settings.retention;
         let is_needed = settings.retention_age_ms.is_some() || settings.retention_bytes.is_some();
         if !is_needed || committed.next == self.looked_at || Instant::now() < self.next_attempt {
             return false;
         }
         self.looked_at = committed.next;
-        let worth = log.worth_of_base(self.position(), committed.next, &settings, committed.log_time);
+        let worth = self.settings.log.worth_of_base(self.position(), committed.next, &settings, committed.log_time);
         let newest: UnixMillis = self.newest.as_ref().map_or(worth.oldest, |base| base.progress().log_time);
         let passed_ms = committed.log_time.0.saturating_sub(newest.0);
         let is_old = settings.retention_age_ms.is_some_and(|age| passed_ms >= age / PARTS_OF_RETENTION as i64);

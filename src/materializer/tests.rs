@@ -9,6 +9,7 @@ use super::*;
 use crate::clock::UnixMicros;
 use crate::event::{Amount, Draft, HashKey, IdentityMode, Measurement, MeterEvent, Sum, TimeWindow};
 use crate::log::disk::RealDisk;
+use crate::log::embedded::EmbeddedLog;
 use crate::log::embedded::{EmbeddedAppender, LogIdentity, Settings};
 use crate::log::meta::FoldSettings;
 use crate::log::{Append, Appender, Block};
