@@ -377,6 +377,9 @@ mod tests {
         assert_eq!(sum("3").percentage_from(sum("2")).to_string(), "50");
         assert_eq!(sum("1").percentage_from(sum("3")).to_string(), "-66.666666666667");
         assert_eq!(sum("1").percentage_from(Sum::ZERO).to_string(), "0");
+        // From 10^53 to 10^58: its hundredfold at 12 places more has no room.
+        let ten_to = |exponent: u32| Sum(I256::from(10).pow(exponent + 12));
+        assert_eq!(ten_to(58).percentage_from(ten_to(53)).to_string(), "9999900");
     }
 
     proptest! {
