@@ -17,7 +17,7 @@ use tollgate::batch::Batcher;
 use tollgate::event::parse::Parser;
 use tollgate::log::disk::{Disk, DiskFile, RealDisk};
 use tollgate::log::embedded::{EmbeddedAppender, EmbeddedLog, LogIdentity, Settings};
-use tollgate::log::{Answer, Append, Appender, Block, Error, LogReader, Position};
+use tollgate::log::{Answer, Answers, Append, Appender, Block, Error, LogReader, Position, Positions};
 use workload::{Workload, encode};
 
 /// Keeps the disk from filling up: what is more than this goes.
@@ -60,8 +60,8 @@ fn append(group: &mut BenchmarkGroup<'_, WallTime>, disk: impl Disk + 'static, b
     group.throughput(Throughput::ElementsAndBytes { elements: blocks * events, bytes });
     group.bench_function(BenchmarkId::from_parameter(format!("{blocks}x{events}")), |bencher| {
         let append = |blocks: Vec<Block>| {
-            let mut appends: Vec<Append> = blocks.into_iter().map(|block| unattended(block.seal())).collect();
-            durable(appender.append(&mut appends));
+            let appends: Vec<Append> = blocks.into_iter().map(|block| unattended(block.seal())).collect();
+            durable(appender.append_and_wait(appends));
             log.keep_from(log.end());
         };
         bencher.iter_batched(|| template.clone(), append, BatchSize::LargeInput);
@@ -151,16 +151,14 @@ impl DiskFile for UnsyncedFile {
 struct AckAtOnce;
 
 impl Appender for AckAtOnce {
-    fn append(&mut self, group: &mut Vec<Append>) -> Vec<Answer> {
-        group
-            .drain(..)
-            .map(|append| Answer {
-                to: append.done,
-                records: append.block.count(),
-                fingerprints: Vec::new(),
-                result: Ok(Position(0)..Position(1)),
-            })
-            .collect()
+    fn append(&mut self, group: &mut Vec<Append>, answers: &Answers) {
+        let answer = |append: Append| Answer {
+            to: append.done,
+            records: append.block.count(),
+            fingerprints: Vec::new(),
+            result: Ok(Positions::NONE),
+        };
+        answers.give(group.drain(..).map(answer).collect());
     }
 
     fn close(&mut self) -> Result<(), Error> {
@@ -210,7 +208,7 @@ fn read(criterion: &mut Criterion) {
         let mut workload = Workload::new(1_000);
         let blocks: Vec<Block> = (0..20_000 / events).map(|_| block(&mut workload, events).seal()).collect();
         let bytes = blocks.iter().map(|block| block.len() as u64).sum();
-        durable(appender.append(&mut blocks.into_iter().map(unattended).collect()));
+        durable(appender.append_and_wait(blocks.into_iter().map(unattended).collect()));
         group.throughput(Throughput::ElementsAndBytes { elements: log.end().0, bytes });
         group.bench_function(BenchmarkId::from_parameter(events), |bencher| {
             bencher.iter(|| {

@@ -3,7 +3,6 @@
 //! A request hands over one block and gets one answer. The appender's thread takes whatever has gathered while the last
 //! group was synced, appends it as one group, and sleeps when nothing is there: group commit without a timer.
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -12,15 +11,13 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::event::Fingerprint;
-use crate::log::{Answer, Append, Appender, Block, Error, Position};
+use crate::log::{Answer, Answers, Append, Appender, Block, Error, Positions};
 use crate::{fault, telemetry};
 
 /// Most bytes that one group takes: bounds the time that the first of it waits for the last.
 const GROUP_BYTES_MAX: usize = 16 << 20;
 /// Most requests of a group.
 const GROUP_APPENDS_MAX: usize = 4_096;
-/// Groups whose answers may wait for the runtime to hand them out.
-const ANSWERED_GROUPS: usize = 64;
 /// Requests that may wait for the appender. The budget of bytes in flight is meant to bind first.
 const INBOX_APPENDS: usize = 16_384;
 
@@ -54,6 +51,16 @@ pub enum BatchError {
     Log(#[from] Error),
 }
 
+impl BatchError {
+    /// Whether nothing was written, for sure.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Busy => true,
+            Self::Log(error) => error.is_refusal(),
+        }
+    }
+}
+
 impl Batcher {
     /// Starts the thread that owns `appender`. It gives the appender back when it ends. Answers are handed out on `runtime`, a
     /// group at a time: waking it once costs less than waking it for each request from outside.
@@ -69,19 +76,19 @@ impl Batcher {
         settle: Arc<dyn Settle>,
     ) -> std::io::Result<(Self, JoinHandle<A>)> {
         let (inbox, waiting) = bounded(INBOX_APPENDS);
-        let (answered, answers) = mpsc::channel(ANSWERED_GROUPS);
-        runtime.spawn(hand_out(answers, settle.clone()));
-        let thread = std::thread::Builder::new().name(format!("append-{name}")).spawn(move || run(name, appender, &waiting, &answered))?;
+        let (answers, given) = Answers::channel();
+        runtime.spawn(hand_out(given, settle.clone()));
+        let thread = std::thread::Builder::new().name(format!("append-{name}")).spawn(move || run(name, appender, &waiting, &answers))?;
         Ok((Self { inbox, settle }, thread))
     }
 
     /// Appends a sealed block; returns once it is durable, with the positions of its records.
     ///
     /// # Errors
-    /// [`BatchError::Busy`] and [`Error::Full`]: nothing was written. Any other: unknown.
+    /// [`BatchError::is_refusal`] tells whether nothing was written; else nobody knows.
     ///
     /// Dropping the future does not take the append back.
-    pub async fn append(&self, block: Block) -> Result<Range<Position>, BatchError> {
+    pub async fn append(&self, block: Block) -> Result<Positions, BatchError> {
         let (done, answer) = oneshot::channel();
         let records = u64::from(block.count());
         if let Err(refused) = self.inbox.try_send(Append { block, done }) {
@@ -99,8 +106,9 @@ impl Batcher {
     }
 }
 
-/// Owns the appender: takes what has queued up, appends it, answers everyone. Ends when every sender is gone.
-fn run<A: Appender>(name: &'static str, mut appender: A, inbox: &Receiver<Append>, answered: &mpsc::Sender<Vec<Answer>>) -> A {
+/// Owns the appender: takes what has queued up and appends it; who is to be answered hears of it from [`hand_out`]. Ends when
+/// every sender is gone.
+fn run<A: Appender>(name: &'static str, mut appender: A, inbox: &Receiver<Append>, answers: &Answers) -> A {
     let mut group = Vec::new();
     while let Ok(first) = inbox.recv() {
         let mut bytes = first.block.len();
@@ -111,29 +119,31 @@ fn run<A: Appender>(name: &'static str, mut appender: A, inbox: &Receiver<Append
             group.push(next);
         }
         telemetry::observe_group(name, group.len(), group.iter().map(|append| u64::from(append.block.count())).sum(), bytes);
-        let answers = appender.append(&mut group);
-        // Without a runtime nobody waits for an answer any more.
-        drop(answered.blocking_send(answers));
+        appender.append(&mut group, answers);
         fault::point("answered");
     }
     appender
 }
 
-async fn hand_out(mut answers: mpsc::Receiver<Vec<Answer>>, settle: Arc<dyn Settle>) {
+/// Settles and answers what the appender hands in, until nobody can hand in anything any more.
+async fn hand_out(mut given: mpsc::Receiver<Vec<Answer>>, settle: Arc<dyn Settle>) {
     let mut noted = Vec::new();
-    while let Some(group) = answers.recv().await {
-        // The whole group shares one write, so it shares what became of it.
-        let records = group.iter().map(|answer| u64::from(answer.records)).sum();
-        match group.first().map(|answer| answer.result.clone().map_err(BatchError::Log)) {
-            Some(Ok(_)) => {
-                noted.clear();
-                group.iter().for_each(|answer| noted.extend_from_slice(&answer.fingerprints));
-                settle.settle(Ok(()), records, &noted);
+    while let Some(answers) = given.recv().await {
+        noted.clear();
+        let mut durable = 0;
+        for Answer { records, fingerprints, result, .. } in &answers {
+            match result {
+                Ok(_) => {
+                    durable += u64::from(*records);
+                    noted.extend_from_slice(fingerprints);
+                }
+                Err(error) => settle.settle(Err(&BatchError::Log(error.clone())), u64::from(*records), &[]),
             }
-            Some(Err(error)) => settle.settle(Err(&error), records, &[]),
-            None => {}
         }
-        for answer in group {
+        if durable > 0 {
+            settle.settle(Ok(()), durable, &noted);
+        }
+        for answer in answers {
             // A client that hung up changes nothing: its events are in the log or not, as for everyone else.
             drop(answer.to.send(answer.result));
         }

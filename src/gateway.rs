@@ -11,7 +11,6 @@ pub mod recent;
 mod replay;
 
 use std::cell::RefCell;
-use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -28,7 +27,7 @@ use crate::dialect::amberflo::AmberfloError;
 use crate::dialect::amberflo::ingest::{Scratch, read_event};
 use crate::event::parse::{self, Parser};
 use crate::event::{Code, Fingerprint, HashKey, Rejection, TimeWindow};
-use crate::log::{self, Block, Position, record};
+use crate::log::{self, Block, Positions, record};
 use crate::telemetry::{self, Outcome};
 use body::{BodyError, BodyLimits};
 use budget::{Budget, NoRoom};
@@ -140,7 +139,7 @@ struct Taken {
     /// Of each in `taken`, if asked for.
     unique_ids: Vec<String>,
     /// Of those that were appended, in their order.
-    positions: Range<Position>,
+    positions: Positions,
     rejected: Vec<Rejected>,
 }
 
@@ -231,7 +230,7 @@ impl Gateway {
     }
 
     /// Makes events and dead letters durable, side by side.
-    async fn append(&self, block: Block, rejected: &[Rejected], account: u32) -> Result<Range<Position>, IngestError> {
+    async fn append(&self, block: Block, rejected: &[Rejected], account: u32) -> Result<Positions, IngestError> {
         let letters = letters::block(rejected, account, block.received());
         let (events, letters) = tokio::join!(append_unless_empty(&self.events, block), append_unless_empty(&self.dead_letters, letters));
         letters?;
@@ -271,6 +270,10 @@ impl Gateway {
             IngestError::Rejected(rejected, is_array) => rejection_error(&rejected, is_array),
             IngestError::Append(BatchError::Busy) => busy("too many requests wait"),
             IngestError::Append(BatchError::Log(log::Error::Full)) => busy("the disk is full, nothing was stored"),
+            IngestError::Append(BatchError::Log(error)) if error.is_refusal() => {
+                tracing::debug!(%error, "an append was refused");
+                busy("the log takes nothing now, nothing was stored")
+            }
             IngestError::Append(BatchError::Log(error)) => {
                 tracing::debug!(%error, "an append did not complete");
                 busy("the append did not complete, its outcome is unknown")
@@ -287,16 +290,16 @@ impl Settle for Settled {
     fn settle(&self, became: Result<(), &BatchError>, events: u64, durable: &[Fingerprint]) {
         let outcome = match became {
             Ok(()) => Outcome::Logged,
-            Err(BatchError::Busy | BatchError::Log(log::Error::Full | log::Error::Stopping)) => Outcome::Shed,
-            Err(BatchError::Log(_)) => Outcome::Unknown,
+            Err(error) if error.is_refusal() => Outcome::Shed,
+            Err(_) => Outcome::Unknown,
         };
         self.0.remember(durable);
         telemetry::count_events(outcome, events);
     }
 }
 
-async fn append_unless_empty(batcher: &Batcher, block: Block) -> Result<Range<Position>, BatchError> {
-    if block.is_empty() { Ok(Position(0)..Position(0)) } else { batcher.append(block.seal()).await }
+async fn append_unless_empty(batcher: &Batcher, block: Block) -> Result<Positions, BatchError> {
+    if block.is_empty() { Ok(Positions::NONE) } else { batcher.append(block.seal()).await }
 }
 
 /// The key of a request: `X-API-KEY`, or else `Authorization: Bearer` (a key is valid in every dialect).

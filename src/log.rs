@@ -14,7 +14,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crossbeam_channel::Receiver;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::UnixMillis;
 use crate::event::Fingerprint;
@@ -26,6 +26,46 @@ pub struct Position(pub u64);
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// The place of a record in a log of several partitions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Place {
+    /// Which partition.
+    pub partition: u32,
+    /// Where in it.
+    pub position: Position,
+}
+
+/// Where the records of one append stand, in their order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Positions {
+    /// One behind the other in one partition.
+    Run {
+        /// Which partition.
+        partition: u32,
+        /// From the first one to one past the last one.
+        range: Range<Position>,
+    },
+    /// Each somewhere else.
+    Each(Vec<Place>),
+}
+
+impl Positions {
+    /// Of no records.
+    pub const NONE: Self = Self::Each(Vec::new());
+
+    /// The places, in the order of the records.
+    pub fn iter(&self) -> impl Iterator<Item = Place> {
+        let (run, each) = match self {
+            Self::Run { partition, range } => (Some((*partition, range.clone())), [].as_slice()),
+            Self::Each(places) => (None, places.as_slice()),
+        };
+        let run = run.into_iter().flat_map(|(partition, range)| {
+            (range.start.0..range.end.0).map(move |position| Place { partition, position: Position(position) })
+        });
+        run.chain(each.iter().copied())
     }
 }
 
@@ -107,19 +147,47 @@ pub struct Append {
     /// Sealed.
     pub block: Block,
     /// Told once, when the block is durable or is not going to be. A receiver that is gone changes nothing.
-    pub done: oneshot::Sender<Result<Range<Position>, Error>>,
+    pub done: Done,
 }
 
+/// Tells whoever waits for an append what became of it.
+pub type Done = oneshot::Sender<Result<Positions, Error>>;
+
 /// What became of an append, and whom to tell.
+#[derive(Debug)]
 pub struct Answer {
     /// Where the append came from.
-    pub to: oneshot::Sender<Result<Range<Position>, Error>>,
+    pub to: Done,
     /// Number of its records.
     pub records: u32,
     /// What was noted of them, see [`Block::note`].
     pub fingerprints: Vec<Fingerprint>,
-    /// Their positions, once they are durable. All answers of a group are of one kind.
-    pub result: Result<Range<Position>, Error>,
+    /// Where they stand, once all of them are durable.
+    pub result: Result<Positions, Error>,
+}
+
+/// Where an appender hands its answers in: at once or later, from any thread. Some at a time, as each time wakes whoever hands
+/// them out.
+#[derive(Debug, Clone)]
+pub struct Answers(mpsc::Sender<Vec<Answer>>);
+
+/// Times that answers may be handed in before somebody takes them.
+const ANSWERED_TIMES_MAX: usize = 64;
+
+impl Answers {
+    /// A way for answers, and its other end.
+    pub fn channel() -> (Self, mpsc::Receiver<Vec<Answer>>) {
+        let (sender, receiver) = mpsc::channel(ANSWERED_TIMES_MAX);
+        (Self(sender), receiver)
+    }
+
+    /// Hands answers in; waits while too many are there. Not from within a runtime.
+    pub fn give(&self, answers: Vec<Answer>) {
+        if !answers.is_empty() {
+            // Without the other end nobody waits for an answer any more.
+            drop(self.0.blocking_send(answers));
+        }
+    }
 }
 
 /// Why records were not appended. Cloned to everyone who waited on the same write.
@@ -132,7 +200,13 @@ pub enum Error {
     /// taken until a restart has looked at what is really there.
     #[error("the log is closed after a failed write: {0}")]
     Closed(String),
-    /// The appender is gone: the process is stopping.
+    /// The log could not take it in time. **Nothing was written**; it goes on as soon as it can.
+    #[error("{0}; nothing was written")]
+    Unavailable(String),
+    /// It was not confirmed in time, or in part. The outcome is **unknown**; the log goes on.
+    #[error("the append was not confirmed: {0}")]
+    Unconfirmed(String),
+    /// The appender is gone: the process is stopping. **Nothing was written.**
     #[error("the log is shutting down")]
     Stopping,
     /// Bytes that were durable are not what was written.
@@ -177,14 +251,36 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Whether nothing was written, for sure. Of any other error of an append the outcome is unknown.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Full | Self::Unavailable(_) | Self::Stopping => true,
+            Self::Closed(_)
+            | Self::Unconfirmed(_)
+            | Self::Corrupt { .. }
+            | Self::Newer { .. }
+            | Self::OutOfRange { .. }
+            | Self::Io { .. } => false,
+        }
+    }
+}
+
 /// Takes groups of appends; owned by one thread (see [`crate::batch`]).
 pub trait Appender: Send {
-    /// Appends a group in order; gives the answer to every member of it, once the group is durable or is not going to be. Leaves
-    /// `group` empty.
-    #[must_use = "everybody in the group waits for an answer"]
-    fn append(&mut self, group: &mut Vec<Append>) -> Vec<Answer>;
+    /// Appends a group in order, and leaves `group` empty. Every member of it is answered exactly once, when it is durable or is not
+    /// going to be: before this returns, or later from another thread. Waits while the log takes nothing, but not for long.
+    fn append(&mut self, group: &mut Vec<Append>, answers: &Answers);
 
-    /// Ends the log in good order, so that the next start need not recover anything.
+    /// Appends a group and waits for the answers, in the order in which they come. Not from within a runtime.
+    fn append_and_wait(&mut self, mut group: Vec<Append>) -> Vec<Answer> {
+        let (answers, mut given) = Answers::channel();
+        self.append(&mut group, &answers);
+        drop(answers);
+        std::iter::from_fn(|| given.blocking_recv()).flatten().collect()
+    }
+
+    /// Ends the log in good order, so that the next start need not recover anything: everybody who still waits is answered before.
     ///
     /// # Errors
     /// [`Error`]; the next start recovers then, nothing is lost.

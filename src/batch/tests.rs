@@ -2,20 +2,21 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::clock::UnixMillis;
+use crate::log::{Place, Position};
 
 /// Appends when it is told to, with the result that it is told.
 struct Gated(Receiver<Result<(), Error>>);
 
 impl Appender for Gated {
-    fn append(&mut self, group: &mut Vec<Append>) -> Vec<Answer> {
-        let result = self.0.recv().expect("the test says what happens").map(|()| Position(0)..Position(1));
+    fn append(&mut self, group: &mut Vec<Append>, answers: &Answers) {
+        let result = self.0.recv().expect("the test says what happens").map(|()| Positions::NONE);
         let answer = |append: Append| Answer {
             to: append.done,
             records: append.block.count(),
             fingerprints: append.block.fingerprints().to_vec(),
             result: result.clone(),
         };
-        group.drain(..).map(answer).collect()
+        answers.give(group.drain(..).map(answer).collect());
     }
 
     fn close(&mut self) -> Result<(), Error> {
@@ -85,4 +86,53 @@ async fn looked_at_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> 
         std::task::Poll::Pending => std::task::Poll::Ready(None),
     })
     .await
+}
+
+/// Hands its appends on to the test, which answers them.
+struct Later(Sender<(Vec<Append>, Answers)>);
+
+impl Appender for Later {
+    fn append(&mut self, group: &mut Vec<Append>, answers: &Answers) {
+        self.0.send((std::mem::take(group), answers.clone())).expect("the test waits");
+    }
+
+    fn close(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn each_append_has_its_own_outcome_whenever_it_is_known() {
+    let (appended, appends) = bounded(1);
+    let told = Arc::new(Told::default());
+    let (batcher, _thread) = Batcher::start("test", Later(appended), &Handle::current(), told.clone()).expect("a thread");
+    let mut waiting = Vec::new();
+    let mut under_way = Vec::new();
+    for identity in 1..=3 {
+        let batcher = batcher.clone();
+        waiting.push(tokio::spawn(async move { batcher.append(block(identity).0).await }));
+        under_way.push(appends.recv().expect("the appender goes on while nobody was answered"));
+    }
+    let result = |answer: &Append| match answer.block.fingerprints()[0].identity {
+        1 => Ok(Positions::Each(vec![Place { partition: 3, position: Position(7) }])),
+        2 => Err(Error::Unconfirmed("a test".into())),
+        _ => Err(Error::Unavailable("a test".into())),
+    };
+    // All of them at once, the last one first.
+    let mut given = Vec::new();
+    let answers = under_way[0].1.clone();
+    for (group, _) in under_way.into_iter().rev() {
+        for append in group {
+            let result = result(&append);
+            given.push(Answer { records: 1, fingerprints: append.block.fingerprints().to_vec(), to: append.done, result });
+        }
+    }
+    std::thread::spawn(move || answers.give(given)).join().expect("no panic");
+    let mut outcomes = Vec::new();
+    for one in waiting {
+        outcomes.push(one.await.expect("no panic").map_err(|error| error.is_refusal()));
+    }
+    let place = Place { partition: 3, position: Position(7) };
+    assert_eq!(outcomes, [Ok(Positions::Each(vec![place])), Err(false), Err(true)]);
+    assert_eq!(told.taken(), [(false, 1, vec![]), (false, 1, vec![]), (true, 1, vec![block(1).1])]);
 }

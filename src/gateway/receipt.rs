@@ -26,15 +26,16 @@ pub(super) fn unique_ids(block: &Block) -> Vec<String> {
 /// The receipt of a request whose taken events are durable.
 pub(super) fn receipt(became: &Taken) -> Response<Full<Bytes>> {
     let Taken { taken, known, unique_ids, positions, rejected } = became;
-    let mut position = positions.start.0..;
+    let mut places = positions.iter();
     let mut left = known.iter().copied().peekable();
     let durable = (0..).zip(taken.iter().zip(unique_ids)).map(|(at, (index, unique_id))| {
         let event = if left.next_if_eq(&at).is_some() {
             json!({"index": index, "verdict": Outcome::Known.label(), "uniqueId": unique_id})
         } else {
+            let place = places.next();
             json!({
                 "index": index, "verdict": Outcome::Logged.label(), "uniqueId": unique_id,
-                "partition": 0, "position": position.next(),
+                "partition": place.map(|place| place.partition), "position": place.map(|place| place.position.0),
             })
         };
         (*index, event)

@@ -7,7 +7,7 @@ use crate::accounts::Caller;
 use crate::clock::UnixMillis;
 use crate::dialect::amberflo::AmberfloError;
 use crate::event::{Rejection, parse};
-use crate::log::Position;
+use crate::log::{Place, Position};
 
 /// What became of an event that was brought again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub enum Replayed {
         /// As sent, or as made.
         unique_id: String,
         /// Where it stands.
-        position: Position,
+        place: Place,
     },
     /// It was durable before.
     Known {
@@ -51,11 +51,10 @@ impl Gateway {
             Err(error) => return Err(error),
         };
         let Some(unique_id) = taken.unique_ids.into_iter().next() else { return Err(IngestError::NotOne) };
-        if taken.known.is_empty() {
-            Ok(Replayed::Logged { unique_id, position: taken.positions.start })
-        } else {
-            Ok(Replayed::Known { unique_id })
-        }
+        Ok(match taken.positions.iter().next() {
+            Some(place) => Replayed::Logged { unique_id, place },
+            None => Replayed::Known { unique_id },
+        })
     }
 
     /// Bits for the uniqueId of a dead letter's event that has none: the same for a letter, and nobody else's. With the time of

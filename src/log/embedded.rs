@@ -18,10 +18,15 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use super::disk::{Disk, DiskFile, is_full};
-use super::{Answer, Append, Appender, BLOCK_HEADER_BYTES, Block, BlockAt, Chunk, Error, LogReader, Partition, Position, record};
+use super::{
+    Answer, Answers, Append, Appender, BLOCK_HEADER_BYTES, Block, BlockAt, Chunk, Error, LogReader, Partition, Position, Positions, record,
+};
 use crate::clock::UnixMillis;
 use crate::{fault, telemetry};
 use segment::{BlockHeader, Landmark, SEGMENT_HEADER_BYTES, SegmentHeader, SparseIndex};
+
+/// The only partition.
+pub const PARTITION: u32 = 0;
 
 /// What an operator may turn.
 #[derive(Debug, Clone, Copy)]
@@ -269,8 +274,6 @@ pub struct WorthOfBase {
     pub oldest: UnixMillis,
 }
 
-/// An embedded log has one partition.
-pub const PARTITION: u32 = 0;
 /// Small blocks are gathered up to this size and written at once; larger ones go out by themselves.
 const STAGED_BYTES_MAX: usize = 256 << 10;
 /// How many bytes may be written, and how much time may pass, before the file system is asked again how much room it has.
@@ -508,16 +511,16 @@ impl Block {
 }
 
 impl Appender for EmbeddedAppender {
-    fn append(&mut self, group: &mut Vec<Append>) -> Vec<Answer> {
+    fn append(&mut self, group: &mut Vec<Append>, answers: &Answers) {
         let result = if group.is_empty() { Ok(self.next) } else { self.write_group(group) };
         let mut first = result.as_ref().map_or(Position(0), |first| *first);
         let answer = |append: Append| {
             let end = Position(first.0 + u64::from(append.block.count));
-            let result = result.clone().map(|_| first..end);
+            let result = result.clone().map(|_| Positions::Run { partition: PARTITION, range: first..end });
             first = end;
             Answer { to: append.done, records: append.block.count, fingerprints: append.block.fingerprints, result }
         };
-        group.drain(..).map(answer).collect()
+        answers.give(group.drain(..).map(answer).collect());
     }
 
     fn close(&mut self) -> Result<(), Error> {

@@ -32,7 +32,14 @@ fn append(appender: &mut EmbeddedAppender, blocks: &[u32]) -> Vec<Result<Range<P
         group.push(Append { block: block(first, *count), done: oneshot::channel().0 });
         first += u64::from(*count);
     }
-    appender.append(&mut group).into_iter().map(|answer| answer.result).collect()
+    appender.append_and_wait(group).into_iter().map(|answer| answer.result.map(range)).collect()
+}
+
+fn range(positions: Positions) -> Range<Position> {
+    match positions {
+        Positions::Run { partition: 0, range } => range,
+        other => panic!("a run in the only partition, not {other:?}"),
+    }
 }
 
 fn append_durably(appender: &mut EmbeddedAppender, blocks: &[u32]) {
@@ -382,8 +389,8 @@ fn a_reader_knows_the_log_time_wherever_it_begins() {
         let mut block = Block::new(received(position), 64);
         // Large enough for a landmark in the index now and then.
         block.push(|to| to.extend_from_slice(&[0; 30_000]));
-        let mut group = vec![Append { block: block.seal(), done: oneshot::channel().0 }];
-        for answer in appender.append(&mut group) {
+        let group = vec![Append { block: block.seal(), done: oneshot::channel().0 }];
+        for answer in appender.append_and_wait(group) {
             answer.result.expect("is durable");
         }
     };

@@ -109,10 +109,10 @@ impl Log {
             records.iter().for_each(|record| block.push(|to| to.extend_from_slice(record)));
             Append { block: block.seal(), done: oneshot::channel().0 }
         };
-        let answers = self.appender.append(&mut blocks.iter().map(append).collect());
+        let answers = self.appender.append_and_wait(blocks.iter().map(append).collect());
         match answers.first().map(|answer| answer.result.clone()) {
             Some(Ok(positions)) => {
-                assert_eq!(positions.start.0 as usize, model.durable.len());
+                assert_eq!(range(positions).start.0 as usize, model.durable.len());
                 model.durable.extend(blocks.concat());
             }
             Some(Err(Error::Full)) => {}
