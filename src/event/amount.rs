@@ -382,6 +382,30 @@ mod tests {
         assert_eq!(ten_to(58).percentage_from(ten_to(53)).to_string(), "9999900");
     }
 
+    #[test]
+    fn halves_go_to_the_even_neighbour_whatever_the_signs() {
+        for (numerator, denominator, expected) in [
+            (0, 2, 0),
+            (1, 2, 0),
+            (3, 2, 2),
+            (5, 2, 2),
+            (7, 2, 4),
+            (6, 2, 3),
+            (1, 3, 0),
+            (2, 3, 1),
+            (4, 3, 1),
+            (5, 3, 2),
+            (9, 4, 2),
+            (11, 4, 3),
+        ] {
+            for (sign_above, sign_below) in [(1, 1), (1, -1), (-1, 1), (-1, -1)] {
+                let (above, below) = (I256::new(numerator * sign_above), I256::new(denominator * sign_below));
+                let expected = I256::new(expected * sign_above * sign_below);
+                assert_eq!(div_half_even(above, below), expected, "{above} / {below}");
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn the_short_way_and_the_general_way_agree(text in "-?(0|[1-9][0-9]{0,18})(\\.[0-9]{1,13})?") {
