@@ -296,8 +296,7 @@ pub trait LogReader: Send {
     fn read(&mut self, from: Position, bytes_max: usize) -> Result<Chunk, Error>;
 }
 
-/// One partition of a log, as the stages behind it see it. All of it may be asked from any thread and answers without I/O, but for
-/// what a reader reads.
+/// One partition of a log, as the stages behind it see it; may be asked from any thread.
 pub trait Partition: Send + Sync + 'static {
     /// Which one.
     fn number(&self) -> u32;
@@ -307,6 +306,15 @@ pub trait Partition: Send + Sync + 'static {
 
     /// One past the last durable record, as far as is known here.
     fn end(&self) -> Position;
+
+    /// The same as of now, whoever appended. Where another machine has to be asked, this blocks; [`Partition::end`] knows it then.
+    ///
+    /// # Errors
+    /// [`Error::Io`]: no answer.
+    fn newest_end(&self) -> Result<Position, Error>;
+
+    /// The first position of those that retention takes together with this one, as far as that is known.
+    fn part_of(&self, position: Position) -> Position;
 
     /// Gets a message when there is more to read; several may share one.
     fn grown(&self) -> Receiver<()>;

@@ -16,9 +16,8 @@ use crate::clock::{Clock, UnixMillis};
 use crate::event::IdentityMode;
 use crate::event::{ContentHash, HashKey, IdentityHash};
 use crate::letters::{self, Letter, Letters};
-use crate::log::embedded::EmbeddedLog;
 use crate::log::record::{Account, Record, records};
-use crate::log::{self, LogReader, Position};
+use crate::log::{self, LogReader, Partition, Position};
 use crate::materializer::first_positions::First as FirstPosition;
 use crate::materializer::fold::Verdict;
 use crate::materializer::{Lookup, Materializer, ViewError, Wanted};
@@ -38,7 +37,7 @@ const READ_BYTES: usize = 64 << 10;
 /// Answers what became of events.
 pub struct Verdicts {
     /// The events.
-    pub log: Arc<EmbeddedLog>,
+    pub log: Arc<dyn Partition>,
     /// What was rejected.
     pub letters: Arc<Letters>,
     /// Knows firsts and conflicts.
@@ -204,13 +203,13 @@ impl Verdicts {
         let log = self.log.clone();
         blocking(move || {
             let mut reader = log.reader();
-            positions.into_iter().map(|position| read_one(&mut reader, position)).collect()
+            positions.into_iter().map(|position| read_one(&mut *reader, position)).collect()
         })
         .await
     }
 }
 
-fn read_one(reader: &mut impl LogReader, position: Position) -> Result<Option<Logged>, Error> {
+fn read_one(reader: &mut dyn LogReader, position: Position) -> Result<Option<Logged>, Error> {
     let chunk = match reader.read(position, READ_BYTES) {
         Ok(chunk) => chunk,
         Err(log::Error::OutOfRange { .. }) => return Ok(None),

@@ -9,8 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::State;
 use crate::event::Code;
 use crate::gateway::letters::{Became, Entry, Said, entries};
-use crate::log::embedded::EmbeddedLog;
-use crate::log::{Error, LogReader, Position};
+use crate::log::{Error, Partition, Position};
 use crate::telemetry::{self, LetterChange};
 
 /// Read at once.
@@ -22,7 +21,7 @@ const UNREAD: &str = "unread";
 
 /// What is known of the letters. Behind the log until it has caught up.
 pub struct Ledger {
-    log: Arc<EmbeddedLog>,
+    log: Arc<dyn Partition>,
     /// What stood there before was counted by another process.
     counted_from: Position,
     known: Mutex<Known>,
@@ -58,12 +57,12 @@ struct Kept {
 
 impl Ledger {
     /// Over a log that was just opened. Nothing is read yet.
-    pub fn new(log: Arc<EmbeddedLog>) -> Self {
+    pub fn new(log: Arc<dyn Partition>) -> Self {
         Self { counted_from: log.end(), log, known: Mutex::default() }
     }
 
     /// The letters.
-    pub(super) fn log(&self) -> &Arc<EmbeddedLog> {
+    pub(super) fn log(&self) -> &Arc<dyn Partition> {
         &self.log
     }
 
@@ -73,9 +72,9 @@ impl Ledger {
     /// The log cannot be read. What was read before stays.
     pub fn catch_up(&self) -> Result<(), Error> {
         let mut known = self.lock();
-        let end = self.log.end();
+        let end = self.log.newest_end()?;
         let is_new = known.next < end;
-        let mut reader = self.log.reader();
+        let mut reader = self.log.clone().reader();
         while known.next < end {
             let from = known.next.max(self.log.start());
             known.skip_to(from, self.counted_from);
@@ -85,8 +84,8 @@ impl Ledger {
                 Err(_) if from < self.log.start() => continue,
                 Err(error) => return Err(error),
             };
-            // All of a chunk stands in one segment.
-            let segment = self.log.segment_of(from).unwrap_or(from);
+            // All of a chunk goes at once.
+            let segment = self.log.part_of(from);
             for entry in chunk.blocks().flat_map(|block| entries(&block)).filter(|entry| entry.position >= from) {
                 known.note(entry, segment, self.counted_from);
             }

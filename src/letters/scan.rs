@@ -56,7 +56,7 @@ pub(super) fn one(ledger: &Ledger, account: u32, position: Position) -> Result<O
     if position >= ledger.log().end() {
         return Ok(None);
     }
-    let Some(entry) = entry_at(ledger, &mut ledger.log().reader(), position)? else { return Ok(None) };
+    let Some(entry) = entry_at(ledger, &mut *ledger.log().clone().reader(), position)? else { return Ok(None) };
     let found = as_letter(ledger, account, entry).filter(|(_, state)| *state != State::Deleted);
     let mut letters: Vec<_> = found.map(|(letter, _)| letter).into_iter().collect();
     with_last_replays(ledger, &mut letters)?;
@@ -98,10 +98,10 @@ fn back(ledger: &Ledger, before: Option<Position>, mut visit: impl FnMut(Entry) 
     let mut before = before.unwrap_or(end).min(end);
     let stop = Position(before.0.saturating_sub(LOOKED_AT_MAX));
     let mut bytes = 0;
-    let mut reader = log.reader();
+    let mut reader = log.clone().reader();
     while before > log.start().max(stop) && bytes < LOOKED_AT_BYTES_MAX {
         let wanted = Position(before.0.saturating_sub(STEP_RECORDS).max(log.start().0));
-        let step = match step(&mut reader, wanted, before) {
+        let step = match step(&mut *reader, wanted, before) {
             Ok(step) => step,
             // Retention came in between: nothing before its start is there any more.
             Err(_) if wanted < log.start() => continue,
@@ -129,7 +129,7 @@ struct Step {
 }
 
 /// The records from `wanted`, or from the begin of its block, so that no block is read twice, up to `before`.
-fn step(reader: &mut impl LogReader, wanted: Position, before: Position) -> Result<Step, Error> {
+fn step(reader: &mut dyn LogReader, wanted: Position, before: Position) -> Result<Step, Error> {
     let mut step = Step { from: wanted, entries: Vec::new(), bytes: 0 };
     let mut next = wanted;
     while next < before {
@@ -154,10 +154,10 @@ fn as_letter(ledger: &Ledger, account: u32, entry: Entry) -> Option<(Letter, Sta
 
 /// Reads what came of the last replay of each.
 fn with_last_replays(ledger: &Ledger, letters: &mut [Letter]) -> Result<(), Error> {
-    let mut reader = ledger.log().reader();
+    let mut reader = ledger.log().clone().reader();
     for letter in letters {
         let Some(marked) = ledger.marked(letter.position) else { continue };
-        let Some(entry) = entry_at(ledger, &mut reader, marked.at)? else { continue };
+        let Some(entry) = entry_at(ledger, &mut *reader, marked.at)? else { continue };
         if let Said::Mark(mark) = entry.said {
             letter.last_replay = Some((entry.received, mark.became));
         }
@@ -166,7 +166,7 @@ fn with_last_replays(ledger: &Ledger, letters: &mut [Letter]) -> Result<(), Erro
 }
 
 /// The record at a position; `None` once retention has taken it.
-fn entry_at(ledger: &Ledger, reader: &mut impl LogReader, position: Position) -> Result<Option<Entry>, Error> {
+fn entry_at(ledger: &Ledger, reader: &mut dyn LogReader, position: Position) -> Result<Option<Entry>, Error> {
     let chunk = match reader.read(position, READ_BYTES) {
         Ok(chunk) => chunk,
         Err(_) if position < ledger.log().start() => return Ok(None),

@@ -601,6 +601,14 @@ impl Partition for EmbeddedLog {
         EmbeddedLog::end(self)
     }
 
+    fn newest_end(&self) -> Result<Position, Error> {
+        Ok(EmbeddedLog::end(self))
+    }
+
+    fn part_of(&self, position: Position) -> Position {
+        self.segment_of(position).unwrap_or(position)
+    }
+
     fn grown(&self) -> Receiver<()> {
         EmbeddedLog::grown(self)
     }

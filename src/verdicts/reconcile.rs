@@ -84,7 +84,7 @@ impl Verdicts {
 
     async fn read_verdicts(&self, positions: Vec<Position>) -> Result<BTreeMap<Position, Option<Verdict>>, Error> {
         let log = self.log.clone();
-        blocking(move || read_verdicts(&log, positions)).await
+        blocking(move || read_verdicts(log, positions)).await
     }
 
     async fn letters_about(
@@ -102,10 +102,10 @@ impl Verdicts {
 }
 
 /// Whether the records at some positions are filtered, as far as the reads go and the log has them.
-fn read_verdicts(log: &Arc<EmbeddedLog>, positions: Vec<Position>) -> Result<BTreeMap<Position, Option<Verdict>>, Error> {
+fn read_verdicts(log: Arc<dyn Partition>, positions: Vec<Position>) -> Result<BTreeMap<Position, Option<Verdict>>, Error> {
     let mut verdicts: BTreeMap<Position, Option<Verdict>> = positions.into_iter().map(|position| (position, None)).collect();
     let wanted: Vec<Position> = verdicts.keys().copied().collect();
-    let mut reader = log.reader();
+    let mut reader = log.clone().reader();
     let (mut reads, mut behind) = (0, Position(0));
     for position in wanted {
         if position < behind {

@@ -107,14 +107,16 @@ impl Verdicts {
 
     async fn logged(self: &Arc<Self>, account: u32, filter: Filter) -> Result<Page, Error> {
         let since = UnixMillis(self.clock.now().0 - WINDOW.as_millis() as i64);
-        let (start, end) = (self.log.start(), self.log.end());
+        let log = self.log.clone();
+        let end = blocking(move || Ok(log.newest_end()?)).await?;
+        let start = self.log.start();
         let mut before = filter.before.unwrap_or(end).min(end);
         let stop = Position(before.0.saturating_sub(LOOKED_AT_MAX).max(start.0));
         let mut events = Vec::new();
         while before > stop {
             let step = Position(before.0.saturating_sub(STEP_RECORDS).max(stop.0))..before;
             let (log, wanted) = (self.log.clone(), filter.clone());
-            let (found, is_old) = blocking(move || read_step(&log, account, &wanted, step, since)).await?;
+            let (found, is_old) = blocking(move || read_step(log, account, &wanted, step, since)).await?;
             before = Position(before.0.saturating_sub(STEP_RECORDS).max(stop.0));
             for (verdict, record, first) in self.judge(found).await? {
                 if filter.verdict.is_some_and(|wanted| wanted != WantedVerdict::InLog(verdict)) {
@@ -166,8 +168,8 @@ impl Verdicts {
             let mut reader = log.reader();
             let mut events = Vec::new();
             for Conflict { position, first, .. } in kept {
-                let Some(record) = read_matching(&mut reader, position, &wanted)? else { continue };
-                let first = First { position: first, record: read_one(&mut reader, first)? };
+                let Some(record) = read_matching(&mut *reader, position, &wanted)? else { continue };
+                let first = First { position: first, record: read_one(&mut *reader, first)? };
                 events.push(Listed::Logged(Verdict::Conflict, Box::new(record), Some(Box::new(first))));
                 if events.len() == limit {
                     return Ok(Page { events, next: Some(position) });
@@ -179,7 +181,7 @@ impl Verdicts {
     }
 }
 
-fn read_matching(reader: &mut impl LogReader, position: Position, filter: &Filter) -> Result<Option<Logged>, Error> {
+fn read_matching(reader: &mut dyn LogReader, position: Position, filter: &Filter) -> Result<Option<Logged>, Error> {
     let Some(record) = read_one(reader, position)? else { return Ok(None) };
     let same = |wanted: &Option<String>, found: &str| wanted.as_deref().is_none_or(|wanted| wanted == found);
     let measured = |measured: &Measured| same(&filter.customer, &measured.customer) && same(&filter.meter, &measured.meter);
@@ -190,7 +192,7 @@ fn read_matching(reader: &mut impl LogReader, position: Position, filter: &Filte
 
 /// The records between two positions that a filter holds for, oldest first, and whether the oldest are older than `since`.
 fn read_step(
-    log: &Arc<EmbeddedLog>,
+    log: Arc<dyn Partition>,
     account: u32,
     filter: &Filter,
     step: std::ops::Range<Position>,
