@@ -294,6 +294,9 @@ pub trait LogReader: Send {
     /// # Errors
     /// [`Error::OutOfRange`], [`Error::Corrupt`], [`Error::Newer`], [`Error::Io`].
     fn read(&mut self, from: Position, bytes_max: usize) -> Result<Chunk, Error>;
+
+    /// Gets a message when there may be more to read than the last read found; several may share one.
+    fn grown(&self) -> Receiver<()>;
 }
 
 /// One partition of a log, as the stages behind it see it; may be asked from any thread.
@@ -315,9 +318,6 @@ pub trait Partition: Send + Sync + 'static {
 
     /// The first position of those that retention takes together with this one, as far as that is known.
     fn part_of(&self, position: Position) -> Position;
-
-    /// Gets a message when there is more to read; several may share one.
-    fn grown(&self) -> Receiver<()>;
 
     /// Makes a reader.
     fn reader(self: Arc<Self>) -> Box<dyn LogReader>;

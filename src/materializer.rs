@@ -344,7 +344,7 @@ impl Owner {
 
     fn run(&mut self, requests: &Receiver<Request>, stopping: &Receiver<()>) -> Result<(), Error> {
         self.catch_up_index()?;
-        let grown = self.log.grown();
+        let grown = self.reader.grown();
         let commits = self.committer.results();
         let mut is_stopping = false;
         loop {

@@ -609,16 +609,16 @@ impl Partition for EmbeddedLog {
         self.segment_of(position).unwrap_or(position)
     }
 
-    fn grown(&self) -> Receiver<()> {
-        EmbeddedLog::grown(self)
-    }
-
     fn reader(self: Arc<Self>) -> Box<dyn LogReader> {
         Box::new(EmbeddedLog::reader(&self))
     }
 }
 
 impl LogReader for EmbeddedReader {
+    fn grown(&self) -> Receiver<()> {
+        self.log.grown()
+    }
+
     fn read(&mut self, from: Position, bytes_max: usize) -> Result<Chunk, Error> {
         let end = self.log.end();
         if from == end {
