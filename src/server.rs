@@ -55,7 +55,7 @@ pub struct Service {
     pub router: Router,
     /// Who is who.
     pub keys: Arc<KeyRing>,
-    /// Room for bodies, the same as the gateway's.
+    /// Room for their requests.
     pub budget: Budget,
     /// Health and metrics.
     pub ops: Ops,
@@ -70,8 +70,8 @@ pub struct Service {
 pub struct Ops {
     /// Renders the metrics.
     pub metrics: PrometheusHandle,
-    /// Knows how many bytes are in flight.
-    pub budget: Budget,
+    /// Know how many bytes are in flight.
+    pub budgets: [Budget; 2],
     /// Knows how many ids are remembered.
     pub recent: RecentIds,
     /// Knows whether recovery is done.
@@ -89,7 +89,7 @@ impl Ops {
             "/healthz" => Some(plain(StatusCode::OK, "ok\n")),
             "/readyz" => Some(self.ready()),
             "/metrics" => {
-                self.budget.report();
+                self.budgets.iter().for_each(Budget::report);
                 self.recent.report();
                 metrics_process::Collector::default().collect();
                 Some(plain(StatusCode::OK, self.metrics.render()))
@@ -175,7 +175,8 @@ impl Service {
         caller.take_request().map_err(|exceeded| AmberfloError::too_many_requests(&exceeded))?;
         let wire_max = if path == reconcile::PATH { reconcile::BODY_BYTES_MAX } else { API_BODY_BYTES_MAX };
         let limits = BodyLimits { wire_max, inflated_max: 4 * wire_max, idle: self.http.body_idle_timeout, total: self.http.body_timeout };
-        let (bytes, room) = body::read(&head.headers, body, limits, &self.budget).await.map_err(|error| body_refusal(&error))?;
+        let (bytes, room) =
+            body::read(&head.headers, body, limits, &self.budget, caller.api_share()).await.map_err(|error| body_refusal(&error))?;
         // Revoked or disabled while the body came.
         caller.check().map_err(AmberfloError::denied)?;
         let path_and_query = match head.uri.query() {
