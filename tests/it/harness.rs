@@ -423,6 +423,12 @@ impl Gateway {
         String::from_utf8_lossy(&std::fs::read(self.stderr_path()).unwrap_or_default()).into_owned()
     }
 
+    /// Id of the process that runs.
+    #[track_caller]
+    pub(crate) fn process_id(&self) -> u32 {
+        self.process.as_ref().expect("it runs").id()
+    }
+
     fn stderr_path(&self) -> PathBuf {
         self.dir.path().join(format!("stderr-{}", self.starts))
     }

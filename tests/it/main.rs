@@ -25,6 +25,7 @@ mod load;
 mod log_formats;
 mod model;
 mod one_bad_event;
+mod pressure;
 mod processes;
 mod protocol;
 mod rate_limits;
