@@ -282,10 +282,8 @@ impl Gateway {
                 BodyError::UnknownCoding(_) => {
                     AmberfloError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", error.to_string())
                 }
-                BodyError::Damaged(_) => AmberfloError::bad_request(error.to_string()),
-                BodyError::TooSlow | BodyError::Cut => {
-                    AmberfloError::new(StatusCode::REQUEST_TIMEOUT, "REQUEST_TIMEOUT", error.to_string())
-                }
+                BodyError::Damaged(_) | BodyError::Cut => AmberfloError::bad_request(error.to_string()),
+                BodyError::TooSlow => AmberfloError::new(StatusCode::REQUEST_TIMEOUT, "REQUEST_TIMEOUT", error.to_string()),
                 BodyError::NoRoom(_) => busy("too many bytes are in flight"),
             },
             IngestError::Json(error @ (parse::BodyError::TooMany { .. } | parse::BodyError::TooDense { .. })) => too_large(&error),
@@ -325,14 +323,23 @@ async fn append_unless_empty(batcher: &Batcher, block: Block, room: &Arc<Room>) 
     if block.is_empty() { Ok(Positions::NONE) } else { batcher.append(block.seal(), Some(room.clone())).await }
 }
 
-/// The key of a request: `X-API-KEY`, or else `Authorization: Bearer` (a key is valid in every dialect).
+/// The key of a request: `X-API-KEY`, or else `Authorization: Bearer` (a key is valid in every dialect). Where there is an `X-API-KEY`,
+/// nobody looks at `Authorization`, which may be about somebody else's door. A header that comes twice with different values is none:
+/// who stands before us may have judged by the other one.
 pub fn presented_key(headers: &HeaderMap) -> Option<&[u8]> {
-    if let Some(key) = headers.get("x-api-key") {
-        return Some(key.as_bytes());
+    if headers.contains_key("x-api-key") {
+        return only(headers, "x-api-key");
     }
-    let authorization = headers.get(hyper::header::AUTHORIZATION)?.as_bytes();
+    let authorization = only(headers, "authorization")?;
     let (scheme, key) = authorization.split_at_checked(7)?;
     scheme.eq_ignore_ascii_case(b"Bearer ").then(|| key.trim_ascii())
+}
+
+/// The one value of a header, however often it comes.
+fn only<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next()?;
+    values.all(|other| other == first).then_some(first.as_bytes())
 }
 
 /// Refuses the forms that the contract has and that are not built yet: better no than wrong.

@@ -31,6 +31,8 @@ pub const ROOM_WAITING: &str = "tollgate_room_waiting_requests";
 pub const ROOM_WAIT_SECONDS: &str = "tollgate_room_wait_seconds";
 /// Requests refused for want of room. Labels: `room`, `reason` = late | line_full | growing.
 pub const ROOM_REFUSED_TOTAL: &str = "tollgate_room_refused_total";
+/// Bytes of large answers that their clients have not taken yet; at 128 MiB, further ones are refused.
+pub const ANSWER_BYTES: &str = "tollgate_answer_bytes";
 /// Requests in a group that shares one sync. Labels: `log` = events | dead_letters.
 pub const GROUP_APPENDS: &str = "tollgate_log_group_appends";
 /// Records in a group. Labels: `log`.
@@ -191,6 +193,7 @@ fn describe() {
     describe_gauge!(ROOM_WAITING, "Requests that wait for room.");
     describe_histogram!(ROOM_WAIT_SECONDS, "Seconds that requests waited for room, of those that had to.");
     describe_counter!(ROOM_REFUSED_TOTAL, "Requests refused for want of room, by reason.");
+    describe_gauge!(ANSWER_BYTES, "Bytes of large answers that their clients have not taken yet.");
     describe_histogram!(GROUP_APPENDS, "Requests that share one sync.");
     describe_histogram!(GROUP_RECORDS, "Records that share one sync.");
     describe_counter!(LOG_APPENDED_BYTES_TOTAL, "Bytes appended to the log.");
@@ -305,6 +308,11 @@ pub fn observe_room_wait(room: RoomKind, waited: Duration) {
 /// Counts a request that was refused for want of room.
 pub fn count_no_room(room: RoomKind, reason: &'static str) {
     counter!(ROOM_REFUSED_TOTAL, "room" => room.label(), "reason" => reason).increment(1);
+}
+
+/// More or less bytes of large answers wait for their clients.
+pub fn add_answer_bytes(change: f64) {
+    gauge!(ANSWER_BYTES).increment(change);
 }
 
 /// Records the size of a group.

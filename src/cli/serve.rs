@@ -39,7 +39,7 @@ use crate::ops::control::Control;
 use crate::ops::handover::Handover;
 use crate::server::sockets::Sockets;
 use crate::server::tls::{Reloader, Tls};
-use crate::server::{self, ConnectionLimits, Ops, Service};
+use crate::server::{self, ConnectionLimits, Ops, Service, descriptors};
 use crate::store::Store;
 use crate::store::embedded::EmbeddedStore;
 use crate::telemetry::{self, RoomKind};
@@ -123,17 +123,17 @@ async fn serve(config: Config, admin_key: Option<String>, passed: Sockets, held:
     };
     let handover = Arc::new(Handover::of(&listeners).context("the listening sockets cannot be copied")?);
     let control = control(&parts, handover.clone(), &clock, draining.clone());
+    let limits = limits(&config);
     let mut service = service(&config, &parts, Arc::new(accounts), budgets, ops.clone(), &clock);
     if let Some(listener) = listeners.ops {
         tracing::info!(address = %listener.local_addr()?, "health and metrics are served on an address of their own");
         service.serves_ops = false;
-        tokio::spawn(server::serve_ops(listener, ops));
+        tokio::spawn(server::serve_ops(listener, ops, limits.clone()));
     }
     let address = listeners.main.local_addr().context("the listening address is not known")?;
     announce(address, tls.is_some(), &config.data_dir, &admin_key, clock.now());
     let Signals { stop: mut told, hangup } = signals;
     tokio::spawn(reload(reloader, hangup));
-    let limits = limits(&config);
     let mut ended = None;
     let stop = async {
         ended = told_to_stop(&parts, &mut told, &handover).await;
@@ -153,9 +153,10 @@ async fn serve(config: Config, admin_key: Option<String>, passed: Sockets, held:
 fn limits(config: &Config) -> ConnectionLimits {
     let http = &config.http;
     ConnectionLimits {
-        connections_max: http.connections_max,
+        connections_max: descriptors::make_room(http.connections_max),
         header_timeout: http.header_timeout,
         idle_timeout: http.idle_timeout,
+        answer_idle_timeout: http.answer_idle_timeout,
         drain_idle: http.drain_idle,
         drain_timeout: http.drain_timeout,
     }

@@ -65,8 +65,8 @@ pub enum BodyError {
     /// It did not come in time.
     #[error("the body did not arrive in time")]
     TooSlow,
-    /// The connection broke.
-    #[error("the connection ended inside the body")]
+    /// The connection broke, or the body is not framed as it has to be.
+    #[error("the body is not well framed, or the connection ended inside it")]
     Cut,
     /// No room in memory.
     #[error(transparent)]

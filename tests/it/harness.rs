@@ -398,6 +398,11 @@ impl Gateway {
         Ended { code, stderr: std::fs::read_to_string(stderr).expect("text") }
     }
 
+    /// The process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.as_ref().expect("a process runs").id()
+    }
+
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address.expect("it was started")

@@ -5,6 +5,7 @@
 
 mod accounts;
 mod acked_is_durable;
+mod attacks;
 mod audit;
 mod backup;
 mod bit_flips;
