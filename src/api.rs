@@ -10,6 +10,8 @@ pub mod customers;
 mod dead_letters;
 mod events;
 mod fields;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod keys;
 pub mod reconcile;
 pub mod usage;

@@ -151,6 +151,20 @@ fn decide_on_bytes(
     Ok((customer, bytes))
 }
 
+/// What is stored, for `crate::fuzz`.
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz {
+    use super::{Customer, model, store};
+
+    pub(crate) fn read(stored: &[u8]) -> Result<Customer, store::Error> {
+        model::read(stored)
+    }
+
+    pub(crate) fn written(customer: &Customer) -> Result<Vec<u8>, store::Error> {
+        model::write(customer)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

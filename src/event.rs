@@ -179,7 +179,13 @@ fn check_time(sent: Option<UnixMicros>, received: UnixMillis, window: TimeWindow
     let millis = time.millis();
     let wrong = |code, reason: String| Err(Rejection::new(code, "meterTimeInMillis", reason));
     if time.0 <= 0 || millis > TIME_MAX {
-        return wrong(Code::WrongValue, format!("is {} ms, it must be above 0 and not after the year 9999", millis.0));
+        // Past what microseconds can say, it is not known how far.
+        let or_beyond = match time.0 {
+            i64::MAX => " or more",
+            i64::MIN => " or less",
+            _ => "",
+        };
+        return wrong(Code::WrongValue, format!("is {} ms{or_beyond}, it must be above 0 and not after the year 9999", millis.0));
     }
     if let Some(age_ms_max) = window.age_ms_max
         && received.0.saturating_sub(millis.0) > age_ms_max

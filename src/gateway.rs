@@ -5,6 +5,8 @@
 
 pub mod body;
 pub mod budget;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 pub mod letters;
 mod receipt;
 pub mod recent;

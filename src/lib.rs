@@ -31,6 +31,9 @@ pub mod data_dir;
 pub mod dialect;
 pub mod event;
 pub mod fault;
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod gateway;
 pub mod letters;
 pub mod loadgen;

@@ -8,7 +8,8 @@
 
 pub mod digest;
 pub mod embedded;
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzz"))]
+#[cfg_attr(not(test), expect(dead_code, reason = "tests use more of it"))]
 pub(crate) mod memory;
 pub mod row;
 

@@ -28,6 +28,8 @@ use crate::store::row::HOUR_S;
 pub const GROUP_BY_MAX: usize = 10;
 /// Most values of all filters together: each customer is a look-up in every bucket.
 pub const FILTER_VALUES_MAX: usize = 10_000;
+/// Most look-ups of a query, or of a batch of them: an hour or day of a customer that is filtered for. Some seconds of work.
+pub const LOOK_UPS_MAX: usize = 5_000_000;
 /// The begin of the year 10000, in s since 1970: no event is as late as that.
 pub const TIME_S_MAX: i64 = 253_402_300_800;
 
@@ -58,6 +60,9 @@ pub enum QueryError {
     /// More values than [`FILTER_VALUES_MAX`].
     #[error("has more than {FILTER_VALUES_MAX} values, the limit")]
     TooManyFilterValues,
+    /// More look-ups than [`LOOK_UPS_MAX`].
+    #[error("asks for more than {LOOK_UPS_MAX} hours or days of customers, the limit: ask for a shorter range or fewer customers")]
+    TooManyLookUps,
 }
 
 /// Events with start ≤ time < end, in s since 1970, between the years 1970 and 9999; never empty.
@@ -257,7 +262,16 @@ impl Query {
             }
         }
         let (account, meter, aggregation, take) = (draft.account, draft.meter, draft.aggregation, draft.take);
-        Ok(Self { account, meter, aggregation, buckets: draft.buckets, customers, dimensions, group_by, take })
+        let query = Self { account, meter, aggregation, buckets: draft.buckets, customers, dimensions, group_by, take };
+        if query.look_ups() > LOOK_UPS_MAX { Err(QueryError::TooManyLookUps) } else { Ok(query) }
+    }
+
+    /// Rows that are looked for one by one: each hour or day of each customer that is filtered for.
+    pub fn look_ups(&self) -> usize {
+        let hours = self.buckets.range().whole_hours().len();
+        // The hours of a day at either end are no whole day.
+        let rows = if self.buckets.interval().is_made_of_days() { hours / 24 + hours.min(46) } else { hours };
+        self.customers.as_ref().map_or(0, |customers| customers.len() * rows)
     }
 
     /// The meter's API name.

@@ -189,6 +189,9 @@ fn read(bytes: &[u8]) -> Result<Entry, Error> {
     if entry.version > VERSION {
         return Err(Error::Damaged("an entry of the audit log is of a newer version: run the newer binary".into()));
     }
+    if entry.number == u64::MAX {
+        return Err(Error::Damaged("an entry of the audit log has a number behind which none comes".into()));
+    }
     Ok(entry)
 }
 

@@ -186,10 +186,18 @@ impl Book {
     fn read(store: &dyn Store) -> Result<Self, store::Error> {
         let mut book = Self::default();
         for (id, bytes) in store.documents(Kind::Account, 0)? {
-            book.insert(read_account(&id, &bytes)?);
+            let account = read_account(&id, &bytes)?;
+            // What one of the two has would be the other's.
+            if account.name != id || book.names.contains_key(&account.number) {
+                return Err(store::Error::Damaged(format!("account {id}: its name or its number is another one's")));
+            }
+            book.insert(account);
         }
         for (id, bytes) in store.documents(Kind::Key, 0)? {
             let key = read_key(&id, &bytes)?;
+            if key.id != id {
+                return Err(store::Error::Damaged(format!("key {id}: it says that it is another one")));
+            }
             if !book.names.contains_key(&key.account) {
                 return Err(store::Error::Damaged(format!("key {id}: its account is gone")));
             }
@@ -299,7 +307,8 @@ impl Accounts {
             return Err(Error::TooManyAccounts);
         }
         // Accounts are never deleted, so no number was anybody else's.
-        let number = book.names.last_key_value().map_or(0, |(last, _)| *last) + 1;
+        let last = book.names.last_key_value().map_or(0, |(last, _)| *last);
+        let number = last.checked_add(1).ok_or(Error::TooManyAccounts)?;
         let account = Account { number, name: name.into(), identity, created_at: self.clock.now().0, disabled_at: None };
         put(&*self.store, Kind::Account, name, &account)?;
         book.insert(account.clone());

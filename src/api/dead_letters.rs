@@ -141,7 +141,7 @@ fn audited_many(letters: usize) -> Extension<Audited> {
     Extension(Audited { object: format!("{letters} letters"), account: None })
 }
 
-fn filter(query: Parameters) -> Result<Filter, AmberfloError> {
+pub(super) fn filter(query: Parameters) -> Result<Filter, AmberfloError> {
     let Query(pairs) = query.map_err(|_| AmberfloError::bad_request("the query cannot be read"))?;
     let mut filter = Filter { limit: LIMIT, ..Filter::default() };
     for (name, value) in pairs {

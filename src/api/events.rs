@@ -88,7 +88,7 @@ async fn list(State(verdicts): State<Arc<Verdicts>>, Extension(caller): Extensio
     Ok(Json(json!({"events": events, "next": page.next.map(|position| position.0)})))
 }
 
-fn filter(pairs: Vec<(String, String)>) -> Result<Filter, AmberfloError> {
+pub(super) fn filter(pairs: Vec<(String, String)>) -> Result<Filter, AmberfloError> {
     let mut filter = Filter { limit: LIMIT, ..Filter::default() };
     for (name, value) in pairs {
         match name.as_str() {

@@ -75,7 +75,7 @@ fn account_name(query: Parameters) -> Result<Option<String>, AmberfloError> {
     Ok(OwnQuery::of(query, &["account"])?.text("account").map(str::to_owned))
 }
 
-fn new_key(mut fields: Fields) -> Result<NewKey, AmberfloError> {
+pub(super) fn new_key(mut fields: Fields) -> Result<NewKey, AmberfloError> {
     let name = fields.text("name")?;
     if name.as_ref().is_some_and(|name| !is_key_name(name)) {
         return Err(AmberfloError::bad_field("name", "must have 1 to 128 bytes and no control characters"));

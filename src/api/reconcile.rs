@@ -64,13 +64,13 @@ async fn reconcile(
 
 /// What a request asks for.
 #[derive(Debug, PartialEq, Eq)]
-struct Asked {
-    unique_ids: Vec<String>,
-    namespace: String,
+pub(super) struct Asked {
+    pub(super) unique_ids: Vec<String>,
+    pub(super) namespace: String,
 }
 
 impl Asked {
-    fn parse(body: &[u8]) -> Result<Self, AmberfloError> {
+    pub(super) fn parse(body: &[u8]) -> Result<Self, AmberfloError> {
         let body: Value =
             serde_json::from_slice(body).map_err(|error| AmberfloError::bad_request(format!("the body is not valid JSON: {error}")))?;
         let Value::Object(mut members) = body else { return Err(AmberfloError::bad_request("the body must be a JSON object")) };

@@ -224,6 +224,11 @@ impl Sum {
         self.0
     }
 
+    /// Whether so many amounts can come to it. Sums of which that holds can be added without an overflow.
+    pub fn is_of(self, amounts: u64) -> bool {
+        self.0.unsigned_abs() <= ethnum::U256::from(amounts) * ethnum::U256::from(LIMIT.unsigned_abs())
+    }
+
     /// A count, as a number to answer with.
     pub fn from_count(count: u64) -> Self {
         Self(I256::from(count) * I256::from(SCALE))

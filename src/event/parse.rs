@@ -364,6 +364,7 @@ fn slow_form(body: &[u8], events_max: usize) -> Result<Form<'_>, BodyError> {
         Some(b'{') => (vec![whole], false),
         _ => return Err(BodyError::NeitherObjectNorArray),
     };
+    // Before they are read: what is kept of an element is many times as large as the shortest.
     if elements.len() > events_max {
         return Err(BodyError::TooMany { got: elements.len(), limit: events_max });
     }
@@ -417,7 +418,23 @@ fn check_depth(text: &str, outside: usize) -> Result<(), Rejection> {
 
 /// Refuses what only shows when strings are decoded (lone surrogates), in parts that no dialect reads.
 fn check_strings(text: &str) -> Result<(), Rejection> {
-    serde_json::from_str::<serde_json::Value>(text).map(drop).map_err(|_| broken_string())
+    let (mut start, mut has_escape, mut escaped) = (None, false, false);
+    for (at, byte) in text.bytes().enumerate() {
+        match (start, byte) {
+            _ if escaped => escaped = false,
+            (Some(_), b'\\') => (has_escape, escaped) = (true, true),
+            (None, b'"') => (start, has_escape) = (Some(at), false),
+            (Some(begin), b'"') => {
+                start = None;
+                let is_broken = has_escape && serde_json::from_str::<String>(&text[begin..=at]).is_err();
+                if is_broken {
+                    return Err(broken_string());
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn broken_string() -> Rejection {

@@ -32,6 +32,9 @@ pub struct BodyLimits {
 const RATIO_MAX: usize = 100;
 /// Below this, any ratio is fine: there is nothing to gain from a bomb so small.
 const RATIO_FREE_BYTES: usize = 64 << 10;
+/// Largest window of a zstd body: 8 MiB (RFC 9659). A frame of some bytes may ask for more, whatever it inflates to.
+const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+const ZSTD: &str = "zstd with a window of at most 8 MiB";
 /// Room that is taken for a compressed body before it is read, as a multiple of its wire size.
 const INFLATED_ESTIMATE: usize = 10;
 /// Room that is taken first for a body whose length was not announced. Most are shorter: they give the rest back, and need not
@@ -125,6 +128,12 @@ pub async fn read(
     Ok((bytes, room))
 }
 
+/// What a body that was read inflates to.
+#[cfg(any(test, feature = "fuzz"))]
+pub(super) fn inflated(headers: &HeaderMap, wire: &[u8], limits: BodyLimits, room: &mut Room) -> Result<Vec<u8>, BodyError> {
+    inflate(Coding::of(headers)?, wire, limits, room)
+}
+
 async fn read_wire(body: &mut Incoming, deadline: Instant, limits: BodyLimits, room: &mut Room) -> Result<Bytes, BodyError> {
     let mut first = Bytes::new();
     let mut rest: Vec<u8> = Vec::new();
@@ -198,13 +207,27 @@ fn inflate(coding: Coding, wire: &[u8], limits: BodyLimits, room: &mut Room) -> 
         Coding::Identity => Ok(wire.to_vec()),
         // A gzip body may consist of several members, one after the other.
         Coding::Gzip => inflate_from(flate2::read::MultiGzDecoder::new(wire), "gzip", wire.len(), limits, room),
-        Coding::Deflate if is_zlib(wire) => inflate_from(flate2::read::ZlibDecoder::new(wire), "deflate", wire.len(), limits, room),
-        Coding::Deflate => inflate_from(flate2::read::DeflateDecoder::new(wire), "deflate", wire.len(), limits, room),
+        Coding::Deflate if is_zlib(wire) => {
+            let mut decoder = flate2::bufread::ZlibDecoder::new(wire);
+            let inflated = inflate_from(&mut decoder, "deflate", wire.len(), limits, room)?;
+            at_its_end(decoder.get_ref(), inflated)
+        }
+        Coding::Deflate => {
+            let mut decoder = flate2::bufread::DeflateDecoder::new(wire);
+            let inflated = inflate_from(&mut decoder, "deflate", wire.len(), limits, room)?;
+            at_its_end(decoder.get_ref(), inflated)
+        }
         Coding::Zstd => {
-            let decoder = zstd::stream::read::Decoder::with_buffer(wire).map_err(|_| BodyError::Damaged("zstd"))?;
-            inflate_from(decoder, "zstd", wire.len(), limits, room)
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(wire).map_err(|_| BodyError::Damaged(ZSTD))?;
+            decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(|_| BodyError::Damaged(ZSTD))?;
+            inflate_from(decoder, ZSTD, wire.len(), limits, room)
         }
     }
+}
+
+/// The other codings refuse what stands behind their end, too.
+fn at_its_end(left: &[u8], inflated: Vec<u8>) -> Result<Vec<u8>, BodyError> {
+    if left.is_empty() { Ok(inflated) } else { Err(BodyError::Damaged("deflate")) }
 }
 
 /// `deflate` means the zlib format, but some clients send it bare.

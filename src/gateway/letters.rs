@@ -127,7 +127,7 @@ pub(super) fn block(rejected: &[Rejected], account: u32, received: UnixMillis) -
 }
 
 /// A block of these letters.
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzz"))]
 pub(crate) fn block_of(letters: Vec<DeadLetter>, received: UnixMillis) -> Block {
     let mut block = Block::new(received, 0);
     letters.into_iter().for_each(|letter| push(&mut block, Said::Letter(letter)));

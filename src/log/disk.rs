@@ -2,7 +2,8 @@
 //! disk, or cut the power.
 
 pub mod room;
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzz"))]
+#[cfg_attr(not(test), expect(dead_code, reason = "tests use more of it"))]
 pub(crate) mod simulated;
 
 use std::fs::{File, OpenOptions};

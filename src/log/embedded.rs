@@ -665,6 +665,9 @@ fn read_blocks(open: &mut OpenRead, from: Position, readable: &Readable, bytes_m
                 });
             }
             let end = Position(header.first.0 + u64::from(header.count));
+            if end > stop {
+                return Err(corrupt(format!("the block goes on to position {end}, the segment ends at {stop}")));
+            }
             let payload = at + BLOCK_HEADER_BYTES..at + BLOCK_HEADER_BYTES + header.payload_bytes as usize;
             if payload.end > read {
                 needed = Some(payload.len() + BLOCK_HEADER_BYTES);

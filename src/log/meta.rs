@@ -166,7 +166,9 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn from_hex(text: &str) -> Result<[u8; 16], MetaError> {
-    let wide = (text.len() == 32).then(|| u128::from_str_radix(text, 16).ok()).flatten();
+    // A sign is no digit, though a number may have one.
+    let is_hex = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let wide = is_hex.then(|| u128::from_str_radix(text, 16).ok()).flatten();
     wide.map(u128::to_be_bytes).ok_or_else(|| MetaError::Damaged("an id is not 32 hex digits".into()))
 }
 

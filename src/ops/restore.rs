@@ -29,7 +29,7 @@ impl Restore {
             return Err(Error::Refused(format!("{}: {what}", self.data_dir.display())));
         }
         let content = self.read_content()?;
-        let all = content.files.iter().map(|file| file.bytes).sum::<u64>();
+        let all = content.files.iter().fold(0_u64, |all, file| all.saturating_add(file.bytes));
         let mut step = Step { what: "bytes", done: 0, of: all.saturating_mul(2) };
         for file in &content.files {
             let (path, mut from) = self.open(file)?;

@@ -121,7 +121,7 @@ impl<'b> RowKey<'b> {
         Some(Self {
             account: u32::from_be_bytes(*account),
             meter,
-            grain: if *grain == 0 { Grain::Hour } else { Grain::Day },
+            grain: [Grain::Hour, Grain::Day].into_iter().find(|known| known.code() == *grain)?,
             bucket: u32::from_be_bytes(*bucket),
             customer,
             partition: u32::from_be_bytes(*partition),
@@ -294,7 +294,7 @@ impl Row {
         let (time, rest) = rest.split_first_chunk::<8>()?;
         let (last, rest) = read_number(rest)?;
         let (last_id, []) = read_name(rest)? else { return None };
-        Some(Self {
+        let row = Self {
             count: u64::from_le_bytes(*count),
             sum: Sum::from_scaled(wide(sum)?),
             min: read_amount(min)?,
@@ -302,7 +302,13 @@ impl Row {
             last_time: UnixMicros(i64::from_le_bytes(*time)),
             last: read_amount(last)?,
             last_id: last_id.to_owned(),
-        })
+        };
+        row.is_possible().then_some(row)
+    }
+
+    /// Whether amounts can have made it, so that it can be added to others.
+    fn is_possible(&self) -> bool {
+        self.count > 0 && self.min <= self.max && self.sum.is_of(self.count)
     }
 }
 

@@ -418,6 +418,13 @@ impl Gateway {
         wire::Wire::to(self.address())
     }
 
+    /// The most memory that the process has had so far.
+    pub(crate) fn memory_peak_bytes(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it is there");
+        let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse::<usize>().ok());
+        kib.expect("its peak") << 10
+    }
+
     /// Where log and rows are.
     pub(crate) fn data_dir(&self) -> PathBuf {
         self.dir.path().join("data")

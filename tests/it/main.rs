@@ -26,6 +26,7 @@ mod load;
 mod log_formats;
 mod model;
 mod one_bad_event;
+mod poison;
 mod pressure;
 mod processes;
 mod protocol;

@@ -14,7 +14,9 @@ use serde_json::{Map, Value, json};
 use super::AmberfloError;
 use crate::clock::UnixMillis;
 use crate::event::{Amount, NAME_BYTES_MAX};
-use crate::usage::{Aggregation, Buckets, Draft, Field, Interval, MeterType, Query, QueryError, Take, TimeRange, ViewRequest};
+use crate::usage::{
+    Aggregation, Buckets, Draft, Field, Interval, LOOK_UPS_MAX, MeterType, Query, QueryError, Take, TimeRange, ViewRequest,
+};
 
 /// Most queries of a batch.
 pub const BATCH_QUERIES_MAX: usize = 100;
@@ -68,7 +70,14 @@ pub fn parse_batch(body: &[u8], account: u32, now: UnixMillis) -> Result<Vec<Usa
         return Err(AmberfloError::bad_request(reason));
     }
     let read = |(index, query)| read_query(query, &format!("[{index}]"), account, now);
-    received.into_iter().enumerate().map(read).collect()
+    let queries = received.into_iter().enumerate().map(read).collect::<Result<Vec<UsageQuery>, _>>()?;
+    if queries.iter().map(|asked| asked.query.look_ups()).sum::<usize>() > LOOK_UPS_MAX {
+        return Err(AmberfloError::bad_request(format!(
+            "together, the queries of the batch ask for too much: filter {}",
+            QueryError::TooManyLookUps
+        )));
+    }
+    Ok(queries)
 }
 
 fn not_json(error: &serde_json::Error) -> AmberfloError {
@@ -167,7 +176,7 @@ fn refused(fields: &Fields<'_>, range: &Fields<'_>, error: QueryError) -> Amberf
         QueryError::TooManyBuckets => fields.wrong("timeGroupingInterval", error),
         QueryError::MeterEmpty | QueryError::MeterTooLong => fields.wrong("meterApiName", error),
         QueryError::TooManyGroupKeys => fields.wrong("groupBy", error),
-        QueryError::TooManyFilterValues => fields.wrong("filter", error),
+        QueryError::TooManyFilterValues | QueryError::TooManyLookUps => fields.wrong("filter", error),
     }
 }
 

@@ -47,8 +47,8 @@ pub(super) fn recover(disk: &dyn Disk, dir: &Path, identity: &LogIdentity) -> Re
             Some(sealed) => sealed,
             None => recover_tail(disk, dir, path, &mut found.recovered)?,
         };
-        if is_last && sealed.end == base {
-            // Nothing in it: the appender will want to make a file of this name.
+        if sealed.end == base {
+            // Nothing in it: the appender will want to make a file of this name, also if the one behind it was none.
             remove_empty(disk, dir, path).map_err(|error| io_error(path, &error))?;
             found.end = base;
             continue;
@@ -262,7 +262,8 @@ pub(super) fn load_index(disk: &dyn Disk, path: &Path) -> Result<(SparseIndex, S
 /// What was written when the segment was closed; `None` if it is missing or damaged.
 pub(super) fn stored_index(disk: &dyn Disk, path: &Path) -> Result<Option<(SparseIndex, Sealed)>, Error> {
     let stored = read_file(disk, &segment::index_path(path)).map_err(|error| io_error(path, &error))?;
-    Ok(stored.as_deref().and_then(SparseIndex::read))
+    let is_its_own = |(index, sealed): &(SparseIndex, Sealed)| segment::base_of(path).is_some_and(|base| index.is_of(base, sealed));
+    Ok(stored.as_deref().and_then(SparseIndex::read).filter(is_its_own))
 }
 
 /// The index of a sealed segment, from the segment, which must be whole.

@@ -37,11 +37,20 @@ const SEGMENT_MAGIC: &[u8; 8] = b"TGSEG001";
 pub(super) const BLOCK_MAGIC: &[u8; 4] = b"TGB1";
 const INDEX_MAGIC: &[u8; 8] = b"TGIDX001";
 const ENTRY_BYTES: usize = 24;
+/// A record's length.
+const RECORD_BYTES_MIN: u64 = 4;
+/// No log gets as far: what lies behind can be added to.
+const POSITION_MAX: Position = Position(1 << 62);
 /// One index entry for about so many bytes of segment.
 const INDEX_STRIDE_BYTES: u64 = 64 << 10;
 
 pub(super) fn path(dir: &Path, base: Position) -> PathBuf {
     dir.join(format!("{:020}.seg", base.0))
+}
+
+/// The base that a segment's name says.
+pub(super) fn base_of(segment: &Path) -> Option<Position> {
+    segment.file_stem()?.to_str()?.parse().ok().map(Position)
 }
 
 pub(super) fn index_path(segment: &Path) -> PathBuf {
@@ -74,7 +83,11 @@ impl SegmentHeader {
         }
         let mut log_id = [0; 16];
         log_id.copy_from_slice(&bytes[12..28]);
-        Ok(Self { log_id, base: Position(u64_at(bytes, 28)) })
+        let base = Position(u64_at(bytes, 28));
+        if base > POSITION_MAX {
+            return Err("the file's header makes no sense".into());
+        }
+        Ok(Self { log_id, base })
     }
 }
 
@@ -118,7 +131,9 @@ impl BlockHeader {
             synced: u64_at(bytes, 32),
             payload_crc: u32_at(bytes, 40),
         };
-        if header.count == 0 || header.payload_bytes as usize > BLOCK_BYTES_MAX {
+        // Before a record comes its length. Who counted what is not there would do so four billion times.
+        let is_counted = header.count > 0 && u64::from(header.count) * RECORD_BYTES_MIN <= u64::from(header.payload_bytes);
+        if !is_counted || header.payload_bytes as usize > BLOCK_BYTES_MAX || header.first > POSITION_MAX {
             return Err("the block's header makes no sense".into());
         }
         Ok(header)
@@ -207,7 +222,23 @@ impl SparseIndex {
             offset: u64_at(entry, 8),
             newest_before: UnixMillis(u64_at(entry, 16).cast_signed()),
         };
-        (entries.len() == u32_at(rest, 32) as usize).then(|| (Self { entries: entries.iter().map(read).collect() }, sealed))
+        let is_counted = entries.len() == u32_at(rest, 32) as usize;
+        let index = Self { entries: entries.iter().map(read).collect() };
+        (is_counted && index.leads_into(&sealed)).then_some((index, sealed))
+    }
+
+    /// Whether it begins where the blocks do, and goes on from there to the end.
+    fn leads_into(&self, sealed: &Sealed) -> bool {
+        let (first, last) = (self.entries.first(), self.entries.last());
+        first.is_none_or(|first| first.offset == SEGMENT_HEADER_BYTES as u64)
+            && self.entries.is_sorted_by(|a, b| a.first < b.first && a.offset < b.offset)
+            && last.map_or(sealed.bytes == SEGMENT_HEADER_BYTES as u64, |last| last.first < sealed.end && last.offset < sealed.bytes)
+            && sealed.end <= POSITION_MAX
+    }
+
+    /// Whether it can be that of a segment: a block stands at its begin, unless nothing is in it.
+    pub(super) fn is_of(&self, base: Position, sealed: &Sealed) -> bool {
+        self.entries.first().map_or(sealed.end, |first| first.first) == base
     }
 }
 

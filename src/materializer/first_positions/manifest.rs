@@ -10,6 +10,10 @@ use crate::log::disk::{Disk, read_file, replace_file};
 
 pub(super) const FILE: &str = "manifest.json";
 pub(super) const FORMAT: u32 = 2;
+/// No log and no index gets as far.
+const NUMBER_MAX: u64 = 1 << 62;
+/// More merges of merges than there are entries to merge.
+const LEVELS_MAX: u32 = 1_000;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -71,6 +75,16 @@ impl Manifest {
             return Err(damaged("is not what was written"));
         }
         let manifest: Self = serde_json::from_str(sealed.manifest.get()).map_err(|_| damaged("is of another version"))?;
-        if manifest.format == FORMAT { Ok(Some(manifest)) } else { Err(damaged("is of another version")) }
+        match manifest.format {
+            FORMAT if manifest.makes_sense() => Ok(Some(manifest)),
+            FORMAT => Err(damaged("makes no sense")),
+            _ => Err(damaged("is of another version")),
+        }
+    }
+
+    /// Whether its numbers can be counted on from, and its files are in its directory.
+    fn makes_sense(&self) -> bool {
+        let is_run = |run: &NamedRun| run.level < LEVELS_MAX && !run.file.contains('/') && run.file.ends_with(".run");
+        self.covered.max(self.last_file) < NUMBER_MAX && self.runs.iter().all(is_run)
     }
 }

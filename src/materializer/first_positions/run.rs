@@ -89,7 +89,9 @@ impl Run {
         }
         let (entries, pages, lines) = (u64_at(&footer, 8), u64_at(&footer, 16), u64_at(&footer, 24));
         let memory_at = pages.saturating_mul(PAGE_BYTES as u64);
-        let fits = entries.div_ceil(PAGE_ENTRIES as u64) == pages
+        // First of all that the file has room for so many: whatever is multiplied then fits.
+        let fits = entries < footer_at
+            && entries.div_ceil(PAGE_ENTRIES as u64) == pages
             && lines.saturating_mul(64) == Filter::bytes_for(entries)
             && memory_at.saturating_add(Self::bytes_for(entries)) == footer_at;
         if !fits {

@@ -1,0 +1,32 @@
+//! Bodies and queries of our own routes, for `crate::fuzz`.
+
+use axum::extract::Query;
+use hyper::Uri;
+
+use super::fields::{Fields, OwnQuery};
+use super::{dead_letters, events, keys, reconcile};
+use crate::dialect::amberflo::AmberfloError;
+
+/// The pairs of a query; `None` if it cannot be read.
+pub(crate) fn pairs(uri: &Uri) -> Option<Vec<(String, String)>> {
+    Query::try_from_uri(uri).ok().map(|Query(pairs)| pairs)
+}
+
+/// What is wrong with a query, as each of the routes that have parameters sees it.
+pub(crate) fn queries(uri: &Uri) -> [Result<(), AmberfloError>; 3] {
+    let query = || Query::try_from_uri(uri);
+    let pairs = query().map(|Query(pairs)| pairs).map_err(|_| AmberfloError::bad_request("the query cannot be read"));
+    let own = OwnQuery::of(query(), &["account", "after", "before", "limit"]).and_then(|query| query.limit(1, 100).map(drop));
+    [pairs.and_then(events::filter).map(drop), dead_letters::filter(query()).map(drop), own]
+}
+
+/// How many ids the body of a reconciliation asks for, all of which have the length of one.
+pub(crate) fn reconcile(body: &[u8]) -> Result<usize, AmberfloError> {
+    reconcile::Asked::parse(body).map(|asked| asked.unique_ids.len())
+}
+
+/// What is wrong with the body that makes a key.
+pub(crate) fn new_key(body: &[u8]) -> Result<(), AmberfloError> {
+    let fields = Fields::of_body(Ok(body.to_vec().into()), &["name", "scopes", "rateLimit"])?;
+    keys::new_key(fields).map(drop)
+}
