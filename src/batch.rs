@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use crate::event::Fingerprint;
 use crate::log::{Answer, Answers, Append, Appender, Block, Error, Positions};
@@ -89,9 +89,9 @@ impl Batcher {
     ///
     /// Dropping the future does not take the append back.
     pub async fn append(&self, block: Block) -> Result<Positions, BatchError> {
-        let (done, answer) = oneshot::channel();
         let records = u64::from(block.count());
-        if let Err(refused) = self.inbox.try_send(Append { block, done }) {
+        let (append, answer) = Append::new(block);
+        if let Err(refused) = self.inbox.try_send(append) {
             let error = match refused {
                 TrySendError::Full(_) => BatchError::Busy,
                 TrySendError::Disconnected(_) => BatchError::Log(Error::Stopping),
