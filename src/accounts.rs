@@ -20,6 +20,7 @@ mod book;
 mod open;
 mod rate;
 mod ring;
+mod share;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,6 +37,7 @@ pub use rate::{Exceeded, RATE_MAX, Rate, RateLimit};
 pub use ring::KeyRing;
 #[cfg(test)]
 pub(crate) use ring::tests::ring_of;
+pub use share::Share;
 
 /// The account that exists from the first start on.
 pub const DEFAULT_ACCOUNT: u32 = 1;
@@ -142,6 +144,14 @@ struct Standing {
     /// Shared by all keys of the account.
     is_disabled: Arc<AtomicBool>,
     limits: Option<rate::Limits>,
+    shares: Shares,
+}
+
+/// What a key holds of the room for requests, of both kinds.
+#[derive(Debug, Default)]
+struct Shares {
+    ingest: Arc<Share>,
+    api: Arc<Share>,
 }
 
 impl Caller {
@@ -175,6 +185,16 @@ impl Caller {
         } else {
             Ok(())
         }
+    }
+
+    /// What the key holds of the room for requests that bring events.
+    pub fn ingest_share(&self) -> &Arc<Share> {
+        &self.standing.shares.ingest
+    }
+
+    /// What it holds of the room for all other requests.
+    pub fn api_share(&self) -> &Arc<Share> {
+        &self.standing.shares.api
     }
 
     /// Takes one request of the key's allowance.

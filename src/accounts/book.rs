@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use super::ring::{Digest, KeyRing};
-use super::{Account, Caller, DEFAULT_ACCOUNT_NAME, Denied, RateLimit, Scope, Scopes, Standing, rate};
+use super::{Account, Caller, DEFAULT_ACCOUNT_NAME, Denied, RateLimit, Scope, Scopes, Shares, Standing, rate};
 use crate::clock::{Clock, UnixMillis};
 use crate::event::IdentityMode;
 use crate::store::{self, Change, Kind, Store};
@@ -164,7 +164,12 @@ impl Known {
             identity: self.account.identity,
             key_id: key.id.as_str().into(),
             scopes: Scopes::of(&key.scopes),
-            standing: Arc::new(Standing { is_revoked, is_disabled: self.is_disabled.clone(), limits: rate::Limits::of(key.limit) }),
+            standing: Arc::new(Standing {
+                is_revoked,
+                is_disabled: self.is_disabled.clone(),
+                limits: rate::Limits::of(key.limit),
+                shares: Shares::default(),
+            }),
         }
     }
 }

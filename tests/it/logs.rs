@@ -92,11 +92,11 @@ fn what_is_appended_is_read_back<P: Partition>(mut log: Log<P>) {
             })
             .collect();
         let contents: Vec<Vec<Vec<u8>>> = blocks.iter().map(|block| record::parts(block.payload()).map(<[u8]>::to_vec).collect()).collect();
-        let (group, mut outcomes): (Vec<_>, Vec<_>) = blocks.into_iter().map(Append::new).unzip();
+        let (group, mut outcomes): (Vec<_>, Vec<_>) = blocks.into_iter().map(|block| Append::new(block, None)).unzip();
         let answers = log.appender.append_and_wait(group);
         assert_eq!(answers.len(), sizes.len(), "each is answered once");
         for answer in answers {
-            answer.to.send(answer.result).expect("somebody waits");
+            answer.to.tell(answer.result);
         }
         for (outcome, records) in outcomes.iter_mut().zip(contents) {
             let positions = outcome.try_recv().expect("answered").expect("durable");
