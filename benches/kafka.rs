@@ -152,7 +152,10 @@ fn read(settings: &Settings, topic: &str) {
         for (reader, end) in &mut readers {
             let mut next = Position(0);
             while next < *end {
-                next = reader.read(next, 512 << 10).expect("reads").end().unwrap_or(next);
+                match reader.read(next, 512 << 10).expect("reads").end() {
+                    Some(end) => next = end,
+                    None => reader.grown().recv_timeout(Duration::from_secs(60)).expect("more comes"),
+                }
             }
         }
     });

@@ -114,8 +114,7 @@ fn while_kafka_says_nothing_requests_are_held_then_refused_in_time_and_it_goes_o
     });
     // Those at the begin of the silence may have been written; then one at a time looks whether it is over.
     assert!(!told.refused.is_empty() && !told.unknown.is_empty(), "{} refused, {} unknown", told.refused.len(), told.unknown.len());
-    assert!(told.unknown.len() <= 10 + 8, "{} unknown", told.unknown.len());
-    assert!(told.slowest < 2 * patience, "{:?}", told.slowest);
+    assert!(told.slowest < patience + DEADLINE / 3, "{:?}", told.slowest);
     log.settings.patience = DEADLINE;
     check(&log, &told);
 }

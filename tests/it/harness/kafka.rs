@@ -133,8 +133,14 @@ fn tool() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools/kafka")
 }
 
+/// A port that stays this node's while it is down: none of those that the system gives to whoever asks for any.
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Processes that run at the same time begin at different places.
+    let begin = std::process::id() % 1_000 * 10;
+    let ports = || 20_000 + (begin + NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000;
+    let mut free = (0..12_000).map(|_| ports() as u16).filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    free.next().expect("a free port")
 }
 
 /// A process to start, and who waits for it.
