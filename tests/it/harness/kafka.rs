@@ -11,7 +11,7 @@ use std::sync::{Mutex, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
 /// How long a node may take to answer; a machine may have other things to do.
-const START: Duration = Duration::from_secs(90);
+const START: Duration = Duration::from_secs(240);
 
 /// One node.
 pub(crate) struct Broker {
