@@ -85,6 +85,12 @@ struct ServeArgs {
     /// CA of client certificates in PEM: without a certificate of it nobody connects (API keys are needed as well)
     #[arg(long, value_name = "FILE", env = "TOLLGATE_TLS_CLIENT_CA")]
     tls_client_ca: Option<PathBuf>,
+    /// Keep the log on Apache Kafka: one host:port or more, separated by commas
+    #[arg(long, value_name = "HOST:PORT,…", env = "TOLLGATE_KAFKA_BROKERS")]
+    kafka_brokers: Option<String>,
+    /// Brokers that hold each record [default: 3]; with 1, an ack is no better than one machine's page cache
+    #[arg(long, value_name = "COUNT", env = "TOLLGATE_KAFKA_REPLICATION")]
+    kafka_replication: Option<u32>,
     /// Which log lines are written to standard error, e.g. `info,tollgate=debug` [default: info]
     #[arg(long, value_name = "FILTER", env = "TOLLGATE_LOG")]
     log: Option<String>,
@@ -115,6 +121,10 @@ impl ServeArgs {
             let Some(tls) = &mut config.tls else { anyhow::bail!("--tls-client-ca needs --tls-cert and --tls-key") };
             tls.client_ca = Some(client_ca.clone());
         }
+        if let Some(brokers) = &self.kafka_brokers {
+            config.kafka.brokers = Some(brokers.clone());
+        }
+        config.kafka.replication = self.kafka_replication.unwrap_or(config.kafka.replication);
         if let Some(filter) = &self.log {
             config.logging.filter.clone_from(filter);
         }

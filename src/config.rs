@@ -2,11 +2,15 @@
 //!
 //! Settings are data; each part gets the few that it needs by value. Unknown keys are errors.
 
+mod kafka;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
+
+pub use kafka::{Compression, KafkaConfig};
 
 use crate::event::{IdentityMode, TimeWindow};
 use crate::gateway::recent;
@@ -33,6 +37,8 @@ pub struct Config {
     pub tls: Option<TlsConfig>,
     /// The log.
     pub log: LogConfig,
+    /// Where the log is, if it is not in the data directory.
+    pub kafka: KafkaConfig,
     /// The account that is made at the first start.
     pub default_account: DefaultAccountConfig,
     /// What a request may bring.
@@ -177,6 +183,7 @@ impl Default for Config {
             take_over: false,
             tls: None,
             log: LogConfig::default(),
+            kafka: KafkaConfig::default(),
             default_account: DefaultAccountConfig::default(),
             ingest: IngestConfig::default(),
             recent_ids: RecentIdsConfig::default(),
@@ -302,6 +309,10 @@ impl Config {
         if ingest.inflated_bytes_max > 64 << 20 || ingest.in_flight_bytes_max > u32::MAX as usize {
             return wrong("ingest.inflated_bytes_max must not exceed 64 MiB, ingest.in_flight_bytes_max not 4 GiB".into());
         }
+        self.kafka.check()?;
+        if self.kafka.brokers.is_some() {
+            return wrong("kafka.brokers is set, but no database: a log on Kafka needs rows in PostgreSQL (TOLLGATE_DATABASE_URL)".into());
+        }
         if self.log.segment_bytes < 1 << 20 {
             return wrong("log.segment_bytes must be 1 MiB or more".into());
         }
@@ -325,7 +336,7 @@ impl Config {
         FoldSettings {
             dedup_horizon_ms: self.log.dedup_horizon.map(millis),
             dimension_sets_max: self.log.dimension_sets_max,
-            partitions: 1,
+            partitions: if self.kafka.brokers.is_some() { self.kafka.partitions } else { 1 },
         }
     }
 

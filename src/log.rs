@@ -1,17 +1,18 @@
 //! The log: what is in it happened. Stage 4 of the way of an event.
 //!
-//! A log keeps blocks of records at consecutive positions, durably, in the order of their appends. It neither knows
-//! what a customer is nor looks into a record. One implementation so far: [`embedded`], segment files in the data
-//! directory.
+//! A log keeps records at ascending positions of one or more partitions, durably, in the order of their appends. Two implementations:
+//! [`embedded`], segment files in the data directory, with one partition and no gaps; [`kafka`], a topic of Apache Kafka.
 
 pub mod disk;
 pub mod embedded;
+pub mod kafka;
 pub mod meta;
 pub mod record;
 
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crossbeam_channel::Receiver;
 use tokio::sync::{mpsc, oneshot};
@@ -34,8 +35,8 @@ impl fmt::Display for Position {
 pub struct Place {
     /// Which partition.
     pub partition: u32,
-    /// Where in it.
-    pub position: Position,
+    /// Where in it; `None`: the log holds the record and did not say where.
+    pub position: Option<Position>,
 }
 
 /// Where the records of one append stand, in their order.
@@ -63,7 +64,7 @@ impl Positions {
             Self::Each(places) => (None, places.as_slice()),
         };
         let run = run.into_iter().flat_map(|(partition, range)| {
-            (range.start.0..range.end.0).map(move |position| Place { partition, position: Position(position) })
+            (range.start.0..range.end.0).map(move |position| Place { partition, position: Some(Position(position)) })
         });
         run.chain(each.iter().copied())
     }
@@ -148,6 +149,21 @@ pub struct Append {
     pub block: Block,
     /// Told once, when the block is durable or is not going to be. A receiver that is gone changes nothing.
     pub done: Done,
+    /// When it began to wait.
+    pub since: Instant,
+}
+
+impl Append {
+    /// A sealed block that begins to wait now, what is held for it, and what tells its outcome.
+    pub fn new(block: Block, held: Held) -> (Self, oneshot::Receiver<Result<Positions, Error>>) {
+        let (to, outcome) = oneshot::channel();
+        (Self { block, done: Done::new(to, held), since: Instant::now() }, outcome)
+    }
+
+    /// A sealed block that nobody waits for.
+    pub fn unattended(block: Block) -> Self {
+        Self::new(block, None).0
+    }
 }
 
 /// What is held until an append has ended, whoever waits for it still: room for its bytes. `None` for what is small and rare.
@@ -216,6 +232,11 @@ impl Answers {
         (Self(sender), receiver)
     }
 
+    /// Whether both lead to the same other end.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.0.same_channel(&other.0)
+    }
+
     /// Hands answers in; waits while too many are there. Not from within a runtime.
     pub fn give(&self, answers: Vec<Answer>) {
         if !answers.is_empty() {
@@ -255,11 +276,11 @@ pub enum Error {
         what: String,
     },
     /// A record from a newer version of Tollgate.
-    #[error("{file} has records of version {version} at byte {offset}; this binary knows up to {known}: run the newer one")]
+    #[error("{file} has records of version {version} at {offset}; this binary knows up to {known}: run the newer one")]
     Newer {
-        /// The file.
+        /// The file, or topic and partition.
         file: String,
-        /// Where in it.
+        /// Where in it: a byte of the file, a position of the partition.
         offset: u64,
         /// The version found.
         version: u16,
@@ -364,6 +385,8 @@ pub struct Chunk {
     bytes: Vec<u8>,
     blocks: Vec<BlockAt>,
     log_time_before: UnixMillis,
+    /// Where the log goes on, if there is a gap behind the last block.
+    goes_on: Option<Position>,
 }
 
 #[derive(Debug, Clone)]
@@ -403,13 +426,29 @@ impl Chunk {
         self.blocks.is_empty()
     }
 
-    /// The newest receive time of all blocks before these that the log still has; `i64::MIN` if it has none.
+    /// The newest receive time of all blocks before these that the log still has; `i64::MIN` if it has none. Kafka cannot tell it:
+    /// there it is that of what the reader has read or was told ([`kafka::KafkaReader::begin`]).
     pub fn log_time_before(&self) -> UnixMillis {
         self.log_time_before
     }
 
-    /// One past the last position in it, if any.
+    /// Where to read on: one past the last position in it, or behind the gap that follows. `None`: nothing was read. There may be gaps
+    /// before and between blocks as well: positions that are nobody's.
     pub fn end(&self) -> Option<Position> {
-        self.blocks.last().map(|at| Position(at.first.0 + u64::from(at.count)))
+        self.goes_on.or_else(|| self.blocks.last().map(|at| Position(at.first.0 + u64::from(at.count))))
+    }
+
+    /// Appends the record at a position, behind all others.
+    fn push(&mut self, position: Position, received: UnixMillis, write: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.bytes.len();
+        write(&mut self.bytes);
+        let end = self.bytes.len();
+        match self.blocks.last_mut() {
+            Some(last) if last.received == received && last.first.0 + u64::from(last.count) == position.0 => {
+                last.count += 1;
+                last.payload.end = end;
+            }
+            _ => self.blocks.push(BlockAt { first: position, count: 1, received, payload: start..end }),
+        }
     }
 }

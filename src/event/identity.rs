@@ -161,7 +161,8 @@ fn write_dimensions(event: &MeterEvent<'_, '_>, to: &mut Vec<u8>) {
     }
 }
 
-fn write_amount(amount: Amount, to: &mut Vec<u8>) {
+/// Appends the canonical form of a value: a length, and so many bytes.
+pub fn write_amount(amount: Amount, to: &mut Vec<u8>) {
     let scaled = amount.scaled();
     let significant = if scaled < 0 { !scaled } else { scaled };
     let bits = 129 - significant.leading_zeros() as usize;

@@ -89,7 +89,15 @@ impl World {
             raw: raw.as_bytes().to_vec(),
         };
         let block = block_of((0..).zip(raws).map(letter).collect(), self.letters.clock.now());
-        self.letters.batcher.append(block.seal(), None).await.expect("durable").iter().next().expect("some").position
+        self.letters
+            .batcher
+            .append(block.seal(), None)
+            .await
+            .expect("durable")
+            .iter()
+            .next()
+            .and_then(|place| place.position)
+            .expect("some")
     }
 
     async fn all(&self, filter: Filter) -> Vec<u64> {

@@ -8,6 +8,7 @@ mod answer;
 mod command;
 mod decimal;
 mod event;
+pub(crate) mod kafka;
 mod keys;
 mod metrics;
 mod random;
