@@ -143,7 +143,10 @@ impl Service {
         if let Some(answer) = self.serves_ops.then(|| self.ops.answer(&path)).flatten() {
             return answer;
         }
-        let caller = presented_key(&head.headers).ok_or(Denied::Unknown).and_then(|key| self.keys.caller(key));
+        let caller = match presented_key(&head.headers) {
+            Some(key) => self.keys.find(key).await,
+            None => Err(Denied::Unknown),
+        };
         let prepared = match &caller {
             Ok(caller) => self.prepare(caller, &head, &mut body, &path).await,
             Err(denied) => Err(AmberfloError::denied(*denied)),
