@@ -44,7 +44,7 @@ fn open(disk: impl Disk + 'static) -> (TempDir, Arc<EmbeddedLog>, EmbeddedAppend
 
 /// An append and nobody who waits for it.
 fn unattended(block: Block) -> Append {
-    Append { block, done: oneshot::channel().0 }
+    Append { block, done: oneshot::channel().0.into() }
 }
 
 fn durable(answers: Vec<Answer>) {
@@ -169,13 +169,13 @@ impl Appender for AckAtOnce {
 /// A request hands over one block, whatever its size: what is measured is a request, not an event.
 fn hop(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-    let (batcher, _thread) = Batcher::start("bench", AckAtOnce, runtime.handle(), Arc::new(())).expect("a thread");
+    let (batcher, _thread) = Batcher::start("bench", AckAtOnce, runtime.handle(), 64, Arc::new(())).expect("a thread");
     let block = block(&mut Workload::new(1), 1);
     let requests = |count: u64| {
         let (batcher, block) = (batcher.clone(), block.clone());
         async move {
             for _ in 0..count {
-                batcher.append(block.clone()).await.expect("is answered");
+                batcher.append(block.clone(), None).await.expect("is answered");
             }
         }
     };

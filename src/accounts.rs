@@ -25,6 +25,7 @@ mod follow;
 mod open;
 mod rate;
 mod ring;
+mod share;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -41,6 +42,7 @@ pub use rate::{Exceeded, RATE_MAX, Rate, RateLimit};
 pub use ring::KeyRing;
 #[cfg(test)]
 pub(crate) use ring::tests::ring_of;
+pub use share::Share;
 
 /// The account that exists from the first start on.
 pub const DEFAULT_ACCOUNT: u32 = 1;
@@ -147,6 +149,14 @@ struct Standing {
     /// Shared by all keys of the account.
     is_disabled: Arc<AtomicBool>,
     limits: Option<rate::Limits>,
+    shares: Shares,
+}
+
+/// What a key holds of the room for requests, of both kinds.
+#[derive(Debug, Default)]
+struct Shares {
+    ingest: Arc<Share>,
+    api: Arc<Share>,
 }
 
 impl Caller {
@@ -180,6 +190,16 @@ impl Caller {
         } else {
             Ok(())
         }
+    }
+
+    /// What the key holds of the room for requests that bring events.
+    pub fn ingest_share(&self) -> &Arc<Share> {
+        &self.standing.shares.ingest
+    }
+
+    /// What it holds of the room for all other requests.
+    pub fn api_share(&self) -> &Arc<Share> {
+        &self.standing.shares.api
     }
 
     /// Takes one request of the key's allowance.

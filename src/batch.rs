@@ -11,15 +11,15 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::event::Fingerprint;
-use crate::log::{Answer, Answers, Append, Appender, Block, Error, Positions};
+use crate::log::{Answer, Answers, Append, Appender, Block, Done, Error, Held, Positions};
 use crate::{fault, telemetry};
 
 /// Most bytes that one group takes: bounds the time that the first of it waits for the last.
 const GROUP_BYTES_MAX: usize = 16 << 20;
 /// Most requests of a group.
 const GROUP_APPENDS_MAX: usize = 4_096;
-/// Requests that may wait for the appender. The budget of bytes in flight is meant to bind first.
-const INBOX_APPENDS: usize = 16_384;
+/// Requests that may wait for the appender beside those that hold room, which bounds their number and their bytes.
+const INBOX_APPENDS_MIN: usize = 1_024;
 
 /// A handle to the appender's thread. The thread ends when the last handle is gone and the queue is empty.
 #[derive(Clone)]
@@ -65,17 +65,19 @@ impl Batcher {
     /// Starts the thread that owns `appender`. It gives the appender back when it ends. Answers are handed out on `runtime`, a
     /// group at a time: waking it once costs less than waking it for each request from outside.
     ///
+    /// `holders_max` is how many appends that hold something there can be at a time: they always find a place.
+    /// `settle` is told what became of each append, also when nobody waits for it any more, and of those that were refused.
+    ///
     /// # Errors
     /// The operating system gives no thread.
-    ///
-    /// `settle` is told what became of each append, also when nobody waits for it any more, and of those that were refused.
     pub fn start<A: Appender + 'static>(
         name: &'static str,
         appender: A,
         runtime: &Handle,
+        holders_max: usize,
         settle: Arc<dyn Settle>,
     ) -> std::io::Result<(Self, JoinHandle<A>)> {
-        let (inbox, waiting) = bounded(INBOX_APPENDS);
+        let (inbox, waiting) = bounded(holders_max + INBOX_APPENDS_MIN);
         let (answers, given) = Answers::channel();
         runtime.spawn(hand_out(given, settle.clone()));
         let thread = std::thread::Builder::new().name(format!("append-{name}")).spawn(move || run(name, appender, &waiting, &answers))?;
@@ -87,9 +89,10 @@ impl Batcher {
     /// # Errors
     /// [`BatchError::is_refusal`] tells whether nothing was written; else nobody knows.
     ///
-    /// Dropping the future does not take the append back.
-    pub async fn append(&self, block: Block) -> Result<Positions, BatchError> {
-        let (done, answer) = oneshot::channel();
+    /// Dropping the future does not take the append back. `held` is given back when the append has ended, not before.
+    pub async fn append(&self, block: Block, held: Held) -> Result<Positions, BatchError> {
+        let (to, answer) = oneshot::channel();
+        let done = Done::new(to, held);
         let records = u64::from(block.count());
         if let Err(refused) = self.inbox.try_send(Append { block, done }) {
             let error = match refused {
@@ -144,8 +147,7 @@ async fn hand_out(mut given: mpsc::Receiver<Vec<Answer>>, settle: Arc<dyn Settle
             settle.settle(Ok(()), durable, &noted);
         }
         for answer in answers {
-            // A client that hung up changes nothing: its events are in the log or not, as for everyone else.
-            drop(answer.to.send(answer.result));
+            answer.to.tell(answer.result);
         }
     }
 }

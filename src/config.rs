@@ -183,6 +183,9 @@ pub struct HttpConfig {
     /// Time for a whole body.
     #[serde(deserialize_with = "duration_required")]
     pub body_timeout: Duration,
+    /// Longest pause of a client that takes an answer.
+    #[serde(deserialize_with = "duration_required")]
+    pub answer_idle_timeout: Duration,
     /// Longest pause between two requests once the process is told to stop: who says something gets an answer that says that it is
     /// the connection's last.
     #[serde(deserialize_with = "duration_required")]
@@ -273,6 +276,7 @@ impl Default for HttpConfig {
             idle_timeout: Duration::from_secs(120),
             body_idle_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(25),
+            answer_idle_timeout: Duration::from_secs(30),
             // Longer than the pauses of clients that send all the time.
             drain_idle: Duration::from_secs(2),
             drain_timeout: Duration::from_secs(10),

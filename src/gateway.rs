@@ -19,6 +19,7 @@ use hyper::body::Incoming;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
+use tokio::sync::Semaphore;
 
 use crate::accounts::{Caller, Denied, Exceeded, KeyRing, Scope};
 use crate::batch::{BatchError, Batcher, Settle};
@@ -30,7 +31,7 @@ use crate::event::{Code, Fingerprint, HashKey, Rejection, TimeWindow};
 use crate::log::{self, Block, Positions, record};
 use crate::telemetry::{self, Outcome};
 use body::{BodyError, BodyLimits};
-use budget::{Budget, NoRoom};
+use budget::{Budget, Room};
 use recent::RecentIds;
 
 pub use replay::Replayed;
@@ -76,6 +77,8 @@ pub struct Gateway {
     pub hash_key: HashKey,
     /// Stamps what is received.
     pub clock: Clock,
+    /// A place for each core: what a large body takes while it is taken apart is a multiple of its room.
+    pub large_parses: Arc<Semaphore>,
 }
 
 /// Why a request brought nothing, or nobody knows what.
@@ -182,13 +185,13 @@ impl Gateway {
         caller.take_request()?;
         check_form(headers, query)?;
         let received = self.clock.receive_time()?;
-        let (body, _room) = body::read(headers, body, self.settings.body, &self.budget).await?;
+        let (body, room) = body::read(headers, body, self.settings.body, &self.budget, caller.ingest_share()).await?;
         // Revoked or disabled while the body came.
         caller.check()?;
         let wants_receipt = listed(headers, &ACCEPT, RECEIPT_TYPE);
         let is_strict = listed(headers, &PREFER, STRICT);
         let terms = Terms { events_max: self.settings.events_max, is_strict, names_ids: wants_receipt, made_id: None };
-        let taken = self.bring(body, caller, received, terms).await?;
+        let taken = self.bring(body, room, caller, received, terms).await?;
         let mut response =
             if wants_receipt { receipt::receipt(&taken) } else { text(format!("{} records were ingested", taken.taken.len())) };
         if !taken.rejected.is_empty() {
@@ -197,9 +200,11 @@ impl Gateway {
         Ok(response)
     }
 
-    /// From the bytes of a body to what became of its events, whoever brought them. Room for the bytes is the caller's to hold.
-    async fn bring(&self, body: Bytes, by: &Caller, received: UnixMillis, terms: Terms) -> Result<Taken, IngestError> {
-        let batch = self.parse(body, by.record_account(), received, terms).await?;
+    /// From the bytes of a body to what became of its events, whoever brought them. The room for the bytes is held until nothing is left
+    /// of them, also when whoever brought them hangs up before.
+    async fn bring(&self, body: Bytes, room: Room, by: &Caller, received: UnixMillis, terms: Terms) -> Result<Taken, IngestError> {
+        let room = Arc::new(room);
+        let batch = self.parse(body, room.clone(), by.record_account(), received, terms).await?;
         take_events(by, &batch)?;
         let mut batch = all_or_some(batch, terms.is_strict)?;
         let unique_ids = if terms.names_ids { receipt::unique_ids(&batch.block) } else { Vec::new() };
@@ -209,7 +214,7 @@ impl Gateway {
         if !batch.known.is_empty() {
             batch.block = without(&batch.block, &batch.known);
         }
-        let positions = self.append(batch.block, &batch.rejected, by.account).await?;
+        let positions = self.append(batch.block, &batch.rejected, by.account, &room).await?;
         Ok(Taken { taken: batch.taken, known: batch.known, unique_ids, positions, rejected: batch.rejected })
     }
 
@@ -218,21 +223,39 @@ impl Gateway {
         if caller.may(Scope::Ingest) { Ok(caller) } else { Err(IngestError::Forbidden) }
     }
 
-    async fn parse(&self, body: Bytes, account: record::Account, received: UnixMillis, terms: Terms) -> Result<Batch, IngestError> {
+    async fn parse(
+        &self,
+        body: Bytes,
+        room: Arc<Room>,
+        account: record::Account,
+        received: UnixMillis,
+        terms: Terms,
+    ) -> Result<Batch, IngestError> {
         let (settings, hash_key, recent) = (self.settings, self.hash_key, self.recent.clone());
         let is_large = body.len() >= LARGE_BODY_BYTES;
         let parse = move || {
+            // Goes on when nobody waits for it any more.
+            let _room = room;
             let mut batch = parse_batch(&body, &settings, &hash_key, account, received, terms)?;
             batch.known = recent.known(batch.block.fingerprints(), received);
             Ok(batch)
         };
-        if is_large { tokio::task::spawn_blocking(parse).await.map_err(|_| IngestError::Interrupted)? } else { parse() }
+        if !is_large {
+            return parse();
+        }
+        let place = self.large_parses.clone().acquire_owned().await.map_err(|_| IngestError::Interrupted)?;
+        let parse = move || {
+            let _place = place;
+            parse()
+        };
+        tokio::task::spawn_blocking(parse).await.map_err(|_| IngestError::Interrupted)?
     }
 
     /// Makes events and dead letters durable, side by side.
-    async fn append(&self, block: Block, rejected: &[Rejected], account: u32) -> Result<Positions, IngestError> {
+    async fn append(&self, block: Block, rejected: &[Rejected], account: u32, room: &Arc<Room>) -> Result<Positions, IngestError> {
         let letters = letters::block(rejected, account, block.received());
-        let (events, letters) = tokio::join!(append_unless_empty(&self.events, block), append_unless_empty(&self.dead_letters, letters));
+        let events = append_unless_empty(&self.events, block, room);
+        let (events, letters) = tokio::join!(events, append_unless_empty(&self.dead_letters, letters, room));
         letters?;
         Ok(events?)
     }
@@ -259,13 +282,11 @@ impl Gateway {
                 BodyError::UnknownCoding(_) => {
                     AmberfloError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", error.to_string())
                 }
-                BodyError::Damaged(_) => AmberfloError::bad_request(error.to_string()),
-                BodyError::TooSlow | BodyError::Cut => {
-                    AmberfloError::new(StatusCode::REQUEST_TIMEOUT, "REQUEST_TIMEOUT", error.to_string())
-                }
-                BodyError::NoRoom(NoRoom) => busy("too many bytes are in flight"),
+                BodyError::Damaged(_) | BodyError::Cut => AmberfloError::bad_request(error.to_string()),
+                BodyError::TooSlow => AmberfloError::new(StatusCode::REQUEST_TIMEOUT, "REQUEST_TIMEOUT", error.to_string()),
+                BodyError::NoRoom(_) => busy("too many bytes are in flight"),
             },
-            IngestError::Json(error @ parse::BodyError::TooMany { .. }) => too_large(&error),
+            IngestError::Json(error @ (parse::BodyError::TooMany { .. } | parse::BodyError::TooDense { .. })) => too_large(&error),
             IngestError::Json(error) => AmberfloError::bad_request(error.to_string()),
             IngestError::Rejected(rejected, is_array) => rejection_error(&rejected, is_array),
             IngestError::Append(BatchError::Busy) => busy("too many requests wait"),
@@ -298,18 +319,27 @@ impl Settle for Settled {
     }
 }
 
-async fn append_unless_empty(batcher: &Batcher, block: Block) -> Result<Positions, BatchError> {
-    if block.is_empty() { Ok(Positions::NONE) } else { batcher.append(block.seal()).await }
+async fn append_unless_empty(batcher: &Batcher, block: Block, room: &Arc<Room>) -> Result<Positions, BatchError> {
+    if block.is_empty() { Ok(Positions::NONE) } else { batcher.append(block.seal(), Some(room.clone())).await }
 }
 
-/// The key of a request: `X-API-KEY`, or else `Authorization: Bearer` (a key is valid in every dialect).
+/// The key of a request: `X-API-KEY`, or else `Authorization: Bearer` (a key is valid in every dialect). Where there is an `X-API-KEY`,
+/// nobody looks at `Authorization`, which may be about somebody else's door. A header that comes twice with different values is none:
+/// who stands before us may have judged by the other one.
 pub fn presented_key(headers: &HeaderMap) -> Option<&[u8]> {
-    if let Some(key) = headers.get("x-api-key") {
-        return Some(key.as_bytes());
+    if headers.contains_key("x-api-key") {
+        return only(headers, "x-api-key");
     }
-    let authorization = headers.get(hyper::header::AUTHORIZATION)?.as_bytes();
+    let authorization = only(headers, "authorization")?;
     let (scheme, key) = authorization.split_at_checked(7)?;
     scheme.eq_ignore_ascii_case(b"Bearer ").then(|| key.trim_ascii())
+}
+
+/// The one value of a header, however often it comes.
+fn only<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next()?;
+    values.all(|other| other == first).then_some(first.as_bytes())
 }
 
 /// Refuses the forms that the contract has and that are not built yet: better no than wrong.
@@ -406,25 +436,38 @@ fn parse_batch(
     terms: Terms,
 ) -> Result<Batch, IngestError> {
     PARSER.with_borrow_mut(|parser| {
-        let parsed = parser.parse(body, terms.events_max)?;
-        let block = Block::new(received, body.len());
-        let mut batch = Batch { block, taken: Vec::new(), known: Vec::new(), rejected: Vec::new(), is_array: parsed.is_array() };
-        let mut scratch = terms.made_id.map_or_else(Scratch::default, Scratch::making);
-        for (index, element) in (0..).zip(parsed.elements()) {
-            let sized = check_size(element.raw, settings.event_bytes_max);
-            let members = sized.and(element.members);
-            match members.and_then(|members| read_event(members, &mut scratch, received, settings.window)) {
-                Ok(event) => {
-                    let (identity, content) =
-                        batch.block.push(|to| record::write(to, hash_key, account, &event, record::Decisions::default()));
-                    batch.block.note(if recent::may_recur(&event) { Fingerprint::of(identity, content) } else { Fingerprint::NONE });
-                    batch.taken.push(index);
-                }
-                Err(rejection) => batch.rejected.push(Rejected { index, rejection, raw: element.raw.into() }),
-            }
-        }
-        Ok(batch)
+        let batch = parse_with(parser, body, settings, hash_key, account, received, terms);
+        parser.trim();
+        batch
     })
+}
+
+fn parse_with(
+    parser: &mut Parser,
+    body: &[u8],
+    settings: &Settings,
+    hash_key: &HashKey,
+    account: record::Account,
+    received: UnixMillis,
+    terms: Terms,
+) -> Result<Batch, IngestError> {
+    let parsed = parser.parse(body, terms.events_max)?;
+    let block = Block::new(received, body.len());
+    let mut batch = Batch { block, taken: Vec::new(), known: Vec::new(), rejected: Vec::new(), is_array: parsed.is_array() };
+    let mut scratch = terms.made_id.map_or_else(Scratch::default, Scratch::making);
+    for (index, element) in (0..).zip(parsed.elements()) {
+        let sized = check_size(element.raw, settings.event_bytes_max);
+        let members = sized.and(element.members);
+        match members.and_then(|members| read_event(members, &mut scratch, received, settings.window)) {
+            Ok(event) => {
+                let (identity, content) = batch.block.push(|to| record::write(to, hash_key, account, &event, record::Decisions::default()));
+                batch.block.note(if recent::may_recur(&event) { Fingerprint::of(identity, content) } else { Fingerprint::NONE });
+                batch.taken.push(index);
+            }
+            Err(rejection) => batch.rejected.push(Rejected { index, rejection, raw: element.raw.into() }),
+        }
+    }
+    Ok(batch)
 }
 
 /// The block without some of its records.

@@ -172,7 +172,7 @@ impl Letters {
     async fn note(&self, new: Vec<Mark>) -> Result<(), Error> {
         if !new.is_empty() {
             let block = marks(new, self.clock.receive_time()?);
-            self.batcher.append(block.seal()).await?;
+            self.batcher.append(block.seal(), None).await?;
         }
         Ok(())
     }

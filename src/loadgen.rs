@@ -13,11 +13,14 @@
 //! of its own with its share of the connections; each connection its buffers and its tally. Between them there are
 //! two counters (tickets taken, events acked) and bounded channels.
 //!
+//! `--overload` measures what the server can do and then offers more, see `overload.rs`.
+//!
 //! It deliberately does not check what the server stored, and it sends no other dialect.
 
 mod args;
 mod events;
 mod ledger;
+mod overload;
 mod process;
 mod report;
 mod schedule;
@@ -40,10 +43,12 @@ use tokio::task::JoinSet;
 
 use crate::clock::Clock;
 pub use args::BenchArgs;
-use args::{ApiKey, EVENTS_MAX, Size};
+use args::{ApiKey, EVENTS_MAX, OverloadSize, RATE_MAX, Size};
 use events::{Encoding, Mix, RequestBuffer, Workload};
 use ledger::{Ledger, Lines};
-use process::Process;
+use overload::{Client, Clients, Offered};
+use process::{MemoryWatch, Process};
+use report::overload::{OverloadReport, Pace};
 use report::{EndedBy, Load, OwnUsage, Report, ServerUsage};
 use schedule::Schedule;
 use tally::Tally;
@@ -69,6 +74,7 @@ const SETTLED_CPU: Duration = Duration::from_millis(10);
 /// After the report was printed: no event was acked, or the ledger is incomplete.
 pub fn run(args: BenchArgs) -> anyhow::Result<()> {
     let size = Size::new(&args)?;
+    let overload = OverloadSize::new(&args, &size)?;
     let reach = if args.allow_remote { Reach::Anywhere } else { Reach::Loopback };
     let target = Target::find(&args.url, args.key.as_ref().map(ApiKey::reveal), reach)?;
     let runtime = current_thread_runtime()?;
@@ -81,51 +87,150 @@ pub fn run(args: BenchArgs) -> anyhow::Result<()> {
     }
     let ledger = args.ledger.as_deref().map(Ledger::open).transpose()?;
     let (ledger, lines) = ledger.unzip();
-
-    let workload = workload(&args, size)?;
-    let encoding = if args.gzip { Encoding::Gzip } else { Encoding::Identity };
-    let requests =
-        (0..size.connections).map(|_| RequestBuffer::new(&workload, size.events_per_request as usize, target.head(), encoding)).collect();
-    let start = Instant::now() + WARM_UP;
-    let shared = Arc::new(Shared {
-        workload,
-        schedule: Schedule::new(start, size.events_per_request, size.events_max, size.rate),
-        target,
-        events_acked: AtomicU64::new(0),
-    });
-    let (phase, phases) = watch::channel(Phase::Running);
-    let threads = Threads::start(size, &shared, &Phases::new(phases), requests, lines)?;
-    let cpu_before = (Process::Own.cpu_time().ok(), server.and_then(|server| server.cpu_time().ok()));
-
-    let conductor = Conductor { shared: &shared, size, start, phase };
-    let End { tally, ended_by, stopped_at } = runtime.block_on(conductor.conduct(threads))?;
-
-    let own_cpu = since(cpu_before.0, Process::Own.cpu_time().ok());
-    let server_usage = match (args.pid, cpu_before.1) {
-        (Some(pid), Some(before)) => server_usage(pid, before, tally.events_acked),
-        _ => None,
+    let bench = Bench { args: &args, size, target, server, lines, runtime };
+    let failure = match overload {
+        None => bench.send()?,
+        Some(overload) => bench.overload(overload)?,
     };
-    let ledger_finished = ledger.map_or(Ok(()), Ledger::finish);
-    let own_usage = own_cpu.map(|cpu| OwnUsage::new(cpu, tally.events_acked));
-    let load = Load {
-        events_per_request: size.events_per_request,
-        connections: size.connections as usize,
-        threads: size.threads as usize,
-        rate: size.rate.map(NonZeroU64::get),
-        is_gzipped: args.gzip,
-    };
-    // A stall before the end of a timed run counts, the waiting for answers after it does not.
-    let ended_at = stopped_at.max(tally.last_outcome_at).unwrap_or(start);
-    let elapsed = ended_at.saturating_duration_since(start);
-    let report = Report::new(load, ended_by, elapsed, tally, server_usage, own_usage);
-    print(&report, args.json)?;
-    if args.pid.is_some() && !report.has_server_usage() {
-        writeln!(std::io::stderr(), "warning: the process given by --pid ended during the run")?;
+    ledger.map_or(Ok(()), Ledger::finish)?;
+    failure.map_or(Ok(()), |failure| bail!(failure))
+}
+
+/// What the phases of a run go by.
+struct Bench<'a> {
+    args: &'a BenchArgs,
+    size: Size,
+    target: Target,
+    server: Option<Process>,
+    lines: Option<Lines>,
+    runtime: Runtime,
+}
+
+impl Bench<'_> {
+    fn encoding(&self) -> Encoding {
+        if self.args.gzip { Encoding::Gzip } else { Encoding::Identity }
     }
-    ledger_finished?;
-    match report.failure() {
-        Some(failure) => bail!(failure),
-        None => Ok(()),
+
+    fn requests(&self, workload: &Workload, connections: u64) -> Vec<RequestBuffer> {
+        let new = |_| RequestBuffer::new(workload, self.size.events_per_request as usize, self.target.head(), self.encoding());
+        (0..connections).map(new).collect()
+    }
+
+    fn shared(&self, workload: Workload, start: Instant, events_max: u64, rate: Option<NonZeroU64>) -> Arc<Shared> {
+        let schedule = Schedule::new(start, self.size.events_per_request, events_max, rate);
+        Arc::new(Shared { workload, schedule, target: self.target.clone(), events_acked: AtomicU64::new(0) })
+    }
+
+    /// Sends what was asked for; gives why it is a failure, if it is one.
+    fn send(self) -> anyhow::Result<Option<String>> {
+        let (args, size) = (self.args, self.size);
+        let workload = workload(args, size)?;
+        let requests = self.requests(&workload, size.connections);
+        let start = Instant::now() + WARM_UP;
+        let shared = self.shared(workload, start, size.events_max, size.rate);
+        let cpu_before = (Process::Own.cpu_time().ok(), self.server.and_then(|server| server.cpu_time().ok()));
+        let End { tally, ended_by, stopped_at } = self.closed_loop(&shared, start, size.duration_max, requests, self.lines.clone())?;
+
+        let own_cpu = since(cpu_before.0, Process::Own.cpu_time().ok());
+        let server_usage = match (args.pid, cpu_before.1) {
+            (Some(pid), Some(before)) => server_usage(pid, before, tally.events_acked),
+            _ => None,
+        };
+        let own_usage = own_cpu.map(|cpu| OwnUsage::new(cpu, tally.events_acked));
+        let load = Load {
+            events_per_request: size.events_per_request,
+            connections: size.connections as usize,
+            threads: size.threads as usize,
+            rate: size.rate.map(NonZeroU64::get),
+            is_gzipped: args.gzip,
+        };
+        // A stall before the end of a timed run counts, the waiting for answers after it does not.
+        let ended_at = stopped_at.max(tally.last_outcome_at).unwrap_or(start);
+        let elapsed = ended_at.saturating_duration_since(start);
+        let report = Report::new(load, ended_by, elapsed, tally, server_usage, own_usage);
+        print(&report, args.json)?;
+        if args.pid.is_some() && !report.has_server_usage() {
+            writeln!(std::io::stderr(), "warning: the process given by --pid ended during the run")?;
+        }
+        Ok(report.failure())
+    }
+
+    fn closed_loop(
+        &self,
+        shared: &Arc<Shared>,
+        start: Instant,
+        duration_max: Duration,
+        requests: Vec<RequestBuffer>,
+        lines: Option<Lines>,
+    ) -> anyhow::Result<End<Tally>> {
+        let (phase, phases) = watch::channel(Phase::Running);
+        let phases = Phases::new(phases);
+        let workers = (0..)
+            .zip(requests)
+            .map(|(number, request)| Ok(Worker::new(number, Arc::clone(shared), phases.clone(), request, lines.clone())?.run()));
+        let threads = Threads::start(self.size.threads, workers.collect::<anyhow::Result<_>>()?)?;
+        let events_max = if self.size.events_max == EVENTS_MAX { None } else { Some(self.size.events_max) };
+        let conductor = Conductor { shared, events_max, duration_max, start, phase };
+        self.runtime.block_on(conductor.conduct(threads, Tally::new()?))
+    }
+
+    /// Measures what the server can do, offers more, and measures again, as the machine may have become busier; gives why it is a
+    /// failure, if it is one.
+    fn overload(self, overload: OverloadSize) -> anyhow::Result<Option<String>> {
+        let before = self.capacity(overload.measuring)?;
+        let rate = NonZeroU64::new((before.events_per_second() * overload.factor) as u64).filter(|rate| rate.get() <= RATE_MAX);
+        let rate = rate.with_context(|| format!("{} × what the server can do cannot be offered", overload.factor))?;
+        let own_before = Process::Own.cpu_time().ok();
+        let (offered, during, resident) = self.offer(overload, rate)?;
+        let own_cpu = since(own_before, Process::Own.cpu_time().ok());
+        let after = self.capacity(overload.measuring)?;
+        let report = OverloadReport::new(overload, rate.get(), [before, during, after], offered, resident, own_cpu);
+        print(&report, self.args.json)?;
+        Ok(report.failure())
+    }
+
+    fn offer(&self, overload: OverloadSize, rate: NonZeroU64) -> anyhow::Result<(Offered, Pace, Option<Vec<u64>>)> {
+        let workload = workload(self.args, Size { rate: Some(rate), ..self.size })?;
+        let requests = self.requests(&workload, overload.clients);
+        let start = Instant::now() + WARM_UP;
+        let shared = self.shared(workload, start, EVENTS_MAX, Some(rate));
+        let clients = Arc::new(Clients::new(shared.clone(), overload.timeout));
+        let memory = self.server.map(|server| MemoryWatch::start(server, start)).transpose()?;
+        let cpu_before = self.server.and_then(|server| server.cpu_time().ok());
+        let (phase, phases) = watch::channel(Phase::Running);
+        let phases = Phases::new(phases);
+        let running = (0..)
+            .zip(requests)
+            .map(|(number, request)| Ok(Client::new(number, clients.clone(), phases.clone(), request, self.lines.clone())?.run()));
+        let threads = Threads::start(self.size.threads, running.collect::<anyhow::Result<_>>()?)?;
+        let conductor = Conductor { shared: &shared, events_max: None, duration_max: overload.offering, start, phase };
+        let End { tally: mut offered, stopped_at, .. } = self.runtime.block_on(conductor.conduct(threads, Offered::new()?))?;
+        let resident = memory.map(MemoryWatch::stop);
+        offered.leave(&clients);
+        // What is answered after the end counts, and so does the time until then.
+        let ended_at = stopped_at.max(offered.tally.last_outcome_at).unwrap_or(start);
+        let elapsed = ended_at.saturating_duration_since(start);
+        let pace = Pace { elapsed, events: offered.tally.events_acked, server_cpu: self.settled_cpu(cpu_before) };
+        Ok((offered, pace, resident))
+    }
+
+    /// What a closed loop gets done. Its events go into the ledger as well: what is acked is acked.
+    fn capacity(&self, measuring: Duration) -> anyhow::Result<Pace> {
+        let workload = workload(self.args, self.size)?;
+        let requests = self.requests(&workload, self.size.connections);
+        let start = Instant::now() + WARM_UP;
+        let shared = self.shared(workload, start, EVENTS_MAX, None);
+        let cpu_before = self.server.and_then(|server| server.cpu_time().ok());
+        let End { tally, stopped_at, .. } = self.closed_loop(&shared, start, measuring, requests, self.lines.clone())?;
+        let ended_at = stopped_at.max(tally.last_outcome_at).unwrap_or(start);
+        ensure!(tally.events_acked > 0, "no event was acked: {}", tally.first_bad_answer.unwrap_or_default());
+        let elapsed = ended_at.saturating_duration_since(start);
+        Ok(Pace { elapsed, events: tally.events_acked, server_cpu: self.settled_cpu(cpu_before) })
+    }
+
+    /// The server's CPU time since `before`, once it is idle again.
+    fn settled_cpu(&self, before: Option<Duration>) -> Option<Duration> {
+        until_idle(self.server?, before?)
     }
 }
 
@@ -145,7 +250,7 @@ fn workload(args: &BenchArgs, size: Size) -> anyhow::Result<Workload> {
     Ok(Workload::new(u128::from_ne_bytes(random), start_ms, mix))
 }
 
-fn print(report: &Report, as_json: bool) -> anyhow::Result<()> {
+fn print<R: serde::Serialize + std::fmt::Display>(report: &R, as_json: bool) -> anyhow::Result<()> {
     let text = if as_json { serde_json::to_string(report)? + "\n" } else { report.to_string() };
     std::io::stdout().lock().write_all(text.as_bytes()).context("cannot print the report")
 }
@@ -161,53 +266,76 @@ fn since(before: Option<Duration>, after: Option<Duration>) -> Option<Duration> 
 /// The server's CPU time since `before`, once now and once when it is idle again. `None` if it is gone.
 fn server_usage(pid: u32, before: Duration, events: u64) -> Option<ServerUsage> {
     let server = Process::Other(pid);
+    let while_loaded = server.cpu_time().ok()?.checked_sub(before)?;
+    let until_idle = until_idle(server, before)?;
+    Some(ServerUsage::new(pid, while_loaded, until_idle, server.memory().ok()?, events))
+}
+
+/// Waits until the server is idle, but not for ever; gives its CPU time since `before`. `None` if it is gone.
+fn until_idle(server: Process, before: Duration) -> Option<Duration> {
     let used = || server.cpu_time().ok()?.checked_sub(before);
-    let while_loaded = used()?;
     let give_up_at = Instant::now() + SETTLE_MAX;
-    let mut until_idle = while_loaded;
+    let mut until_idle = used()?;
     loop {
         std::thread::sleep(SETTLE_INTERVAL);
         let now = used()?;
         let is_idle = now - until_idle <= SETTLED_CPU;
         until_idle = now;
         if is_idle || Instant::now() >= give_up_at {
-            break;
+            return Some(until_idle);
         }
     }
-    Some(ServerUsage::new(pid, while_loaded, until_idle, server.memory().ok()?, events))
+}
+
+/// What connections count, each for itself and all together.
+trait Counts: Sized + Send + 'static {
+    fn zero() -> anyhow::Result<Self>;
+    fn sum(&mut self, other: Self) -> anyhow::Result<()>;
+}
+
+impl Counts for Tally {
+    fn zero() -> anyhow::Result<Self> {
+        Self::new()
+    }
+
+    fn sum(&mut self, other: Self) -> anyhow::Result<()> {
+        self.add(other)
+    }
+}
+
+impl Counts for Offered {
+    fn zero() -> anyhow::Result<Self> {
+        Self::new()
+    }
+
+    fn sum(&mut self, other: Self) -> anyhow::Result<()> {
+        self.add(other)
+    }
 }
 
 /// The threads that send.
-struct Threads {
+struct Threads<C> {
     handles: Vec<JoinHandle<()>>,
     /// One result a thread; closed when all have ended.
-    results: mpsc::Receiver<anyhow::Result<Tally>>,
+    results: mpsc::Receiver<anyhow::Result<C>>,
 }
 
-impl Threads {
-    /// Starts them, each with its share of the connections, of which each gets one of the `requests`. `lines` ends up
-    /// in the connections only, so that the ledger sees the end of them.
-    fn start(
-        size: Size,
-        shared: &Arc<Shared>,
-        phases: &Phases,
-        requests: Vec<RequestBuffer>,
-        lines: Option<Lines>,
-    ) -> anyhow::Result<Self> {
-        let mut shares: Vec<_> = (0..size.threads).map(|_| Vec::new()).collect();
-        for (number, request) in (0..).zip(requests) {
-            let share = (number % size.threads) as usize;
-            shares[share].push(Worker::new(number, Arc::clone(shared), phases.clone(), request, lines.clone())?);
+impl<C: Counts> Threads<C> {
+    /// Starts `threads` of them, each with its share of the connections. What those hold of the ledger ends with them.
+    fn start(threads: u64, connections: Vec<impl Future<Output = anyhow::Result<C>> + Send + 'static>) -> anyhow::Result<Self> {
+        let mut shares: Vec<_> = (0..threads).map(|_| Vec::new()).collect();
+        for (number, connection) in (0..).zip(connections) {
+            shares[(number % threads) as usize].push(connection);
         }
         let (done, results) = mpsc::channel(shares.len());
         let mut handles = Vec::with_capacity(shares.len());
-        for (thread, workers) in shares.into_iter().enumerate() {
+        for (thread, share) in shares.into_iter().enumerate() {
             let done = done.clone();
             let handle = std::thread::Builder::new()
                 .name(format!("bench-{thread}"))
                 .spawn(move || {
                     // The receiver lives until all threads have ended, and there is room for each.
-                    drop(done.blocking_send(run_workers(workers)));
+                    drop(done.blocking_send(run_connections(share)));
                 })
                 .context("cannot start a thread")?;
             handles.push(handle);
@@ -217,23 +345,23 @@ impl Threads {
 }
 
 /// Runs connections on the calling thread until all have ended.
-fn run_workers(workers: Vec<Worker>) -> anyhow::Result<Tally> {
+fn run_connections<C: Counts>(connections: Vec<impl Future<Output = anyhow::Result<C>> + Send + 'static>) -> anyhow::Result<C> {
     current_thread_runtime()?.block_on(async {
         let mut running = JoinSet::new();
-        for worker in workers {
-            running.spawn(worker.run());
+        for connection in connections {
+            running.spawn(connection);
         }
-        let mut sum = Tally::new()?;
+        let mut sum = C::zero()?;
         while let Some(ended) = running.join_next().await {
-            sum.add(ended.context("a connection's task panicked")??)?;
+            sum.sum(ended.context("a connection's task panicked")??)?;
         }
         Ok(sum)
     })
 }
 
 /// How a run ended.
-struct End {
-    tally: Tally,
+struct End<C> {
+    tally: C,
     ended_by: EndedBy,
     /// When the last request was permitted, if the run was ended early.
     stopped_at: Option<Instant>,
@@ -242,25 +370,26 @@ struct End {
 /// Ends the run when it has to end, and shows how far it is.
 struct Conductor<'a> {
     shared: &'a Shared,
-    size: Size,
+    /// `None`: bounded by time alone.
+    events_max: Option<u64>,
+    duration_max: Duration,
     start: Instant,
     phase: watch::Sender<Phase>,
 }
 
 impl Conductor<'_> {
-    async fn conduct(self, mut threads: Threads) -> anyhow::Result<End> {
+    async fn conduct<C: Counts>(self, mut threads: Threads<C>, mut tally: C) -> anyhow::Result<End<C>> {
         let bar = self.progress_bar()?;
         let mut tick = tokio::time::interval(PROGRESS_INTERVAL);
-        let mut deadline = tokio::time::Instant::from(self.start + self.size.duration_max);
+        let mut deadline = tokio::time::Instant::from(self.start + self.duration_max);
         let mut stop: Option<(EndedBy, Instant)> = None;
-        let mut tally = Tally::new()?;
         // Kept across the turns of the loop: one that is made anew misses what was pressed in between.
         let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
         loop {
             tokio::select! {
                 biased;
                 result = threads.results.recv() => match result {
-                    Some(part) => tally.add(part?)?,
+                    Some(part) => tally.sum(part?)?,
                     None => break,
                 },
                 pressed = &mut interrupt => {
@@ -298,20 +427,16 @@ impl Conductor<'_> {
 
     /// A bar over the events, or over the time where that is the only bound that was given.
     fn progress_bar(&self) -> anyhow::Result<ProgressBar> {
-        let length = if self.is_timed() { self.size.duration_max.as_secs() } else { self.size.events_max };
+        let length = self.events_max.unwrap_or(self.duration_max.as_secs());
         let bar = ProgressBar::new(length); // on stderr, hidden if that is no terminal
         bar.set_style(ProgressStyle::with_template("{elapsed_precise} {wide_bar} {percent:>3} % {msg}")?);
         Ok(bar)
     }
 
-    fn is_timed(&self) -> bool {
-        self.size.events_max == EVENTS_MAX
-    }
-
     fn show(&self, bar: &ProgressBar) {
         let acked = self.shared.events_acked.load(Ordering::Relaxed);
         let elapsed = self.start.elapsed();
-        bar.set_position(if self.is_timed() { elapsed.as_secs() } else { acked });
+        bar.set_position(if self.events_max.is_none() { elapsed.as_secs() } else { acked });
         let rate = acked as f64 / elapsed.as_secs_f64().max(0.001);
         bar.set_message(format!("{} acked, {}/s", HumanCount(acked), HumanCount(rate as u64)));
     }

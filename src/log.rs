@@ -150,8 +150,43 @@ pub struct Append {
     pub done: Done,
 }
 
-/// Tells whoever waits for an append what became of it.
-pub type Done = oneshot::Sender<Result<Positions, Error>>;
+/// What is held until an append has ended, whoever waits for it still: room for its bytes. `None` for what is small and rare.
+pub type Held = Option<Arc<dyn Send + Sync>>;
+
+/// Tells whoever waits for an append what became of it, and gives back what is held for it: an appender keeps it for as long as
+/// it has the records, and it goes on with the answer.
+pub struct Done {
+    to: oneshot::Sender<Result<Positions, Error>>,
+    held: Held,
+}
+
+impl Done {
+    /// Somebody who waits, and what is held meanwhile.
+    pub fn new(to: oneshot::Sender<Result<Positions, Error>>, held: Held) -> Self {
+        Self { to, held }
+    }
+
+    /// The append has ended.
+    pub fn tell(self, result: Result<Positions, Error>) {
+        // First: whoever asks again at once finds the room.
+        drop(self.held);
+        // A client that hung up changes nothing: its events are in the log or not, as for everyone else.
+        drop(self.to.send(result));
+    }
+}
+
+/// Nothing is held.
+impl From<oneshot::Sender<Result<Positions, Error>>> for Done {
+    fn from(to: oneshot::Sender<Result<Positions, Error>>) -> Self {
+        Self::new(to, None)
+    }
+}
+
+impl fmt::Debug for Done {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Done").field("to", &self.to).field("is_held", &self.held.is_some()).finish()
+    }
+}
 
 /// What became of an append, and whom to tell.
 #[derive(Debug)]

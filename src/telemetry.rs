@@ -21,10 +21,18 @@ pub const REQUESTS_TOTAL: &str = "tollgate_http_requests_total";
 pub const REQUEST_SECONDS: &str = "tollgate_http_request_seconds";
 /// Open connections.
 pub const CONNECTIONS: &str = "tollgate_http_connections";
-/// Bytes of requests that are being read, parsed or made durable.
+/// Bytes of requests that are being read, parsed or made durable. Labels: `room` = ingest | api, each with a limit of its own.
 pub const IN_FLIGHT_BYTES: &str = "tollgate_in_flight_bytes";
-/// The limit of the above.
+/// The limit of the above. Labels: `room`.
 pub const IN_FLIGHT_BYTES_MAX: &str = "tollgate_in_flight_bytes_max";
+/// Requests that wait for room. Labels: `room`.
+pub const ROOM_WAITING: &str = "tollgate_room_waiting_requests";
+/// Seconds that requests waited for room, of those that had to. Labels: `room`.
+pub const ROOM_WAIT_SECONDS: &str = "tollgate_room_wait_seconds";
+/// Requests refused for want of room. Labels: `room`, `reason` = late | line_full | growing.
+pub const ROOM_REFUSED_TOTAL: &str = "tollgate_room_refused_total";
+/// Bytes of large answers that their clients have not taken yet; at 128 MiB, further ones are refused.
+pub const ANSWER_BYTES: &str = "tollgate_answer_bytes";
 /// Requests in a group that shares one sync. Labels: `log` = events | dead_letters.
 pub const GROUP_APPENDS: &str = "tollgate_log_group_appends";
 /// Records in a group. Labels: `log`.
@@ -108,6 +116,25 @@ impl Outcome {
     }
 }
 
+/// What requests take room for: each kind has its own, so that neither takes it from the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RoomKind {
+    /// Events.
+    Ingest,
+    /// Everything else that needs a key.
+    Api,
+}
+
+impl RoomKind {
+    /// As it stands in metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Ingest => "ingest",
+            Self::Api => "api",
+        }
+    }
+}
+
 /// What happens to a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LetterChange {
@@ -142,7 +169,7 @@ impl LetterChange {
 /// A recorder is installed already.
 pub fn install_metrics() -> Result<PrometheusHandle, BuildError> {
     let mut builder = PrometheusBuilder::new();
-    for name in [REQUEST_SECONDS, SYNC_SECONDS, COMMIT_SECONDS, QUERY_SECONDS] {
+    for name in [REQUEST_SECONDS, ROOM_WAIT_SECONDS, SYNC_SECONDS, COMMIT_SECONDS, QUERY_SECONDS] {
         builder = builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), SECONDS)?;
     }
     for name in [GROUP_APPENDS, GROUP_RECORDS] {
@@ -163,6 +190,10 @@ fn describe() {
     describe_gauge!(CONNECTIONS, "Open connections.");
     describe_gauge!(IN_FLIGHT_BYTES, "Bytes of requests that are read, parsed or made durable.");
     describe_gauge!(IN_FLIGHT_BYTES_MAX, "Limit of the bytes in flight.");
+    describe_gauge!(ROOM_WAITING, "Requests that wait for room.");
+    describe_histogram!(ROOM_WAIT_SECONDS, "Seconds that requests waited for room, of those that had to.");
+    describe_counter!(ROOM_REFUSED_TOTAL, "Requests refused for want of room, by reason.");
+    describe_gauge!(ANSWER_BYTES, "Bytes of large answers that their clients have not taken yet.");
     describe_histogram!(GROUP_APPENDS, "Requests that share one sync.");
     describe_histogram!(GROUP_RECORDS, "Records that share one sync.");
     describe_counter!(LOG_APPENDED_BYTES_TOTAL, "Bytes appended to the log.");
@@ -262,10 +293,26 @@ pub fn add_connections(change: f64) {
     gauge!(CONNECTIONS).increment(change);
 }
 
-/// Sets the bytes in flight and their limit.
-pub fn set_in_flight(bytes: usize, limit: usize) {
-    gauge!(IN_FLIGHT_BYTES).set(bytes as f64);
-    gauge!(IN_FLIGHT_BYTES_MAX).set(limit as f64);
+/// Sets the bytes in flight, their limit, and how many requests wait for some.
+pub fn set_in_flight(room: RoomKind, bytes: usize, limit: usize, waiting: usize) {
+    gauge!(IN_FLIGHT_BYTES, "room" => room.label()).set(bytes as f64);
+    gauge!(IN_FLIGHT_BYTES_MAX, "room" => room.label()).set(limit as f64);
+    gauge!(ROOM_WAITING, "room" => room.label()).set(waiting as f64);
+}
+
+/// Records how long a request waited for room, whether or not it got some.
+pub fn observe_room_wait(room: RoomKind, waited: Duration) {
+    histogram!(ROOM_WAIT_SECONDS, "room" => room.label()).record(waited);
+}
+
+/// Counts a request that was refused for want of room.
+pub fn count_no_room(room: RoomKind, reason: &'static str) {
+    counter!(ROOM_REFUSED_TOTAL, "room" => room.label(), "reason" => reason).increment(1);
+}
+
+/// More or less bytes of large answers wait for their clients.
+pub fn add_answer_bytes(change: f64) {
+    gauge!(ANSWER_BYTES).increment(change);
 }
 
 /// Records the size of a group.

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::follow::Follower;
 use super::ring::{Digest, KeyRing};
-use super::{Account, Caller, DEFAULT_ACCOUNT_NAME, Denied, RateLimit, Scope, Scopes, Standing, rate};
+use super::{Account, Caller, DEFAULT_ACCOUNT_NAME, Denied, RateLimit, Scope, Scopes, Shares, Standing, rate};
 use crate::clock::{Clock, UnixMillis};
 use crate::event::IdentityMode;
 use crate::store::{self, Kind, Shared, SharedChanges, Store, Version};
@@ -172,7 +172,12 @@ impl Known {
             identity: self.account.identity,
             key_id: key.id.as_str().into(),
             scopes: Scopes::of(&key.scopes),
-            standing: Arc::new(Standing { is_revoked, is_disabled: self.is_disabled.clone(), limits: rate::Limits::of(key.limit) }),
+            standing: Arc::new(Standing {
+                is_revoked,
+                is_disabled: self.is_disabled.clone(),
+                limits: rate::Limits::of(key.limit),
+                shares: Shares::default(),
+            }),
         }
     }
 }

@@ -52,12 +52,12 @@ fn block(identity: u64) -> (Block, Fingerprint) {
 async fn what_is_noted_is_told_once_it_is_durable_and_before_anybody_hears_of_it() {
     let (gate, gated) = bounded(0);
     let told = Arc::new(Told::default());
-    let (batcher, _thread) = Batcher::start("test", Gated(gated), &Handle::current(), told.clone()).expect("a thread");
+    let (batcher, _thread) = Batcher::start("test", Gated(gated), &Handle::current(), 1, told.clone()).expect("a thread");
 
     let (first, noted) = block(1);
     let mut waiting = tokio::spawn({
         let batcher = batcher.clone();
-        async move { batcher.append(first).await }
+        async move { batcher.append(first, None).await }
     });
     assert!(looked_at_once(&mut waiting).await.is_none());
     assert!(told.taken().is_empty(), "nothing is known of what is under way");
@@ -67,16 +67,36 @@ async fn what_is_noted_is_told_once_it_is_durable_and_before_anybody_hears_of_it
 
     // Nobody waits for this one any more.
     let (second, noted) = block(2);
-    let mut hung_up = Box::pin(batcher.append(second));
+    let mut hung_up = Box::pin(batcher.append(second, None));
     assert!(looked_at_once(&mut hung_up).await.is_none());
     drop(hung_up);
     gate.send(Ok(())).expect("the appender waits");
     let (third, _) = block(3);
-    let mut failing = Box::pin(batcher.append(third));
+    let mut failing = Box::pin(batcher.append(third, None));
     assert!(looked_at_once(&mut failing).await.is_none());
     gate.send(Err(Error::Closed("a test".into()))).expect("the appender waits");
     failing.await.expect_err("it failed");
     assert_eq!(told.taken(), [(true, 1, vec![noted]), (false, 1, vec![])], "of what failed nothing is noted");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn what_is_held_is_given_back_when_the_append_has_ended_also_when_its_sender_has_hung_up() {
+    let (gate, gated) = bounded(0);
+    let (batcher, _thread) = Batcher::start("test", Gated(gated), &Handle::current(), 3, Arc::new(())).expect("a thread");
+    for result in [Ok(()), Err(Error::Full)] {
+        let room = Arc::new(());
+        let mut hung_up = Box::pin(batcher.append(block(1).0, Some(room.clone())));
+        assert!(looked_at_once(&mut hung_up).await.is_none());
+        drop(hung_up);
+        assert_eq!(Arc::strong_count(&room), 2, "its bytes are there still");
+        gate.send(result).expect("the appender waits");
+        // What comes behind it in the line ends after it.
+        let mut next = Box::pin(batcher.append(block(2).0, Some(room.clone())));
+        assert!(looked_at_once(&mut next).await.is_none());
+        gate.send(Ok(())).expect("the appender waits");
+        next.await.expect("durable");
+        assert_eq!(Arc::strong_count(&room), 1);
+    }
 }
 
 /// What a future has after one look at it.
@@ -105,12 +125,12 @@ impl Appender for Later {
 async fn each_append_has_its_own_outcome_whenever_it_is_known() {
     let (appended, appends) = bounded(1);
     let told = Arc::new(Told::default());
-    let (batcher, _thread) = Batcher::start("test", Later(appended), &Handle::current(), told.clone()).expect("a thread");
+    let (batcher, _thread) = Batcher::start("test", Later(appended), &Handle::current(), 1, told.clone()).expect("a thread");
     let mut waiting = Vec::new();
     let mut under_way = Vec::new();
     for identity in 1..=3 {
         let batcher = batcher.clone();
-        waiting.push(tokio::spawn(async move { batcher.append(block(identity).0).await }));
+        waiting.push(tokio::spawn(async move { batcher.append(block(identity).0, None).await }));
         under_way.push(appends.recv().expect("the appender goes on while nobody was answered"));
     }
     let result = |answer: &Append| match answer.block.fingerprints()[0].identity {

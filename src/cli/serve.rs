@@ -3,6 +3,7 @@
 mod arrival;
 
 use std::cell::OnceCell;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Semaphore;
 
 use super::announce::announce;
 use crate::accounts::audit::Audit;
@@ -37,10 +39,10 @@ use crate::ops::control::Control;
 use crate::ops::handover::Handover;
 use crate::server::sockets::Sockets;
 use crate::server::tls::{Reloader, Tls};
-use crate::server::{self, ConnectionLimits, Ops, Service};
+use crate::server::{self, ConnectionLimits, Ops, Service, descriptors};
 use crate::store::Store;
 use crate::store::embedded::EmbeddedStore;
-use crate::telemetry;
+use crate::telemetry::{self, RoomKind};
 use crate::verdicts::Verdicts;
 use arrival::Place;
 
@@ -58,6 +60,26 @@ pub(super) fn run(config: Config, admin_key: Option<String>) -> anyhow::Result<(
     drop(runtime);
     drop(held);
     ended
+}
+
+/// Room for requests that are neither events nor an operator's: queries, customers, keys. Their own, so that a flood of events does not
+/// keep anybody from asking, nor the other way round. Twice the largest of them, inflated.
+const API_ROOM_BYTES: usize = 32 << 20;
+
+/// Room for requests.
+struct Budgets {
+    ingest: Budget,
+    api: Budget,
+}
+
+impl Budgets {
+    fn new(config: &Config) -> Self {
+        let wait = config.ingest.room_wait;
+        Self {
+            ingest: Budget::new(RoomKind::Ingest, config.ingest.in_flight_bytes_max, wait),
+            api: Budget::new(RoomKind::Api, API_ROOM_BYTES, wait),
+        }
+    }
 }
 
 /// The parts with threads and files of their own, in the order in which they are stopped.
@@ -86,32 +108,32 @@ async fn serve(config: Config, admin_key: Option<String>, passed: Sockets, held:
     let tls = config.tls.as_ref().map(|files| Tls::load(files, &clock)).transpose()?;
     let (tls, reloader) = tls.unzip();
     let Some(Place { listeners, data_dir }) = arrival::arrive(&config, passed, &mut signals).await? else { return Ok(()) };
-    let parts = open(&config, held.get_or_init(|| data_dir), &clock)?;
+    let budgets = Budgets::new(&config);
+    let parts = open(&config, held.get_or_init(|| data_dir), &clock, budgets.ingest.requests_max())?;
     let default_account = DefaultAccount { admin_key: admin_key.as_deref(), identity: config.default_account.identity };
     let opened = Accounts::open(parts.store.clone(), &default_account, clock.clone());
     let (accounts, admin_key) = opened.context("the accounts cannot be used")?;
     let draining = Arc::new(AtomicBool::new(false));
-    let budget = Budget::new(config.ingest.in_flight_bytes_max, config.ingest.room_wait);
     let ops = Ops {
         metrics,
-        budget: budget.clone(),
+        budgets: [budgets.ingest.clone(), budgets.api.clone()],
         recent: parts.recent.clone(),
         materializer: parts.materializer.clone(),
         draining: draining.clone(),
     };
     let handover = Arc::new(Handover::of(&listeners).context("the listening sockets cannot be copied")?);
     let control = control(&parts, handover.clone(), &clock, draining.clone());
-    let mut service = service(&config, &parts, Arc::new(accounts), budget, ops.clone(), &clock);
+    let limits = limits(&config);
+    let mut service = service(&config, &parts, Arc::new(accounts), budgets, ops.clone(), &clock);
     if let Some(listener) = listeners.ops {
         tracing::info!(address = %listener.local_addr()?, "health and metrics are served on an address of their own");
         service.serves_ops = false;
-        tokio::spawn(server::serve_ops(listener, ops));
+        tokio::spawn(server::serve_ops(listener, ops, limits.clone()));
     }
     let address = listeners.main.local_addr().context("the listening address is not known")?;
     announce(address, tls.is_some(), &config.data_dir, &admin_key, clock.now());
     let Signals { stop: mut told, hangup } = signals;
     tokio::spawn(reload(reloader, hangup));
-    let limits = limits(&config);
     let mut ended = None;
     let stop = async {
         ended = told_to_stop(&parts, &mut told, &handover).await;
@@ -131,9 +153,10 @@ async fn serve(config: Config, admin_key: Option<String>, passed: Sockets, held:
 fn limits(config: &Config) -> ConnectionLimits {
     let http = &config.http;
     ConnectionLimits {
-        connections_max: http.connections_max,
+        connections_max: descriptors::make_room(http.connections_max),
         header_timeout: http.header_timeout,
         idle_timeout: http.idle_timeout,
+        answer_idle_timeout: http.answer_idle_timeout,
         drain_idle: http.drain_idle,
         drain_timeout: http.drain_timeout,
     }
@@ -174,7 +197,7 @@ async fn stop_control(control: Option<tokio::task::JoinHandle<()>>) {
     }
 }
 
-fn service(config: &Config, parts: &Parts, accounts: Arc<Accounts>, budget: Budget, ops: Ops, clock: &Clock) -> Service {
+fn service(config: &Config, parts: &Parts, accounts: Arc<Accounts>, budgets: Budgets, ops: Ops, clock: &Clock) -> Service {
     let keys = accounts.ring();
     let ingest = &config.ingest;
     let settings = gateway::Settings {
@@ -191,12 +214,13 @@ fn service(config: &Config, parts: &Parts, accounts: Arc<Accounts>, budget: Budg
     let gateway = Arc::new(Gateway {
         settings,
         keys: keys.clone(),
-        budget: budget.clone(),
+        budget: budgets.ingest,
         recent: parts.recent.clone(),
         events: parts.events.clone(),
         dead_letters: parts.dead_letters.clone(),
         hash_key: parts.meta.hash_key,
         clock: clock.clone(),
+        large_parses: Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, NonZeroUsize::get))),
     });
     let ledger = Arc::new(Ledger::new(parts.dead_letters_log.clone()));
     tokio::spawn(letters::follow(ledger.clone()));
@@ -219,10 +243,10 @@ fn service(config: &Config, parts: &Parts, accounts: Arc<Accounts>, budget: Budg
         gateway: gateway.clone(),
         clock: clock.clone(),
     });
-    Service { gateway, router, keys, budget, ops, serves_ops: true, http: config.http.clone() }
+    Service { gateway, router, keys, budget: budgets.api, ops, serves_ops: true, http: config.http.clone() }
 }
 
-fn open(config: &Config, data_dir: &DataDir, clock: &Clock) -> anyhow::Result<Parts> {
+fn open(config: &Config, data_dir: &DataDir, clock: &Clock, requests_max: usize) -> anyhow::Result<Parts> {
     data_dir.remove_leftovers().context("what an earlier process left unfinished cannot be removed")?;
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let log_dir = data_dir.join(data_dir::LOG);
@@ -256,9 +280,9 @@ fn open(config: &Config, data_dir: &DataDir, clock: &Clock) -> anyhow::Result<Pa
     let runtime = tokio::runtime::Handle::current();
     let recent = recent_ids(config);
     let settled = Arc::new(gateway::Settled(recent.clone()));
-    let (events, events_thread) = Batcher::start("events", appender, &runtime, settled).context("no thread for the log")?;
+    let (events, events_thread) = Batcher::start("events", appender, &runtime, requests_max, settled).context("no thread for the log")?;
     let (dead_letters, dead_letters_thread) =
-        Batcher::start("dead_letters", letters_appender, &runtime, Arc::new(())).context("no thread for the dead letters")?;
+        Batcher::start("dead_letters", letters_appender, &runtime, requests_max, Arc::new(())).context("no thread for the dead letters")?;
     Ok(Parts {
         recent,
         events,

@@ -9,6 +9,8 @@
 //! Repeated keys: the members are handed on as sent. A dialect refuses a repetition of a key that it knows, since
 //! two parsers could disagree on which one to bill; repetitions of unknown keys are as unknown as their first.
 
+mod values;
+
 use serde::Deserializer as _;
 use serde::de::{MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -24,7 +26,7 @@ pub struct Parser {
 }
 
 /// Past this the scratch buffers of one large body are given back instead of kept.
-const KEPT_BYTES_MAX: usize = 4 << 20;
+const KEPT_BYTES_MAX: usize = 2 << 20;
 
 /// The body as a whole is of no use; nothing of it was taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -40,6 +42,12 @@ pub enum BodyError {
     TooMany {
         /// How many there are.
         got: usize,
+        /// How many there may be.
+        limit: usize,
+    },
+    /// More values of any kind than so many events need.
+    #[error("the body has more than {limit} values, the limit")]
+    TooDense {
         /// How many there may be.
         limit: usize,
     },
@@ -69,9 +77,7 @@ impl Parser {
     /// # Errors
     /// [`BodyError`]: no event can be told from another.
     pub fn parse<'p>(&'p mut self, body: &'p [u8], events_max: usize) -> Result<Parsed<'p>, BodyError> {
-        if self.padded.capacity() > KEPT_BYTES_MAX {
-            *self = Self::default();
-        }
+        check_density(body, events_max)?;
         self.padded.clear();
         self.padded.reserve(body.len() + INPUT_PADDING);
         self.padded.extend_from_slice(body);
@@ -82,7 +88,7 @@ impl Parser {
             Ok(()) => Form::Tape { tape, structurals: self.buffers.structural_indexes() },
             Err(_) => {
                 self.tape = tape.reset();
-                slow_form(body)?
+                slow_form(body, events_max)?
             }
         };
         let parsed = Parsed { body, form, slot: &mut self.tape };
@@ -98,13 +104,22 @@ impl Parser {
     /// # Errors
     /// As [`Parser::parse`].
     pub fn parse_slowly<'p>(&'p mut self, body: &'p [u8], events_max: usize) -> Result<Parsed<'p>, BodyError> {
-        let parsed = Parsed { body, form: slow_form(body)?, slot: &mut self.tape };
-        let got = parsed.len()?;
-        if got > events_max {
-            return Err(BodyError::TooMany { got, limit: events_max });
-        }
-        Ok(parsed)
+        check_density(body, events_max)?;
+        Ok(Parsed { body, form: slow_form(body, events_max)?, slot: &mut self.tape })
     }
+
+    /// Gives back what one large body has left behind: a thread may not see another one for long. After each body.
+    pub fn trim(&mut self) {
+        let tape_bytes = self.tape.0.capacity() * size_of::<Node<'static>>();
+        if self.padded.capacity() + tape_bytes > KEPT_BYTES_MAX {
+            *self = Self::default();
+        }
+    }
+}
+
+fn check_density(body: &[u8], events_max: usize) -> Result<(), BodyError> {
+    let limit = values::max(events_max);
+    if values::are_more_than(limit, body) { Err(BodyError::TooDense { limit }) } else { Ok(()) }
 }
 
 impl Drop for Parsed<'_> {
@@ -341,15 +356,17 @@ impl Slow<'_> {
     }
 }
 
-fn slow_form(body: &[u8]) -> Result<Form<'_>, BodyError> {
+fn slow_form(body: &[u8], events_max: usize) -> Result<Form<'_>, BodyError> {
     let syntax = |error: serde_json::Error| BodyError::Syntax(error.to_string());
     let whole: &RawValue = serde_json::from_slice(body).map_err(syntax)?;
     let (elements, is_array) = match whole.get().as_bytes().first() {
-        // The limit on the number of events is checked by the caller; the body's length bounds the memory here.
         Some(b'[') => (serde_json::from_str::<Vec<&RawValue>>(whole.get()).map_err(syntax)?, true),
         Some(b'{') => (vec![whole], false),
         _ => return Err(BodyError::NeitherObjectNorArray),
     };
+    if elements.len() > events_max {
+        return Err(BodyError::TooMany { got: elements.len(), limit: events_max });
+    }
     let depth = usize::from(is_array);
     let elements = elements.into_iter().map(|raw| (raw.get().as_bytes(), slow_value(raw, depth))).collect();
     Ok(Form::Slow { elements, is_array })

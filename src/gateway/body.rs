@@ -1,6 +1,7 @@
 //! A request's body: read within its limits and times, inflated within its limits (contract `README.md`, common rules).
 
 use std::io::Read;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -12,6 +13,7 @@ use hyper::{Response, StatusCode, Version};
 use tokio::time::{Instant, timeout_at};
 
 use super::budget::{Budget, NoRoom, Room};
+use crate::accounts::Share;
 
 /// Limits of a body.
 #[derive(Debug, Clone, Copy)]
@@ -22,7 +24,7 @@ pub struct BodyLimits {
     pub inflated_max: usize,
     /// Longest pause between two pieces.
     pub idle: Duration,
-    /// Time for all of it.
+    /// Time for all of it, the wait for room included.
     pub total: Duration,
 }
 
@@ -32,8 +34,9 @@ const RATIO_MAX: usize = 100;
 const RATIO_FREE_BYTES: usize = 64 << 10;
 /// Room that is taken for a compressed body before it is read, as a multiple of its wire size.
 const INFLATED_ESTIMATE: usize = 10;
-/// Room that is taken first for a body whose length was not announced.
-const CHUNK_ROOM_BYTES: usize = 64 << 10;
+/// Room that is taken first for a body whose length was not announced. Most are shorter: they give the rest back, and need not
+/// ask for more when there is none.
+const CHUNKED_ESTIMATE: usize = 1 << 20;
 
 /// Why there is no body. Nothing of the request was stored.
 #[derive(Debug, thiserror::Error)]
@@ -62,8 +65,8 @@ pub enum BodyError {
     /// It did not come in time.
     #[error("the body did not arrive in time")]
     TooSlow,
-    /// The connection broke.
-    #[error("the connection ended inside the body")]
+    /// The connection broke, or the body is not framed as it has to be.
+    #[error("the body is not well framed, or the connection ended inside it")]
     Cut,
     /// No room in memory.
     #[error(transparent)]
@@ -95,31 +98,34 @@ impl Coding {
     }
 }
 
-/// Reads and inflates a body, with the room that its bytes take.
+/// Reads and inflates a body, with the room that its bytes take from a key's share.
 ///
 /// # Errors
 /// [`BodyError`].
-pub async fn read(headers: &HeaderMap, body: &mut Incoming, limits: BodyLimits, budget: &Budget) -> Result<(Bytes, Room), BodyError> {
+pub async fn read(
+    headers: &HeaderMap,
+    body: &mut Incoming,
+    limits: BodyLimits,
+    budget: &Budget,
+    share: &Arc<Share>,
+) -> Result<(Bytes, Room), BodyError> {
+    let deadline = Instant::now() + limits.total;
     let coding = Coding::of(headers)?;
     let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse::<usize>().ok());
     if announced.is_some_and(|length| length > limits.wire_max) || body.size_hint().lower() > limits.wire_max as u64 {
         return Err(BodyError::TooLarge { limit: limits.wire_max });
     }
-    let wire = announced.unwrap_or(CHUNK_ROOM_BYTES);
+    // A request without a body has no length either.
+    let wire = announced.unwrap_or(if body.is_end_stream() { 0 } else { CHUNKED_ESTIMATE.min(limits.wire_max) });
     let estimate = if coding == Coding::Identity { wire } else { (wire * (1 + INFLATED_ESTIMATE)).min(limits.inflated_max) };
-    let mut room = budget.reserve(estimate).await?;
-    let wire = read_wire(body, limits, &mut room).await?;
-    if coding == Coding::Identity {
-        return Ok((wire, room));
-    }
-    let inflated = inflate(coding, &wire, limits, &mut room)?;
-    drop(wire);
-    room.shrink_to(inflated.len());
-    Ok((inflated.into(), room))
+    let mut room = budget.reserve(share, estimate).await?;
+    let wire = read_wire(body, deadline, limits, &mut room).await?;
+    let bytes = if coding == Coding::Identity { wire } else { inflate(coding, &wire, limits, &mut room)?.into() };
+    room.shrink_to(bytes.len());
+    Ok((bytes, room))
 }
 
-async fn read_wire(body: &mut Incoming, limits: BodyLimits, room: &mut Room) -> Result<Bytes, BodyError> {
-    let deadline = Instant::now() + limits.total;
+async fn read_wire(body: &mut Incoming, deadline: Instant, limits: BodyLimits, room: &mut Room) -> Result<Bytes, BodyError> {
     let mut first = Bytes::new();
     let mut rest: Vec<u8> = Vec::new();
     loop {
@@ -235,13 +241,14 @@ fn inflate_from(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::RoomKind;
     use std::io::Write;
 
     const LIMITS: BodyLimits =
         BodyLimits { wire_max: 1 << 20, inflated_max: 4 << 20, idle: Duration::from_secs(1), total: Duration::from_secs(1) };
 
     async fn inflated(coding: Coding, wire: &[u8]) -> Result<Vec<u8>, BodyError> {
-        let mut room = Budget::new(64 << 20, Duration::ZERO).reserve(1).await?;
+        let mut room = Budget::new(RoomKind::Ingest, 64 << 20, Duration::ZERO).reserve(&Arc::default(), 1).await?;
         inflate(coding, wire, LIMITS, &mut room)
     }
 

@@ -40,11 +40,11 @@ impl Gateway {
 
     async fn bring_one(&self, event: &[u8], by: &Caller, made_id: u128) -> Result<Replayed, IngestError> {
         let received = self.clock.receive_time()?;
-        let _room = self.budget.reserve(event.len()).await.map_err(super::BodyError::from)?;
+        let room = self.budget.reserve(by.ingest_share(), event.len()).await.map_err(super::BodyError::from)?;
         // An element of an array, as it was: what is no object is rejected, and never taken apart further.
         let body = Bytes::from([b"[".as_slice(), event, b"]"].concat());
         let terms = Terms { events_max: 1, is_strict: false, names_ids: true, made_id: Some(made_id) };
-        let taken = match self.bring(body, by, received, terms).await {
+        let taken = match self.bring(body, room, by, received, terms).await {
             Ok(taken) => taken,
             Err(IngestError::Rejected(rejected, _)) => return Ok(Replayed::Rejected(rejected.rejection)),
             Err(IngestError::Json(parse::BodyError::TooMany { .. })) => return Err(IngestError::NotOne),

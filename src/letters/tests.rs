@@ -17,6 +17,7 @@ use crate::gateway::{self, Gateway};
 use crate::log::Appender;
 use crate::log::disk::RealDisk;
 use crate::log::embedded::{EmbeddedAppender, EmbeddedLog, LogIdentity, Settings};
+use crate::telemetry::RoomKind;
 
 const KEEP_ALL: Settings = Settings { segment_bytes: 1 << 20, retention_age_ms: None, retention_bytes: None, disk_reserve_bytes: 0 };
 
@@ -40,7 +41,7 @@ impl World {
             let identity = LogIdentity { log_id: [4; 16], name };
             let (log, appender, _) = EmbeddedLog::open(Arc::new(RealDisk), &dir.path().join(name), identity, settings).expect("opens");
             log.keep_from(Position(u64::MAX));
-            let (batcher, thread) = Batcher::start(name, appender, &Handle::current(), Arc::new(())).expect("a thread");
+            let (batcher, thread) = Batcher::start(name, appender, &Handle::current(), 256, Arc::new(())).expect("a thread");
             (log, batcher, thread)
         };
         let (events, to_events, events_thread) = open("events", KEEP_ALL);
@@ -50,12 +51,13 @@ impl World {
         let gateway = Gateway {
             settings: gateway::Settings { body, events_max: 100, event_bytes_max: 64 << 10, window: TimeWindow::default() },
             keys: ring_of(&Arc::default(), &[("1", 1, Scope::Ingest), ("2", 2, Scope::Ingest)]),
-            budget: Budget::new(1 << 20, Duration::from_secs(1)),
+            budget: Budget::new(RoomKind::Ingest, 1 << 20, Duration::from_secs(1)),
             recent: RecentIds::new(recent::Settings { bytes_max: 0, age_max: Duration::ZERO, step_back_ms_max: None }),
             events: to_events,
             dead_letters: to_letters.clone(),
             hash_key: HashKey::from_bytes([2; 16]),
             clock: clock.clone(),
+            large_parses: Arc::new(tokio::sync::Semaphore::new(1)),
         };
         let ledger = Arc::new(Ledger::new(log));
         let letters = Arc::new(Letters::new(ledger.clone(), to_letters, clock));
@@ -87,7 +89,7 @@ impl World {
             raw: raw.as_bytes().to_vec(),
         };
         let block = block_of((0..).zip(raws).map(letter).collect(), self.letters.clock.now());
-        self.letters.batcher.append(block.seal()).await.expect("durable").iter().next().expect("some").position
+        self.letters.batcher.append(block.seal(), None).await.expect("durable").iter().next().expect("some").position
     }
 
     async fn all(&self, filter: Filter) -> Vec<u64> {

@@ -18,13 +18,16 @@ const DURATION_S_MAX: u64 = 3_600;
 /// The server's own limit (`design.md`, Limits).
 const EVENTS_PER_REQUEST_MAX: u64 = 10_000;
 const CONNECTIONS_MAX: u64 = 1_024;
+const OVERLOAD_CONNECTIONS_MAX: u64 = 9_000;
 /// Events in the buffers of all connections together: some 200 MB.
 const EVENTS_BUFFERED_MAX: u64 = 1_000_000;
-const RATE_MAX: u64 = 10_000_000;
+pub(super) const RATE_MAX: u64 = 10_000_000;
 const CUSTOMERS_MAX: u64 = 10_000_000;
 const METERS_MAX: u64 = 1_000;
 const DIMENSION_SETS_MAX: u64 = 100_000;
 const THREADS_MAX: u64 = 64;
+/// How long an overload lasts by default.
+const OVERLOAD_S: u64 = 20;
 
 /// Sends usage events to a gateway on this machine and reports throughput, latency and CPU cost.
 #[derive(clap::Args, Debug)]
@@ -103,9 +106,29 @@ pub struct BenchArgs {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = up_to(THREADS_MAX))]
     pub(super) threads: u64,
 
+    /// Measure the capacity in a closed loop, for a quarter of --duration before and after, and offer this many times as much
+    /// in an open one: requests are due whatever became of others, clients time out, come back after Retry-After, and give
+    /// up after 4 attempts
+    #[arg(long, value_name = "FACTOR", conflicts_with_all = ["rate", "events"], value_parser = factor)]
+    pub(super) overload: Option<f64>,
+
+    /// With --overload: connections that the clients share, at most
+    #[arg(long, value_name = "N", requires = "overload", default_value_t = 1_000, value_parser = up_to(OVERLOAD_CONNECTIONS_MAX))]
+    pub(super) clients: u64,
+
+    /// With --overload: how long a client waits for a connection, and for an answer, in seconds
+    #[arg(long, value_name = "SECONDS", requires = "overload", default_value_t = 15, value_parser = up_to(60))]
+    pub(super) timeout: u64,
+
     /// Permit a server that is not on this machine. Ask whoever runs it first
     #[arg(long)]
     pub(super) allow_remote: bool,
+}
+
+/// How many times the capacity is offered.
+fn factor(text: &str) -> Result<f64, String> {
+    let factor: f64 = text.parse().map_err(|_| "is not a number".to_owned())?;
+    if (0.1..=20.0).contains(&factor) { Ok(factor) } else { Err("must be between 0.1 and 20".into()) }
 }
 
 fn up_to(max: u64) -> RangedU64ValueParser<u64> {
@@ -230,6 +253,37 @@ impl Size {
     }
 }
 
+/// An overload, with defaults and caps applied.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct OverloadSize {
+    pub(super) factor: f64,
+    pub(super) clients: u64,
+    pub(super) timeout: Duration,
+    /// For measuring the capacity.
+    pub(super) measuring: Duration,
+    /// For the overload.
+    pub(super) offering: Duration,
+}
+
+impl OverloadSize {
+    /// `None` if no overload is asked for.
+    ///
+    /// # Errors
+    /// So many connections would need too much memory for requests of that size.
+    pub(super) fn new(args: &BenchArgs, size: &Size) -> anyhow::Result<Option<Self>> {
+        let Some(factor) = args.overload else { return Ok(None) };
+        let buffered = args.clients * size.events_per_request;
+        ensure!(
+            buffered <= EVENTS_BUFFERED_MAX,
+            "{} clients × {} events a request is {buffered} events at a time, the limit is {EVENTS_BUFFERED_MAX}",
+            args.clients,
+            size.events_per_request
+        );
+        let offering = Duration::from_secs(args.duration.unwrap_or(OVERLOAD_S));
+        Ok(Some(Self { factor, clients: args.clients, timeout: Duration::from_secs(args.timeout), measuring: offering / 4, offering }))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -295,6 +349,24 @@ mod tests {
         let of = |args: &str| Size::new(&parse(args).expect("accepted")).map(|size| size.connections);
         assert_eq!(of("--connections 100 --events-per-request 10000").ok(), Some(100));
         assert!(of("--connections 101 --events-per-request 10000").is_err());
+    }
+
+    #[test]
+    fn an_overload_is_bounded_like_everything_else() {
+        let of = |args: &str| {
+            let args = parse(args).expect("accepted");
+            OverloadSize::new(&args, &Size::new(&args).expect("within bounds"))
+        };
+        assert_eq!(of("").ok(), Some(None));
+        let three = of("--overload 3 --duration 8").expect("within bounds").expect("asked for");
+        assert_eq!((three.factor, three.clients, three.measuring, three.offering.as_secs()), (3.0, 1_000, Duration::from_secs(2), 8));
+        assert!(of("--overload 3 --clients 1001").is_err(), "of 1,000 events each");
+        assert!(of("--overload 3 --clients 9000 --shape s").is_ok());
+        for refused in
+            ["--overload 0", "--overload 21", "--overload NaN", "--overload 3 --rate 5", "--clients 9", "--overload 3 --timeout 0"]
+        {
+            assert!(parse(refused).is_err(), "{refused}");
+        }
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::io;
-use std::time::Duration;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// Ticks a second in `/proc/PID/stat`. `sysconf(_SC_CLK_TCK)` has been 100 on every architecture of Linux that
 /// Rust runs on for as long as there is Rust; asking would take `unsafe`.
@@ -50,6 +52,42 @@ impl Process {
             Self::Own => format!("/proc/self/{file}"),
             Self::Other(pid) => format!("/proc/{pid}/{file}"),
         }
+    }
+}
+
+/// A thread that looks at a process's memory all the time.
+#[derive(Debug)]
+pub(super) struct MemoryWatch {
+    stop: mpsc::SyncSender<()>,
+    thread: JoinHandle<Vec<u64>>,
+}
+
+/// How often.
+const WATCH_INTERVAL: Duration = Duration::from_millis(100);
+
+impl MemoryWatch {
+    /// Begins at `from`.
+    ///
+    /// # Errors
+    /// No thread.
+    pub(super) fn start(process: Process, from: Instant) -> io::Result<Self> {
+        let (stop, stopped) = mpsc::sync_channel(1);
+        let watch = move || {
+            std::thread::sleep(from.saturating_duration_since(Instant::now()));
+            let mut resident = Vec::new();
+            while stopped.recv_timeout(WATCH_INTERVAL) == Err(mpsc::RecvTimeoutError::Timeout) {
+                resident.extend(process.memory().map(|memory| memory.resident_bytes));
+            }
+            resident
+        };
+        let thread = std::thread::Builder::new().name("bench-memory".into()).spawn(watch)?;
+        Ok(Self { stop, thread })
+    }
+
+    /// What was seen: resident bytes, in the order of time.
+    pub(super) fn stop(self) -> Vec<u64> {
+        drop(self.stop);
+        self.thread.join().unwrap_or_default()
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a run found out, as text for people and as one JSON object for scripts.
 
+pub(super) mod overload;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;

@@ -10,9 +10,9 @@ use hdrhistogram::Histogram;
 use super::wire::{Answer, Failure};
 
 /// Longest latency that is told apart, in µs: the time that a request is insisted on, and a paced run's backlog.
-const LATENCY_US_MAX: u64 = 3_600_000_000;
+pub(super) const LATENCY_US_MAX: u64 = 3_600_000_000;
 /// Three significant digits: percentiles are within 0.1 %.
-const LATENCY_DIGITS: u8 = 3;
+pub(super) const LATENCY_DIGITS: u8 = 3;
 
 /// Why an attempt did not succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

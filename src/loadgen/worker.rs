@@ -15,7 +15,7 @@ use super::wire::{Answer, Connection, Failure, Target};
 
 /// tokio's timer and the poll below it each round up to a millisecond. So it is set this much early: a request may go
 /// out up to 2 ms before its time, and the generator's own lateness does not count as the server's.
-const TIMER_STEP: Duration = Duration::from_millis(2);
+pub(super) const TIMER_STEP: Duration = Duration::from_millis(2);
 
 /// Waits between attempts: doubled from the first to the last, half of it random.
 const BACKOFF_FIRST: Duration = Duration::from_millis(20);
@@ -46,7 +46,8 @@ impl Phases {
         Self(receiver)
     }
 
-    fn is_running(&self) -> bool {
+    /// Whether requests are sent still.
+    pub(super) fn is_running(&self) -> bool {
         *self.0.borrow() == Phase::Running
     }
 
@@ -250,12 +251,12 @@ fn unacked(may_be_stored: bool) -> Outcome {
 }
 
 /// The statuses after which real clients send again (contract `amberflo.md`, section 0), and 408.
-fn is_worth_another_attempt(status: u16) -> bool {
+pub(super) fn is_worth_another_attempt(status: u16) -> bool {
     matches!(status, 408 | 429 | 500..=599)
 }
 
 /// After a 5xx some or all events may be stored; every other refusal says that none is.
-fn may_be_stored_after(status: u16) -> bool {
+pub(super) fn may_be_stored_after(status: u16) -> bool {
     status >= 500
 }
 

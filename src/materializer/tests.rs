@@ -134,7 +134,7 @@ impl Tollgate {
     fn try_append(&mut self, batch: &[Sent], received: i64) -> Result<(), log::Error> {
         let mut block = Block::new(crate::clock::UnixMillis(received), 0);
         batch.iter().for_each(|sent| sent.push(&mut block));
-        let answers = self.appender.append_and_wait(vec![Append { block: block.seal(), done: oneshot::channel().0 }]);
+        let answers = self.appender.append_and_wait(vec![Append { block: block.seal(), done: oneshot::channel().0.into() }]);
         answers.into_iter().try_for_each(|answer| answer.result.map(drop))
     }
 

@@ -398,6 +398,11 @@ impl Gateway {
         Ended { code, stderr: std::fs::read_to_string(stderr).expect("text") }
     }
 
+    /// The process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.as_ref().expect("a process runs").id()
+    }
+
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address.expect("it was started")
@@ -421,6 +426,12 @@ impl Gateway {
     /// What the newest process has logged so far.
     pub(crate) fn stderr(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(self.stderr_path()).unwrap_or_default()).into_owned()
+    }
+
+    /// Id of the process that runs.
+    #[track_caller]
+    pub(crate) fn process_id(&self) -> u32 {
+        self.process.as_ref().expect("it runs").id()
     }
 
     fn stderr_path(&self) -> PathBuf {

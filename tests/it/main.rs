@@ -5,6 +5,7 @@
 
 mod accounts;
 mod acked_is_durable;
+mod attacks;
 mod audit;
 mod backup;
 mod bit_flips;
@@ -25,6 +26,7 @@ mod load;
 mod log_formats;
 mod model;
 mod one_bad_event;
+mod pressure;
 mod processes;
 mod protocol;
 mod rate_limits;

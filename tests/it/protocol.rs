@@ -2,7 +2,7 @@
 //! becomes of those who speak it badly.
 
 mod http2;
-mod tls;
+pub(crate) mod tls;
 
 use std::io::Write;
 use std::time::Duration;

@@ -36,7 +36,7 @@ fn write_log(dir: &Path) -> Arc<EmbeddedLog> {
             let account = record::Account { number: 1, identity: IdentityMode::UniqueId };
             block.push(|to| _ = record::write(to, &KEY, account, &event, record::Decisions::default()));
         }
-        for answer in appender.append_and_wait(vec![Append { block: block.seal(), done: tokio::sync::oneshot::channel().0 }]) {
+        for answer in appender.append_and_wait(vec![Append { block: block.seal(), done: tokio::sync::oneshot::channel().0.into() }]) {
             answer.result.expect("is durable");
         }
     }

@@ -20,15 +20,15 @@ use super::http2::{Http2, block_on};
 use crate::harness::{Gateway, Setup, event, wait_for, wire};
 
 /// A certificate and its key.
-struct Certificate {
+pub(crate) struct Certificate {
     dir: TempDir,
-    cert: PathBuf,
-    key: PathBuf,
+    pub(crate) cert: PathBuf,
+    pub(crate) key: PathBuf,
 }
 
 impl Certificate {
     /// For `localhost`, vouching for itself.
-    fn make() -> Self {
+    pub(crate) fn make() -> Self {
         Self::for_days(2)
     }
 

@@ -1,0 +1,198 @@
+//! Promise 10 under load: whoever floods waits behind itself, what is refused is told when to come back, what is acked is
+//! durable, and memory stays what it is.
+
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Gateway, MadeKey, Setup, event, wait_for, wire};
+
+/// Room for 10 bodies of 40,000 bytes, and for no larger one than twice that.
+const CRAMPED: &str = "[ingest]\nbody_bytes_max = 80_000\ninflated_bytes_max = 80_000\nin_flight_bytes_max = 400_000\nroom_wait = '50s'\n\
+     [http]\nbody_idle_timeout = '60s'\nbody_timeout = '60s'";
+
+/// A request of a key that holds room until its last byte comes, or waits for it.
+fn half_a_request(gateway: &Gateway, key: &MadeKey, bytes: usize) -> wire::Wire {
+    let head = format!("POST /ingest HTTP/1.1\r\nHost: tollgate\r\nX-API-KEY: {}\r\nContent-Length: {bytes}\r\n\r\n", key.text);
+    let mut wire = gateway.connect();
+    wire.write([head.as_bytes(), " ".repeat(bytes / 2).as_bytes()].concat());
+    wire
+}
+
+fn in_flight(gateway: &Gateway) -> f64 {
+    gateway.metrics().total("tollgate_in_flight_bytes", &[("room", "ingest")])
+}
+
+fn waiting(gateway: &Gateway) -> f64 {
+    gateway.metrics().total("tollgate_room_waiting_requests", &[("room", "ingest")])
+}
+
+#[test]
+fn a_light_key_gets_through_beside_one_that_floods() {
+    let gateway = Setup::with(CRAMPED).start();
+    let (flood, light) = (gateway.make_key("default", &["ingest"]), gateway.make_key("default", &["ingest"]));
+    let flooding: Vec<_> = (0..60).map(|_| half_a_request(&gateway, &flood, 40_000)).collect();
+    wait_for("the flood to wait for itself", || (waiting(&gateway) == 53.0).then_some(()));
+    assert_eq!(in_flight(&gateway), 280_000.0, "as many whole bodies as fit into three quarters of the room");
+
+    let client = gateway.with(&light);
+    for at in 0..30 {
+        client.send(&[event(&format!("u-{at}"))]).logged(1);
+    }
+    assert_eq!(waiting(&gateway), 53.0, "none of the flood was served in between");
+    let metrics = gateway.metrics();
+    assert_eq!(metrics.total("tollgate_room_refused_total", &[]), 0.0);
+    assert!(metrics.total("tollgate_room_wait_seconds_count", &[("room", "ingest")]) >= 30.0, "the light key joined the line, too");
+
+    // Those that hang up give back what they hold, and their places.
+    drop(flooding);
+    wait_for("the room to be given back", || (in_flight(&gateway) == 0.0 && waiting(&gateway) == 0.0).then_some(()));
+    assert_eq!(gateway.usage("m").count(), 30);
+}
+
+#[test]
+fn a_flood_of_events_does_not_keep_anybody_from_asking() {
+    let gateway = Setup::with(CRAMPED).start();
+    gateway.send(&[event("u-1")]).logged(1);
+    let keys: Vec<_> = (0..5).map(|_| gateway.make_key("default", &["ingest"])).collect();
+    let _flooding: Vec<_> = keys.iter().map(|key| half_a_request(&gateway, key, 80_000)).collect();
+    wait_for("all room to be taken", || (in_flight(&gateway) == 400_000.0).then_some(()));
+    let mut waiting_for_room = gateway.connect();
+    waiting_for_room.write(wire::ingest(&[], event("u-2").json()));
+    wait_for("somebody to wait", || (waiting(&gateway) == 1.0).then_some(()));
+    assert_eq!(gateway.usage("m").count(), 1, "with the key that waits");
+    assert_eq!(gateway.get("/v1/keys").status, 200);
+}
+
+/// Highest resident memory that the process has had, in bytes.
+fn peak_resident(gateway: &Gateway) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.process_id())).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux says");
+    line.trim().trim_end_matches("kB").trim().parse::<u64>().expect("a number") << 10
+}
+
+#[test]
+fn bodies_that_blow_up_in_the_parser_are_refused_and_take_no_more_memory_than_others() {
+    let gateway = Gateway::start();
+    let nothing_but_commas = format!("[{}1]", "1,".repeat(4_000_000));
+    let beyond_f64 = format!("[{}1e400]", "1,".repeat(4_000_000));
+    let inside_of_an_event = format!("[{{\"uniqueId\":\"u\",\"x\":[{}1]}}]", "1,".repeat(4_000_000));
+    let before = peak_resident(&gateway);
+    std::thread::scope(|threads| {
+        for body in [&nothing_but_commas, &beyond_f64, &inside_of_an_event] {
+            for _ in 0..3 {
+                let client = &*gateway;
+                threads.spawn(move || {
+                    let answer = client.post("/ingest", &[], body).refused(413);
+                    assert!(answer.text().contains("the body has more than 1280000 values, the limit"), "{}", answer.text());
+                });
+            }
+        }
+    });
+    // The budget is 64 MiB. Taken apart, one of these bodies alone is more than 100 MiB.
+    let grown = peak_resident(&gateway) - before;
+    assert!(grown < 160 << 20, "{} MiB more", grown >> 20);
+    // As many values as events can have are no reason to refuse anything.
+    let wide = event("u-1").raw("x", &format!("[{}1]", "1,".repeat(20_000)));
+    gateway.send(&[wide, event("u-2").raw("text", &format!("\"{}\"", ",".repeat(60_000)))]).logged(2);
+}
+
+/// A gateway whose disk takes a while for each sync of the log: it can do as much a second as there is room, whatever the machine
+/// is busy with.
+fn on_a_slow_disk(settings: &str, sync: Duration) -> Gateway {
+    let mut gateway = Setup::with(settings).start();
+    gateway.stop();
+    let (log, slow) = (gateway.file("log/00000000000000000000.seg"), format!("inject=fdatasync:delay_exit={}", sync.as_micros()));
+    let log = log.display().to_string();
+    gateway.change_launcher(&["strace", "-D", "-f", "-qqq", "-o", "/dev/null", "-P", &log, "-e", "trace=fdatasync", "-e", &slow]);
+    gateway.restart();
+    gateway
+}
+
+#[test]
+fn room_is_held_until_the_events_are_durable_also_when_their_sender_has_hung_up() {
+    let gateway = on_a_slow_disk("", Duration::from_secs(1));
+    for at in 1..=3 {
+        let mut wire = gateway.connect();
+        wire.write(wire::ingest(&[], event(&format!("u-{at}")).json()));
+        wait_for("the request to be with the log", || (in_flight(&gateway) > 0.0).then_some(()));
+        drop(wire);
+        let observed = wait_for("the event to be durable", || {
+            let metrics = gateway.metrics();
+            let held = metrics.total("tollgate_in_flight_bytes", &[("room", "ingest")]);
+            // What is held is looked at first, and given back last.
+            assert!(held > 0.0 || metrics.outcome("logged") == at, "its bytes are in memory still");
+            (metrics.outcome("logged") == at).then_some(metrics)
+        });
+        assert_eq!(observed.outcome("unknown") + observed.outcome("shed"), 0);
+    }
+    wait_for("all room to be given back", || (in_flight(&gateway) == 0.0).then_some(()));
+}
+
+/// Asks what became of each of these ids; returns how many are there.
+fn found(gateway: &Gateway, ids: &[&str]) -> usize {
+    let missing = ids.chunks(10_000).map(|part| {
+        let answer = gateway.post("/v1/reconcile", &[("Prefer", "wait=30")], json!({"uniqueIds": part}).to_string());
+        assert_eq!(answer.status, 200, "{}", answer.shown());
+        answer.json()["missing"].as_array().expect("an array").len()
+    });
+    ids.len() - missing.sum::<usize>()
+}
+
+#[test]
+fn three_times_as_much_as_it_can_do_leaves_it_doing_what_it_can_and_everything_acked_is_durable() {
+    let settings = "[ingest]\nbody_bytes_max = 16_384\ninflated_bytes_max = 16_384\nin_flight_bytes_max = 65_536\nroom_wait = '400ms'";
+    let mut gateway = on_a_slow_disk(settings, Duration::from_millis(60));
+    let ledger = gateway.beside("ledger");
+    let flood = gateway.make_key("default", &["ingest"]);
+    let light = gateway.with(&gateway.make_key("default", &["ingest"]));
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+    bench.args(["bench", "--json", "--url", &format!("http://{}", gateway.address()), "--ledger", &ledger]);
+    bench.args(["--overload", "3", "--duration", "8", "--events-per-request", "5", "--connections", "24", "--clients", "250"]);
+    bench.args(["--pid", &gateway.process_id().to_string()]).env("TOLLGATE_KEY", &flood.text).stdin(Stdio::null());
+    let mut bench = bench.stdout(Stdio::piped()).spawn().expect("the binary runs");
+
+    // Beside the flood, another key sends one event after the other.
+    let is_over = AtomicBool::new(false);
+    let (output, sent) = std::thread::scope(|threads| {
+        let lightly = threads.spawn(|| {
+            let mut sent = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                light.send(&[event(&format!("light-{sent}"))]).logged(1);
+                sent += 1;
+            }
+            sent
+        });
+        let status = bench.wait();
+        is_over.store(true, Ordering::Relaxed);
+        let mut output = String::new();
+        std::io::Read::read_to_string(&mut bench.stdout.take().expect("piped"), &mut output).expect("text");
+        assert!(status.expect("it ends").success(), "{output}");
+        (output, lightly.join().expect("every event of the light key was taken at once"))
+    });
+    let report: Value = serde_json::from_str(&output).expect("JSON");
+    let figure = |name: &str| report.pointer(name).and_then(Value::as_f64).unwrap_or_else(|| panic!("no {name}: {report}"));
+
+    assert!(figure("/goodput_percent") >= 60.0, "{report}");
+    let errors: Vec<_> = report["errors"].as_object().expect("an object").keys().collect();
+    assert_eq!(errors, ["status 503"], "nothing but told to come back: {report}");
+    assert!(figure("/events_refused") + figure("/retries") > 0.0, "it was too much: {report}");
+    assert!(figure("/refused_ms_max") < 10_000.0, "{report}");
+    let (first, last) = (figure("/resident/quarters/0"), figure("/resident/quarters/3"));
+    assert!(last < first * 1.2 + 16e6, "memory does not grow: {report}");
+    assert!(sent >= 5, "the light key sent {sent} events");
+
+    let acked = std::fs::read_to_string(&ledger).expect("a ledger");
+    let mut acked: Vec<&str> = acked.lines().collect();
+    let light_ids: Vec<_> = (0..sent).map(|at| format!("light-{at}")).collect();
+    acked.extend(light_ids.iter().map(String::as_str));
+    assert!(acked.len() as f64 >= figure("/events_acked"));
+    let metrics = gateway.settled_metrics();
+    assert!(metrics.outcome("logged") >= acked.len() as u64);
+    gateway.kill();
+    gateway.change_launcher(&[]);
+    gateway.restart();
+    assert_eq!(found(&gateway, &acked), acked.len(), "of those acked");
+}
