@@ -67,6 +67,9 @@ struct ServeArgs {
     /// Where log and rows are kept; one process at a time [default: ./tollgate-data]
     #[arg(long, value_name = "DIR", env = "TOLLGATE_DATA_DIR")]
     data_dir: Option<PathBuf>,
+    /// PostgreSQL that the nodes of a cluster share: postgres://user:password@host/database?sslmode=verify-full
+    #[arg(long, value_name = "URL", env = "TOLLGATE_DATABASE_URL", hide_env_values = true)]
+    database_url: Option<String>,
     /// How long to wait for a data directory that another process uses, e.g. `30s` [default: not at all; with --take-over 60s]
     #[arg(long, value_name = "DURATION", env = "TOLLGATE_WAIT_FOR_DATA_DIR", value_parser = parse_duration)]
     wait_for_data_dir: Option<Duration>,
@@ -110,6 +113,9 @@ impl ServeArgs {
         config.ops_listen = self.ops_listen.or(config.ops_listen);
         if let Some(data_dir) = &self.data_dir {
             config.data_dir.clone_from(data_dir);
+        }
+        if let Some(url) = &self.database_url {
+            config.database.url = Some(url.as_str().into());
         }
         config.wait_for_data_dir = self.wait_for_data_dir.or(config.wait_for_data_dir);
         config.take_over |= self.take_over;

@@ -149,7 +149,10 @@ impl Service {
             body::finish(&head, &mut body, &mut answer).await;
             return answer;
         }
-        let caller = presented_key(&head.headers).ok_or(Denied::Unknown).and_then(|key| self.keys.caller(key));
+        let caller = match presented_key(&head.headers) {
+            Some(key) => self.keys.find(key).await,
+            None => Err(Denied::Unknown),
+        };
         let prepared = match &caller {
             Ok(caller) => self.prepare(caller, &head, &mut body, &path).await,
             Err(denied) => Err(AmberfloError::denied(*denied)),

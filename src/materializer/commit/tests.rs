@@ -5,7 +5,7 @@ use crate::clock::{UnixMicros, UnixMillis};
 use crate::event::Amount;
 use crate::log::Position;
 use crate::store::embedded::EmbeddedStore;
-use crate::store::{Change, DimensionSet, Error as StoreError, Grain, Kind, Row, RowKey, Snapshot};
+use crate::store::{Change, DimensionSet, Error as StoreError, Grain, Kind, Row, RowKey, Shared, SharedChanges, Snapshot};
 
 /// What becomes of a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +61,18 @@ impl Store for Unreliable {
         change: &mut dyn FnMut(Option<&[u8]>) -> Change,
     ) -> Result<(), StoreError> {
         self.store.change_document(kind, account, id, change)
+    }
+
+    fn shared_since(&self, version: u64) -> Result<SharedChanges, StoreError> {
+        self.store.shared_since(version)
+    }
+
+    fn change_shared(&self, version: u64, documents: &[Shared]) -> Result<Option<u64>, StoreError> {
+        self.store.change_shared(version, documents)
+    }
+
+    fn watch(&self) -> Option<Receiver<()>> {
+        self.store.watch()
     }
 }
 
