@@ -13,8 +13,10 @@ enum Fate {
     Done,
     /// It is durable, and nobody hears of it.
     AnswerLost,
-    /// Nothing happened.
+    /// Nothing happened, or not yet.
     Failed,
+    /// The one before it, which had been on its way all the time, comes first.
+    Overtaken,
 }
 
 /// A store that answers as it is told, and then as it should.
@@ -38,6 +40,10 @@ impl Store for Unreliable {
                 Err(StoreError::Failed("the answer is lost".into()))
             }
             Fate::Failed => Err(StoreError::Failed("nothing happened".into())),
+            Fate::Overtaken => {
+                self.store.commit(commit)?;
+                self.store.commit(commit)
+            }
         }
     }
 
@@ -113,6 +119,17 @@ fn a_commit_whose_answer_is_lost_is_found_to_have_happened_and_not_made_again() 
         let attempts = fates.iter().take_while(|fate| **fate == Fate::Failed).count() + 1;
         assert_eq!(*store.commits.lock().expect("no panic"), attempts as u32, "{fates:?}");
     }
+}
+
+#[test]
+fn a_commit_that_lands_behind_the_look_for_it_is_its_owner_s_own() {
+    let (_dir, store) = unreliable(&[Fate::Failed, Fate::Overtaken]);
+    let tried_again = commit(&store, 3);
+    assert_eq!(commit_once(&store, &tried_again).expect("it happened"), tried_again.reached);
+    assert_eq!(stored(&store), (Position(10), Some(Amount::from_int(3))));
+    let (_dir, store) = unreliable(&[Fate::Overtaken]);
+    let never_tried = commit(&store, 3);
+    assert!(matches!(commit_once(&store, &never_tried), Err(Error::Store(StoreError::Fenced { .. }))));
 }
 
 #[test]
