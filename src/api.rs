@@ -5,7 +5,6 @@
 
 mod accounts;
 mod audit;
-mod base64;
 pub mod customers;
 mod dead_letters;
 mod events;

@@ -31,11 +31,11 @@ use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{Extension, Path, Query, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use hyper::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::audit::Audited;
-use super::base64;
 use crate::accounts::{Caller, Scope};
 use crate::batch::BatchError;
 use crate::clock::UnixMillis;
@@ -209,7 +209,7 @@ fn shown(letter: &Letter) -> Value {
 pub(super) fn insert_raw(members: &mut Map<String, Value>, raw: &[u8]) {
     let (text, encoding) = match std::str::from_utf8(raw) {
         Ok(text) => (text.to_owned(), "utf-8"),
-        Err(_) => (base64::encode(raw), "base64"),
+        Err(_) => (BASE64_STANDARD.encode(raw), "base64"),
     };
     members.insert("raw".into(), text.into());
     members.insert("rawEncoding".into(), encoding.into());
