@@ -13,6 +13,7 @@ mod fields;
 pub(crate) mod fuzz;
 mod keys;
 pub mod reconcile;
+mod refusals;
 pub mod usage;
 
 use std::sync::Arc;
