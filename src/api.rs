@@ -5,7 +5,6 @@
 
 mod accounts;
 mod audit;
-mod base64;
 pub mod customers;
 mod dead_letters;
 mod events;
@@ -14,6 +13,7 @@ mod fields;
 pub(crate) mod fuzz;
 mod keys;
 pub mod reconcile;
+mod refusals;
 pub mod usage;
 
 use std::sync::Arc;

@@ -107,6 +107,11 @@ fn parts(input: &[u8]) -> Vec<&[u8]> {
     parts
 }
 
+/// A number as it makes a kind of its own.
+fn unary(number: usize) -> String {
+    "|".repeat(number.min(64))
+}
+
 /// The first byte, for choices, and the rest.
 fn flags(input: &[u8]) -> (u8, &[u8]) {
     input.split_first().map_or((0, input), |(flags, rest)| (*flags, rest))

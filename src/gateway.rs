@@ -279,15 +279,8 @@ impl Gateway {
                 tracing::error!(error = %jumped, "events are refused");
                 busy("the server's clock is wrong")
             }
-            IngestError::Body(error) => match error {
-                BodyError::TooLarge { .. } | BodyError::InflatedTooLarge { .. } | BodyError::RatioTooLarge => too_large(&error),
-                BodyError::UnknownCoding(_) => {
-                    AmberfloError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", error.to_string())
-                }
-                BodyError::Damaged(_) | BodyError::Cut => AmberfloError::bad_request(error.to_string()),
-                BodyError::TooSlow => AmberfloError::new(StatusCode::REQUEST_TIMEOUT, "REQUEST_TIMEOUT", error.to_string()),
-                BodyError::NoRoom(_) => busy("too many bytes are in flight"),
-            },
+            IngestError::Body(BodyError::NoRoom(_)) => busy("too many bytes are in flight"),
+            IngestError::Body(error) => body::refusal(&error),
             IngestError::Json(error @ (parse::BodyError::TooMany { .. } | parse::BodyError::TooDense { .. })) => too_large(&error),
             IngestError::Json(error) => AmberfloError::bad_request(error.to_string()),
             IngestError::Rejected(rejected, is_array) => rejection_error(&rejected, is_array),
@@ -438,38 +431,28 @@ fn parse_batch(
     terms: Terms,
 ) -> Result<Batch, IngestError> {
     PARSER.with_borrow_mut(|parser| {
-        let batch = parse_with(parser, body, settings, hash_key, account, received, terms);
-        parser.trim();
-        batch
-    })
-}
-
-fn parse_with(
-    parser: &mut Parser,
-    body: &[u8],
-    settings: &Settings,
-    hash_key: &HashKey,
-    account: record::Account,
-    received: UnixMillis,
-    terms: Terms,
-) -> Result<Batch, IngestError> {
-    let parsed = parser.parse(body, terms.events_max)?;
-    let block = Block::new(received, body.len());
-    let mut batch = Batch { block, taken: Vec::new(), known: Vec::new(), rejected: Vec::new(), is_array: parsed.is_array() };
-    let mut scratch = terms.made_id.map_or_else(Scratch::default, Scratch::making);
-    for (index, element) in (0..).zip(parsed.elements()) {
-        let sized = check_size(element.raw, settings.event_bytes_max);
-        let members = sized.and(element.members);
-        match members.and_then(|members| read_event(members, &mut scratch, received, settings.window)) {
-            Ok(event) => {
-                let (identity, content) = batch.block.push(|to| record::write(to, hash_key, account, &event, record::Decisions::default()));
-                batch.block.note(if recent::may_recur(&event) { Fingerprint::of(identity, content) } else { Fingerprint::NONE });
-                batch.taken.push(index);
+        let batch = parser.parse(body, terms.events_max).map(|parsed| {
+            let block = Block::new(received, body.len());
+            let mut batch = Batch { block, taken: Vec::new(), known: Vec::new(), rejected: Vec::new(), is_array: parsed.is_array() };
+            let mut scratch = terms.made_id.map_or_else(Scratch::default, Scratch::making);
+            for (index, element) in (0..).zip(parsed.elements()) {
+                let sized = check_size(element.raw, settings.event_bytes_max);
+                let members = sized.and(element.members);
+                match members.and_then(|members| read_event(members, &mut scratch, received, settings.window)) {
+                    Ok(event) => {
+                        let write = |to: &mut _| record::write(to, hash_key, account, &event, record::Decisions::default());
+                        let (identity, content) = batch.block.push(write);
+                        batch.block.note(if recent::may_recur(&event) { Fingerprint::of(identity, content) } else { Fingerprint::NONE });
+                        batch.taken.push(index);
+                    }
+                    Err(rejection) => batch.rejected.push(Rejected { index, rejection, raw: element.raw.into() }),
+                }
             }
-            Err(rejection) => batch.rejected.push(Rejected { index, rejection, raw: element.raw.into() }),
-        }
-    }
-    Ok(batch)
+            batch
+        });
+        parser.trim();
+        Ok(batch?)
+    })
 }
 
 /// The block without some of its records.

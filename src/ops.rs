@@ -20,16 +20,13 @@ use crate::base::{self, Base, BaseIdentity};
 use crate::clock::Clock;
 use crate::data_dir::{self, DataDir, DataDirError};
 use crate::log::disk::{Disk, RealDisk};
-use crate::log::embedded::{EmbeddedLog, LogIdentity};
+use crate::log::embedded::{EmbeddedLog, LogIdentity, PARTITION};
 use crate::log::meta::{self, LogMeta, MetaError};
 use crate::log::{self, Position};
 use crate::materializer::{self, replay};
 use crate::store::digest::{Digest, RowsDigest};
 use crate::store::embedded::EmbeddedStore;
 use crate::store::{self, Item, Progress, Snapshot};
-
-/// The embedded log has one partition.
-const PARTITION: u32 = 0;
 
 /// Why something could not be done. What it was done to is as it was before.
 #[derive(Debug, thiserror::Error)]

@@ -26,7 +26,7 @@ use crate::accounts::{Caller, Denied, KeyRing};
 use crate::api::{ingest_wants_post, normalise, reconcile};
 use crate::config::HttpConfig;
 use crate::dialect::amberflo::AmberfloError;
-use crate::gateway::body::{self, BodyError, BodyLimits};
+use crate::gateway::body::{self, BodyLimits};
 use crate::gateway::budget::{Budget, Room};
 use crate::gateway::recent::RecentIds;
 use crate::gateway::{Gateway, presented_key};
@@ -185,7 +185,7 @@ impl Service {
         let wire_max = if path == reconcile::PATH { reconcile::BODY_BYTES_MAX } else { API_BODY_BYTES_MAX };
         let limits = BodyLimits { wire_max, inflated_max: 4 * wire_max, idle: self.http.body_idle_timeout, total: self.http.body_timeout };
         let (bytes, room) =
-            body::read(&head.headers, body, limits, &self.budget, caller.api_share()).await.map_err(|error| body_refusal(&error))?;
+            body::read(&head.headers, body, limits, &self.budget, caller.api_share()).await.map_err(|error| body::refusal(&error))?;
         // Revoked or disabled while the body came.
         caller.check().map_err(AmberfloError::denied)?;
         let path_and_query = match head.uri.query() {
@@ -198,18 +198,4 @@ impl Service {
         head.extensions.insert(caller.clone());
         Ok((Request::from_parts(head, Body::from(bytes)), room))
     }
-}
-
-/// The one place where a body's error becomes an answer, outside of ingest.
-fn body_refusal(error: &BodyError) -> AmberfloError {
-    let (status, code) = match error {
-        BodyError::TooLarge { .. } | BodyError::InflatedTooLarge { .. } | BodyError::RatioTooLarge => {
-            (StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE")
-        }
-        BodyError::UnknownCoding(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE"),
-        BodyError::Damaged(_) | BodyError::Cut => (StatusCode::BAD_REQUEST, "BAD_REQUEST"),
-        BodyError::TooSlow => (StatusCode::REQUEST_TIMEOUT, "REQUEST_TIMEOUT"),
-        BodyError::NoRoom(_) => return AmberfloError::unavailable(error.to_string(), 1),
-    };
-    AmberfloError::new(status, code, error.to_string())
 }

@@ -566,11 +566,7 @@ pub(super) fn key_text(id: &str) -> Result<String, store::Error> {
 fn random_hex<const N: usize>() -> Result<String, store::Error> {
     let mut random = [0; N];
     getrandom::fill(&mut random).map_err(|error| store::Error::Failed(format!("no random bytes: {error}")))?;
-    Ok(to_hex(&random))
-}
-
-pub(super) fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    Ok(hex::encode(random))
 }
 
 fn digest(key: &StoredKey) -> Result<Digest, store::Error> {

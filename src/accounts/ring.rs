@@ -24,18 +24,12 @@ impl Digest {
     }
 
     pub(super) fn to_hex(self) -> String {
-        super::book::to_hex(&self.0)
+        hex::encode(self.0)
     }
 
     pub(super) fn from_hex(text: &str) -> Option<Self> {
         let mut digest = [0; 32];
-        let digits = text.as_bytes();
-        if digits.len() != 64 {
-            return None;
-        }
-        for (byte, pair) in digest.iter_mut().zip(digits.chunks(2)) {
-            *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-        }
+        hex::decode_to_slice(text, &mut digest).ok()?;
         Some(Self(digest))
     }
 }
@@ -154,7 +148,7 @@ pub(crate) mod tests {
     fn a_digest_is_read_back_from_its_digits() {
         let digest = Digest::of(b"key");
         assert_eq!(Digest::from_hex(&digest.to_hex()), Some(digest));
-        for wrong in ["", "00", &"g".repeat(64), &"é".repeat(32)] {
+        for wrong in ["", "00", &"g".repeat(64), &"é".repeat(32), &"+a".repeat(32)] {
             assert_eq!(Digest::from_hex(wrong), None);
         }
     }

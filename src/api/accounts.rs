@@ -16,18 +16,14 @@ use serde_json::{Value, json};
 
 use super::audit::Audited;
 use super::fields::{Fields, OwnQuery, Parameters, Received};
+use super::refusals::{CHANGE_UNKNOWN, store_refusal};
 use crate::accounts::{ACCOUNTS_MAX, Account, Accounts, Caller, Error, KEYS_MAX, Scope, is_account_name};
 use crate::clock::UnixMillis;
 use crate::dialect::amberflo::AmberfloError;
 use crate::event::IdentityMode;
-use crate::store;
 
 /// Largest body of what is about accounts and keys.
 pub(super) const BODY_BYTES_MAX: usize = 16 << 10;
-const LIMIT: usize = 100;
-const LIMIT_MAX: usize = 1_000;
-/// When to ask again after the store failed.
-const RETRY_AFTER_S: u32 = 2;
 
 pub(super) type Shared = State<Arc<Accounts>>;
 pub(super) type By = Extension<Caller>;
@@ -43,7 +39,7 @@ pub(super) fn routes(accounts: Arc<Accounts>) -> Router {
 
 async fn list(State(accounts): Shared, Extension(by): By, query: Parameters) -> Answer {
     let query = OwnQuery::of(query, &["after", "limit"])?;
-    let limit = query.limit(LIMIT, LIMIT_MAX)?;
+    let limit = query.limit()?;
     let after = query.text("after").map(str::to_owned);
     let mut page = work(accounts, move |accounts| accounts.list(&by, after.as_deref(), limit + 1)).await?;
     let has_more = page.len() > limit;
@@ -124,14 +120,9 @@ pub(super) fn refusal(error: Error) -> AmberfloError {
         Error::OperatorElsewhere => AmberfloError::bad_field("scopes", "may have operator only in the account default"),
         Error::NotOperator => AmberfloError::forbidden(Scope::Operator.label()),
         Error::Denied(denied) => AmberfloError::denied(denied),
-        Error::Store(store::Error::Failed(_) | store::Error::NoRoom(_)) => {
+        Error::Store(error) => {
             tracing::error!(%error, "the store did not answer for accounts and keys");
-            let message = "the store failed: a change may have been made or not, ask before sending it again";
-            AmberfloError::unavailable(message, RETRY_AFTER_S)
-        }
-        Error::Store(store::Error::Damaged(_) | store::Error::Fenced { .. }) => {
-            tracing::error!(%error, "the store did not answer for accounts and keys");
-            AmberfloError::internal()
+            store_refusal(&error, CHANGE_UNKNOWN)
         }
     }
 }

@@ -21,15 +21,10 @@ use serde_json::{Value, json};
 
 use super::accounts::{By, work};
 use super::fields::{OwnQuery, Parameters};
+use super::refusals::store_refusal;
 use crate::accounts::audit::{Audit, Entry, Outcome};
 use crate::accounts::{Accounts, Caller, Scope};
 use crate::dialect::amberflo::AmberfloError;
-use crate::store;
-
-const LIMIT: usize = 100;
-const LIMIT_MAX: usize = 1_000;
-/// When to ask again after the store failed.
-const RETRY_AFTER_S: u32 = 2;
 
 /// Where a request came from; an extension of it.
 #[derive(Debug, Clone, Copy)]
@@ -88,13 +83,6 @@ async fn finish(audit: Arc<Audit>, entry: Entry, outcome: Outcome) {
     }
 }
 
-fn store_refusal(error: &store::Error, message: &str) -> AmberfloError {
-    match error {
-        store::Error::Failed(_) | store::Error::NoRoom(_) => AmberfloError::unavailable(message, RETRY_AFTER_S),
-        store::Error::Damaged(_) | store::Error::Fenced { .. } => AmberfloError::internal(),
-    }
-}
-
 /// What reading it needs.
 #[derive(Clone)]
 struct Reading {
@@ -111,7 +99,7 @@ async fn list(State(reading): State<Reading>, Extension(by): By, query: Paramete
         return Err(AmberfloError::forbidden(Scope::Admin.label()));
     }
     let query = OwnQuery::of(query, &["account", "before", "limit"])?;
-    let limit = query.limit(LIMIT, LIMIT_MAX)?;
+    let limit = query.limit()?;
     let before = query
         .text("before")
         .map(|text| text.parse::<u64>().map_err(|_| AmberfloError::bad_field("before", "must be a number of an entry")));

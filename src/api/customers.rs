@@ -17,17 +17,15 @@ use axum::routing::get;
 use serde_json::{Map, Value};
 
 use super::audit::Audited;
+use super::refusals::{CHANGE_UNKNOWN, check_scope, store_refusal};
 use crate::accounts::{Caller, Scope};
 use crate::customers::{Customer, CustomerId, Customers, Error};
 use crate::dialect::amberflo::AmberfloError;
 use crate::dialect::amberflo::customers::{AutoCreate, CustomerRequest, StageRequest, render, stage_label};
-use crate::store;
 
 /// Largest body. A customer at all its limits with every character escaped has half of it, and a body as large as the
 /// gateway takes would keep an async thread busy for long.
 const BODY_BYTES_MAX: usize = 1 << 20;
-/// When to ask again after the store failed.
-const RETRY_AFTER_S: u32 = 2;
 /// The last segment of `/customers/stage`, which only for PUT is no id.
 const STAGE: &str = "stage";
 
@@ -51,7 +49,7 @@ pub fn routes(customers: Arc<Customers>) -> Router {
 }
 
 async fn list_or_find(State(customers): Shared, Extension(caller): By, query: Parameters) -> Answer {
-    check(&caller, Scope::Read)?;
+    check_scope(&caller, Scope::Read)?;
     match parameter(query, "customerId")? {
         Some(id) => answer(customers, StatusCode::NOT_FOUND, move |customers| find(customers, caller.account, &id)).await,
         None => answer(customers, StatusCode::NOT_FOUND, move |customers| list(customers, caller.account)).await,
@@ -73,7 +71,7 @@ fn find(customers: &Customers, account: u32, id: &str) -> Result<Value, Error> {
 }
 
 async fn create(State(customers): Shared, Extension(caller): By, query: Parameters, body: Body) -> Answer {
-    check(&caller, Scope::Admin)?;
+    check_scope(&caller, Scope::Admin)?;
     let auto_create = AutoCreate::parse(parameter(query, "autoCreateCustomerInStripe")?.as_deref())?;
     let request = CustomerRequest::parse(&read(body)?)?;
     auto_create.without_provider()?;
@@ -82,14 +80,14 @@ async fn create(State(customers): Shared, Extension(caller): By, query: Paramete
 }
 
 async fn replace(State(customers): Shared, Extension(caller): By, body: Body) -> Answer {
-    check(&caller, Scope::Admin)?;
+    check_scope(&caller, Scope::Admin)?;
     let request = CustomerRequest::parse(&read(body)?)?;
     let replace = move |customers: &Customers| customers.change(caller.account, request.id(), |stored| request.replace(stored));
     answer_one(customers, StatusCode::BAD_REQUEST, replace).await
 }
 
 async fn set_stage(State(customers): Shared, Extension(caller): By, body: Body) -> Answer {
-    check(&caller, Scope::Admin)?;
+    check_scope(&caller, Scope::Admin)?;
     let StageRequest { id, stage } = StageRequest::parse(&read(body)?)?;
     let set_stage = move |customers: &Customers| customers.set_stage(caller.account, &id, stage);
     answer_one(customers, StatusCode::BAD_REQUEST, set_stage).await
@@ -104,7 +102,7 @@ async fn show_stage(State(customers): Shared, Extension(caller): By) -> Answer {
 }
 
 async fn show_one(customers: Arc<Customers>, caller: Caller, id: &str) -> Answer {
-    check(&caller, Scope::Read)?;
+    check_scope(&caller, Scope::Read)?;
     let id = CustomerId::parse(id).map_err(|_| unknown(StatusCode::NOT_FOUND))?;
     answer_one(customers, StatusCode::NOT_FOUND, move |customers| customers.get(caller.account, &id)).await
 }
@@ -118,7 +116,7 @@ async fn remove_stage(State(customers): Shared, Extension(caller): By) -> Answer
 }
 
 async fn remove_one(customers: Arc<Customers>, caller: Caller, id: &str) -> Answer {
-    check(&caller, Scope::Admin)?;
+    check_scope(&caller, Scope::Admin)?;
     let id = CustomerId::parse(id).map_err(|_| unknown(StatusCode::NOT_FOUND))?;
     answer_one(customers, StatusCode::NOT_FOUND, move |customers| customers.remove(caller.account, &id)).await
 }
@@ -129,10 +127,6 @@ async fn method_not_allowed() -> AmberfloError {
         "METHOD_NOT_ALLOWED",
         "this path has not this method; the header Allow has those it has",
     )
-}
-
-fn check(caller: &Caller, scope: Scope) -> Result<(), AmberfloError> {
-    if caller.may(scope) { Ok(()) } else { Err(AmberfloError::forbidden(scope.label())) }
 }
 
 /// A query parameter; the first if it is given more than once.
@@ -203,18 +197,8 @@ fn refusal(error: Error, unknown_status: StatusCode) -> AmberfloError {
         }
         Error::Store(error) => {
             tracing::error!(%error, "the store did not answer for a customer");
-            store_refusal(&error)
+            store_refusal(&error, CHANGE_UNKNOWN)
         }
-    }
-}
-
-fn store_refusal(error: &store::Error) -> AmberfloError {
-    match error {
-        store::Error::Failed(_) | store::Error::NoRoom(_) => {
-            let message = "the store failed: a change may have been made or not, ask before sending it again";
-            AmberfloError::unavailable(message, RETRY_AFTER_S)
-        }
-        store::Error::Damaged(_) | store::Error::Fenced { .. } => AmberfloError::internal(),
     }
 }
 

@@ -31,11 +31,13 @@ use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{Extension, Path, Query, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use hyper::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::audit::Audited;
-use super::base64;
+use super::fields::{LIMIT, before, limit};
+use super::refusals::{RETRY_AFTER_S, check_scope};
 use crate::accounts::{Caller, Scope};
 use crate::batch::BatchError;
 use crate::clock::UnixMillis;
@@ -44,16 +46,10 @@ use crate::event::Code;
 use crate::gateway::Gateway;
 use crate::gateway::letters::{Became, DeadLetter, Refusal};
 use crate::letters::{self, Error, Filter, Letter, Letters, Replay};
+use crate::log::embedded::PARTITION;
 use crate::log::{self, Position};
 use crate::telemetry::Outcome;
 
-/// Letters of a page, unless it says otherwise, and at most.
-const LIMIT: usize = 100;
-const LIMIT_MAX: usize = 1_000;
-/// The embedded log has one partition.
-const PARTITION: u32 = 0;
-/// When to ask again after something was not stored.
-const RETRY_AFTER_S: u32 = 2;
 const KNOWN_PARAMETERS: &str = "code, reason, meterApiName, customerId, uniqueId, from, to, state, before, limit";
 
 /// What the routes work with.
@@ -79,20 +75,20 @@ pub(super) fn routes(parts: Parts) -> Router {
 }
 
 async fn list(State(parts): State<Parts>, Extension(caller): Extension<Caller>, query: Parameters) -> Answer {
-    check(&caller, Scope::Read)?;
+    check_scope(&caller, Scope::Read)?;
     let page = parts.letters.list(caller.account, filter(query)?).await.map_err(refusal)?;
     let letters: Vec<Value> = page.letters.iter().map(shown).collect();
     Ok(Json(json!({"deadLetters": letters, "next": page.next.map(|position| position.0)})))
 }
 
 async fn show(State(parts): State<Parts>, Extension(caller): Extension<Caller>, path: InPath) -> Answer {
-    check(&caller, Scope::Read)?;
+    check_scope(&caller, Scope::Read)?;
     let letter = parts.letters.get(caller.account, in_path(path)?).await.map_err(refusal)?;
     letter.map(|letter| Json(shown(&letter))).ok_or_else(unknown)
 }
 
 async fn replay(State(parts): State<Parts>, Extension(caller): Extension<Caller>, path: InPath, body: Body) -> Change {
-    check(&caller, Scope::Ingest)?;
+    check_scope(&caller, Scope::Ingest)?;
     let position = in_path(path)?;
     let body = body.map_err(|_| AmberfloError::bad_request("the body cannot be read"))?;
     let corrected = (!body.trim_ascii().is_empty()).then_some(body);
@@ -101,7 +97,7 @@ async fn replay(State(parts): State<Parts>, Extension(caller): Extension<Caller>
 }
 
 async fn replay_all(State(parts): State<Parts>, Extension(caller): Extension<Caller>, query: Parameters) -> Change {
-    check(&caller, Scope::Ingest)?;
+    check_scope(&caller, Scope::Ingest)?;
     let filter = filter(query)?;
     let page = parts.letters.replay_all(&parts.gateway, &caller, filter).await.map_err(refusal)?;
     let is_refused = |replay: &&Replay| matches!(replay.became, Became::Refused(_));
@@ -115,14 +111,14 @@ async fn replay_all(State(parts): State<Parts>, Extension(caller): Extension<Cal
 }
 
 async fn delete(State(parts): State<Parts>, Extension(caller): Extension<Caller>, path: InPath) -> Change {
-    check(&caller, Scope::Admin)?;
+    check_scope(&caller, Scope::Admin)?;
     let position = in_path(path)?;
     let was_there = parts.letters.delete(caller.account, position).await.map_err(refusal)?;
     if was_there { Ok((audited(position), Json(json!({"deleted": 1})))) } else { Err(unknown()) }
 }
 
 async fn delete_all(State(parts): State<Parts>, Extension(caller): Extension<Caller>, query: Parameters) -> Change {
-    check(&caller, Scope::Admin)?;
+    check_scope(&caller, Scope::Admin)?;
     let filter = filter(query)?;
     if !filter.is_selective() {
         let needed = "code, reason, meterApiName, customerId, uniqueId, from, to, state";
@@ -154,13 +150,8 @@ pub(super) fn filter(query: Parameters) -> Result<Filter, AmberfloError> {
             "from" => filter.from = Some(time("from", &value)?),
             "to" => filter.to = Some(time("to", &value)?),
             "state" => filter.states = vec![state(&value)?],
-            "before" => {
-                filter.before = Some(Position(value.parse().map_err(|_| AmberfloError::bad_field("before", "must be a position"))?))
-            }
-            "limit" => {
-                let limit = value.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
-                filter.limit = limit.ok_or_else(|| AmberfloError::bad_field("limit", "must be between 1 and 1000"))?;
-            }
+            "before" => filter.before = Some(before(&value)?),
+            "limit" => filter.limit = limit(&value)?,
             _ => return Err(AmberfloError::bad_field(name, format!("is no parameter here; there are: {KNOWN_PARAMETERS}"))),
         }
     }
@@ -209,7 +200,7 @@ fn shown(letter: &Letter) -> Value {
 pub(super) fn insert_raw(members: &mut Map<String, Value>, raw: &[u8]) {
     let (text, encoding) = match std::str::from_utf8(raw) {
         Ok(text) => (text.to_owned(), "utf-8"),
-        Err(_) => (base64::encode(raw), "base64"),
+        Err(_) => (BASE64_STANDARD.encode(raw), "base64"),
     };
     members.insert("raw".into(), text.into());
     members.insert("rawEncoding".into(), encoding.into());
@@ -253,10 +244,6 @@ fn verdict(became: &Became) -> Map<String, Value> {
 
 fn in_path(path: InPath) -> Result<Position, AmberfloError> {
     path.ok().and_then(|Path(text)| text.parse().ok()).map(Position).ok_or_else(unknown)
-}
-
-fn check(caller: &Caller, scope: Scope) -> Result<(), AmberfloError> {
-    if caller.may(scope) { Ok(()) } else { Err(AmberfloError::forbidden(scope.label())) }
 }
 
 fn unknown() -> AmberfloError {

@@ -26,21 +26,16 @@ use hyper::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::dead_letters::{self, insert_raw, last_replay};
+use super::fields::{LIMIT, before, limit};
+use super::refusals::{RETRY_AFTER_S, check_scope};
 use crate::accounts::{Caller, Scope};
 use crate::dialect::amberflo::AmberfloError;
 use crate::letters::Letter;
 use crate::log::Position;
+use crate::log::embedded::PARTITION;
 use crate::materializer::fold::Verdict;
 use crate::telemetry::Outcome;
 use crate::verdicts::{CountedIn, Error, Fate, Filter, Listed, Logged, Verdicts, WantedVerdict};
-
-/// Events of a page, unless it says otherwise, and at most.
-const LIMIT: usize = 100;
-const LIMIT_MAX: usize = 1_000;
-/// The embedded log has one partition.
-const PARTITION: u32 = 0;
-/// When to ask again after the materializer did not answer.
-const RETRY_AFTER_S: u32 = 2;
 
 type Parameters = Result<Query<Vec<(String, String)>>, QueryRejection>;
 type Answer = Result<Json<Value>, AmberfloError>;
@@ -55,7 +50,7 @@ async fn show(
     path: Result<Path<String>, PathRejection>,
     query: Parameters,
 ) -> Answer {
-    check(&caller)?;
+    check_scope(&caller, Scope::Read)?;
     let unique_id = path.map(|Path(id)| id).map_err(|_| unknown())?;
     let mut namespace = String::new();
     for (name, value) in pairs(query)? {
@@ -81,7 +76,7 @@ async fn show(
 }
 
 async fn list(State(verdicts): State<Arc<Verdicts>>, Extension(caller): Extension<Caller>, query: Parameters) -> Answer {
-    check(&caller)?;
+    check_scope(&caller, Scope::Read)?;
     let filter = filter(pairs(query)?)?;
     let page = verdicts.list(caller.account, filter).await.map_err(refusal)?;
     let events: Vec<Value> = page.events.iter().map(|event| Value::Object(listed(event))).collect();
@@ -97,13 +92,8 @@ pub(super) fn filter(pairs: Vec<(String, String)>) -> Result<Filter, AmberfloErr
             "customerId" => filter.customer = Some(value),
             "meterApiName" => filter.meter = Some(value),
             "verdict" => filter.verdict = Some(verdict(&value)?),
-            "before" => {
-                filter.before = Some(Position(value.parse().map_err(|_| AmberfloError::bad_field("before", "must be a position"))?))
-            }
-            "limit" => {
-                let limit = value.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
-                filter.limit = limit.ok_or_else(|| AmberfloError::bad_field("limit", "must be between 1 and 1000"))?;
-            }
+            "before" => filter.before = Some(before(&value)?),
+            "limit" => filter.limit = limit(&value)?,
             _ => {
                 let known = "uniqueId, namespace, customerId, meterApiName, verdict, before, limit";
                 return Err(AmberfloError::bad_field(name, format!("is no parameter here; there are: {known}")));
@@ -182,10 +172,6 @@ fn object(value: Value) -> Map<String, Value> {
 
 fn pairs(query: Parameters) -> Result<Vec<(String, String)>, AmberfloError> {
     query.map(|Query(pairs)| pairs).map_err(|_| AmberfloError::bad_request("the query cannot be read"))
-}
-
-fn check(caller: &Caller) -> Result<(), AmberfloError> {
-    if caller.may(Scope::Read) { Ok(()) } else { Err(AmberfloError::forbidden(Scope::Read.label())) }
 }
 
 fn unknown() -> AmberfloError {

@@ -8,6 +8,11 @@ use hyper::StatusCode;
 use serde_json::{Map, Value};
 
 use crate::dialect::amberflo::AmberfloError;
+use crate::log::Position;
+
+/// Entries of a page, unless it says otherwise, and at most.
+pub(super) const LIMIT: usize = 100;
+const LIMIT_MAX: usize = 1_000;
 
 /// A query as it comes.
 pub(super) type Parameters = Result<Query<Vec<(String, String)>>, QueryRejection>;
@@ -111,12 +116,21 @@ impl OwnQuery {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// A number of entries: `or` if it is not given.
-    pub(super) fn limit(&self, or: usize, max: usize) -> Result<usize, AmberfloError> {
-        let Some(text) = self.text("limit") else { return Ok(or) };
-        let limit = text.parse().ok().filter(|limit| (1..=max).contains(limit));
-        limit.ok_or_else(|| AmberfloError::bad_field("limit", format!("must be between 1 and {max}")))
+    /// Entries of the page.
+    pub(super) fn limit(&self) -> Result<usize, AmberfloError> {
+        self.text("limit").map_or(Ok(LIMIT), limit)
     }
+}
+
+/// Entries of a page, from the parameter `limit`.
+pub(super) fn limit(text: &str) -> Result<usize, AmberfloError> {
+    let limit = text.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
+    limit.ok_or_else(|| AmberfloError::bad_field("limit", format!("must be between 1 and {LIMIT_MAX}")))
+}
+
+/// Where a page ends, from the parameter `before`.
+pub(super) fn before(text: &str) -> Result<Position, AmberfloError> {
+    text.parse().map(Position).map_err(|_| AmberfloError::bad_field("before", "must be a position"))
 }
 
 fn unknown(name: &str, what: &str, known: &[&str]) -> AmberfloError {

@@ -16,7 +16,7 @@ pub(crate) fn pairs(uri: &Uri) -> Option<Vec<(String, String)>> {
 pub(crate) fn queries(uri: &Uri) -> [Result<(), AmberfloError>; 3] {
     let query = || Query::try_from_uri(uri);
     let pairs = query().map(|Query(pairs)| pairs).map_err(|_| AmberfloError::bad_request("the query cannot be read"));
-    let own = OwnQuery::of(query(), &["account", "after", "before", "limit"]).and_then(|query| query.limit(1, 100).map(drop));
+    let own = OwnQuery::of(query(), &["account", "after", "before", "limit"]).and_then(|query| query.limit().map(drop));
     [pairs.and_then(events::filter).map(drop), dead_letters::filter(query()).map(drop), own]
 }
 

@@ -26,10 +26,12 @@ use serde_json::{Map, Value, json};
 
 use super::dead_letters::last_replay;
 use super::events::refusal;
+use super::refusals::check_scope;
 use crate::accounts::{Caller, Scope};
 use crate::dialect::amberflo::AmberfloError;
 use crate::event::{NAME_BYTES_MAX, NAMESPACE_BYTES_MAX};
 use crate::letters::Letter;
+use crate::log::embedded::PARTITION;
 use crate::materializer::fold::Verdict;
 use crate::telemetry::Outcome;
 use crate::verdicts::{Reconciled, Standing, Verdicts};
@@ -40,8 +42,6 @@ pub const PATH: &str = "/v1/reconcile";
 pub const BODY_BYTES_MAX: usize = 4 << 20;
 /// Ids of one request.
 const IDS_MAX: usize = 10_000;
-/// The embedded log has one partition.
-const PARTITION: u32 = 0;
 
 pub(super) fn routes(verdicts: Arc<Verdicts>) -> Router {
     // The server has read the body within its own limits.
@@ -53,9 +53,7 @@ async fn reconcile(
     Extension(caller): Extension<Caller>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, AmberfloError> {
-    if !caller.may(Scope::Read) {
-        return Err(AmberfloError::forbidden(Scope::Read.label()));
-    }
+    check_scope(&caller, Scope::Read)?;
     let body = body.map_err(|_| AmberfloError::bad_request("the body cannot be read"))?;
     let asked = Asked::parse(&body)?;
     let found = verdicts.reconcile(caller.record_account(), &asked.namespace, &asked.unique_ids).await.map_err(refusal)?;

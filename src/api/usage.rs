@@ -25,6 +25,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use tokio::sync::Semaphore;
 
+use super::refusals::{RETRY_AFTER_S, check_scope};
 use crate::accounts::{Caller, Scope};
 use crate::clock::{Clock, UnixMillis};
 use crate::dialect::amberflo::AmberfloError;
@@ -45,8 +46,6 @@ const BODY_BYTES_MAX: usize = 1 << 20;
 const QUERIES_AT_ONCE_MAX: usize = 4;
 /// How long a query waits until it is one of them.
 const TURN_WAIT: Duration = Duration::from_secs(10);
-/// When to ask again after there were no rows to be had, or no turn.
-const RETRY_AFTER_S: u32 = 2;
 
 const COMPLETE: HeaderName = HeaderName::from_static("tollgate-complete");
 const POSITIONS: HeaderName = HeaderName::from_static("tollgate-positions");
@@ -125,9 +124,7 @@ impl Usage {
         parse: impl FnOnce(u32, UnixMillis) -> Result<Asked, AmberfloError>,
     ) -> Answer {
         let started = Instant::now();
-        if !caller.may(Scope::Read) {
-            return Err(AmberfloError::forbidden(Scope::Read.label()));
-        }
+        check_scope(caller, Scope::Read)?;
         let asked = parse(caller.account, self.clock.now())?;
         let (form, ranges) = (asked.label(), asked.ranges());
         let View { rows, complete, positions } =

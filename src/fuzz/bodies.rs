@@ -7,7 +7,7 @@ use flate2::Compression;
 use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
 use serde_json::value::RawValue;
 
-use super::{Kind, flags};
+use super::{Kind, flags, unary};
 use crate::clock::UnixMillis;
 use crate::dialect::amberflo::ingest::{Scratch, read_event};
 use crate::event::amount::PLACES;
@@ -143,7 +143,7 @@ pub(super) fn numbers(text: &[u8]) -> Kind {
         Ok(amount) => {
             let shown = amount.to_string();
             assert_eq!(Amount::parse(shown.as_bytes()), Ok(amount));
-            Kind::of("x".repeat(shown.len()))
+            Kind::of(unary(shown.len()))
         }
         Err(error) => Kind::of(error),
     }
@@ -205,7 +205,7 @@ pub(super) fn codings(input: &[u8]) -> Kind {
         Ok(inflated) => {
             assert!(is_allowed(inflated.len(), wire.len()) || matches!(coding, "" | "identity"), "{} of {}", inflated.len(), wire.len());
             assert!(coding != "zstd" || window_log(wire).is_none_or(|log| log <= 23), "it took a window of 2^{:?}", window_log(wire));
-            Kind::of(format!("{coding} {}", inflated.len().checked_ilog2().unwrap_or(0)))
+            Kind::of(format!("{coding} {}", unary(inflated.len().checked_ilog2().unwrap_or(0) as usize)))
         }
         Err(error) => Kind::of(format!("{coding} {error}")),
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Kind, SEPARATOR, flags, mend, parts};
+use super::{Kind, SEPARATOR, flags, mend, parts, unary};
 use crate::clock::UnixMillis;
 use crate::gateway::letters::{Entry, Said, block_of, entries, marks};
 use crate::letters::{Ledger, Names};
@@ -40,8 +40,9 @@ pub(super) fn records(input: &[u8]) -> Kind {
     read.iter().flatten().for_each(check_record);
     let whole: Vec<u8> = record::parts(&payload).flatten().copied().collect();
     assert!(payload.starts_with(&whole));
-    let words = read.first().map(|first| first.map(|record| (record.measurements().count(), record.dimensions().count())));
-    Kind::of(format!("{words:?} {}", read.iter().flatten().count().min(4)))
+    let parts = |record: &Record<'_>| format!("{} {}", unary(record.measurements().count()), unary(record.dimensions().count()));
+    let words: Vec<_> = read.iter().take(4).map(|record| record.as_ref().map_or_else(ToString::to_string, parts)).collect();
+    Kind::of(words.join(", "))
 }
 
 fn check_record(record: &Record<'_>) {

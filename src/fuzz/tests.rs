@@ -41,7 +41,7 @@ fn holds(name: &str) {
 }
 
 macro_rules! each_holds {
-    ($($test:ident: $name:literal,)*) => {
+    ($(fn $test:ident() of $name:literal,)*) => {
         const TESTED: &[&str] = &[$($name),*];
         $(#[test]
         fn $test() {
@@ -51,21 +51,21 @@ macro_rules! each_holds {
 }
 
 each_holds! {
-    any_body_reads_the_same_on_both_ways_and_comes_back: "bodies",
-    any_number_is_what_its_digits_say: "numbers",
-    any_coding_inflates_within_its_limits_or_is_refused: "codings",
-    any_customer_that_is_taken_can_be_shown_and_sent_back: "customers",
-    any_question_has_an_answer_in_json_or_is_refused: "usage",
-    any_path_is_normalised_once_and_any_query_understood_or_refused: "paths",
-    any_records_are_decoded_or_are_not_records: "records",
-    any_letters_are_read_or_left_out: "letters",
-    any_log_is_read_whole_or_names_its_file: "segments",
-    any_metadata_of_a_log_is_what_was_written_or_damaged: "log-meta",
-    any_index_has_all_its_firsts_or_is_damaged: "index",
-    any_row_has_one_form: "rows",
-    any_document_is_read_or_damaged: "documents",
-    any_base_is_what_was_sealed_or_damaged: "bases",
-    any_backup_is_restored_whole_or_not_at_all: "backups",
+    fn any_body_reads_the_same_on_both_ways_and_comes_back() of "bodies",
+    fn any_number_is_what_its_digits_say() of "numbers",
+    fn any_coding_inflates_within_its_limits_or_is_refused() of "codings",
+    fn any_customer_that_is_taken_can_be_shown_and_sent_back() of "customers",
+    fn any_question_has_an_answer_in_json_or_is_refused() of "usage",
+    fn any_path_is_normalised_once_and_any_query_understood_or_refused() of "paths",
+    fn any_records_are_decoded_or_are_not_records() of "records",
+    fn any_letters_are_read_or_left_out() of "letters",
+    fn any_log_is_read_whole_or_names_its_file() of "segments",
+    fn any_metadata_of_a_log_is_what_was_written_or_damaged() of "log-meta",
+    fn any_index_has_all_its_firsts_or_is_damaged() of "index",
+    fn any_row_has_one_form() of "rows",
+    fn any_document_is_read_or_damaged() of "documents",
+    fn any_base_is_what_was_sealed_or_damaged() of "bases",
+    fn any_backup_is_restored_whole_or_not_at_all() of "backups",
 }
 
 #[test]

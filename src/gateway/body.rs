@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::budget::{Budget, NoRoom, Room};
 use crate::accounts::Share;
+use crate::dialect::amberflo::AmberfloError;
 
 /// Limits of a body.
 #[derive(Debug, Clone, Copy)]
@@ -74,6 +75,21 @@ pub enum BodyError {
     /// No room in memory.
     #[error(transparent)]
     NoRoom(#[from] NoRoom),
+}
+
+/// The answer to a body that there is not.
+#[must_use]
+pub fn refusal(error: &BodyError) -> AmberfloError {
+    let (status, code) = match error {
+        BodyError::TooLarge { .. } | BodyError::InflatedTooLarge { .. } | BodyError::RatioTooLarge => {
+            (StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE")
+        }
+        BodyError::UnknownCoding(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE"),
+        BodyError::Damaged(_) | BodyError::Cut => (StatusCode::BAD_REQUEST, "BAD_REQUEST"),
+        BodyError::TooSlow => (StatusCode::REQUEST_TIMEOUT, "REQUEST_TIMEOUT"),
+        BodyError::NoRoom(_) => return AmberfloError::unavailable(error.to_string(), 1),
+    };
+    AmberfloError::new(status, code, error.to_string())
 }
 
 /// A content coding.

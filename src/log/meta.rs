@@ -125,7 +125,7 @@ fn parse(bytes: &[u8]) -> Result<LogMeta, MetaError> {
     }
     let fold =
         FoldSettings { dedup_horizon_ms: file.dedup_horizon_ms, dimension_sets_max: file.dimension_sets_max, partitions: file.partitions };
-    Ok(LogMeta { log_id: from_hex(&file.log_id)?, hash_key: HashKey::from_bytes(from_hex(&file.hash_key)?), fold })
+    Ok(LogMeta { log_id: read_id(&file.log_id)?, hash_key: HashKey::from_bytes(read_id(&file.hash_key)?), fold })
 }
 
 fn create(disk: &dyn Disk, dir: &Path, fold: FoldSettings) -> Result<LogMeta, MetaError> {
@@ -135,8 +135,8 @@ fn create(disk: &dyn Disk, dir: &Path, fold: FoldSettings) -> Result<LogMeta, Me
     let mut file = File {
         format: FORMAT,
         record_version: record::VERSION,
-        log_id: hex(id),
-        hash_key: hex(key),
+        log_id: hex::encode(id),
+        hash_key: hex::encode(key),
         partitions: fold.partitions,
         dedup_horizon_ms: fold.dedup_horizon_ms,
         dimension_sets_max: fold.dimension_sets_max,
@@ -145,7 +145,7 @@ fn create(disk: &dyn Disk, dir: &Path, fold: FoldSettings) -> Result<LogMeta, Me
     file.crc32c = file.checked();
     let text = serde_json::to_vec_pretty(&file).map_err(|error| MetaError::Damaged(error.to_string()))?;
     replace_file(disk, dir, FILE, &text)?;
-    Ok(LogMeta { log_id: from_hex(&file.log_id)?, hash_key: HashKey::from_bytes(from_hex(&file.hash_key)?), fold })
+    Ok(LogMeta { log_id: read_id(&file.log_id)?, hash_key: HashKey::from_bytes(read_id(&file.hash_key)?), fold })
 }
 
 fn compare(kept: FoldSettings, wanted: FoldSettings) -> Result<(), MetaError> {
@@ -161,15 +161,10 @@ fn compare(kept: FoldSettings, wanted: FoldSettings) -> Result<(), MetaError> {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn from_hex(text: &str) -> Result<[u8; 16], MetaError> {
-    // A sign is no digit, though a number may have one.
-    let is_hex = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let wide = is_hex.then(|| u128::from_str_radix(text, 16).ok()).flatten();
-    wide.map(u128::to_be_bytes).ok_or_else(|| MetaError::Damaged("an id is not 32 hex digits".into()))
+fn read_id(digits: &str) -> Result<[u8; 16], MetaError> {
+    let mut id = [0; 16];
+    hex::decode_to_slice(digits, &mut id).map_err(|_| MetaError::Damaged("an id is not 32 hex digits".into()))?;
+    Ok(id)
 }
 
 #[cfg(test)]

@@ -298,7 +298,7 @@ pub(crate) mod tests {
     pub(crate) const RECEIVED: UnixMillis = UnixMillis(1_767_225_600_000);
     const ACCOUNT: Account = Account { number: 9, identity: IdentityMode::UniqueId };
 
-    fn encode(customer: &str, values: &[(&str, i64)], dimensions: &[(&str, &str)], time: Option<UnixMicros>) -> Vec<u8> {
+    pub(crate) fn encode(customer: &str, values: &[(&str, i64)], dimensions: &[(&str, &str)], time: Option<UnixMicros>) -> Vec<u8> {
         let mut measurements: Vec<_> = values.iter().map(|(meter, value)| Measurement { meter, value: Amount::from_int(*value) }).collect();
         let mut dimensions = dimensions.to_vec();
         let draft = Draft {
@@ -316,7 +316,7 @@ pub(crate) mod tests {
         bytes
     }
 
-    fn only(bytes: &[u8]) -> Result<Record<'_>, Undecodable> {
+    pub(crate) fn only(bytes: &[u8]) -> Result<Record<'_>, Undecodable> {
         records(bytes, 1, RECEIVED).next().expect("one record")
     }
 

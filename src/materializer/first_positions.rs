@@ -47,7 +47,7 @@ use buckets::Buckets;
 use entry::{Entry, halves};
 use filter::{PROBES_MAX, Probe};
 use manifest::{Manifest, NamedRun};
-use open::{hex, load, remove_strangers};
+use open::{load, remove_strangers};
 use run::Run;
 use table::Table;
 use worker::{Frozen, MergeJob, Merged, Names, Place, Threads, WriteJob, Written};
@@ -172,7 +172,7 @@ impl FirstPositions {
         committed: UnixMillis,
     ) -> Result<Self, IndexError> {
         disk.create_dir(dir)?;
-        let log_id = hex(log_id);
+        let log_id = hex::encode(log_id);
         let (manifest, runs) = match load(&*disk, dir, &log_id, horizon_ms, committed) {
             Ok(Some((manifest, runs))) => (Some(manifest), runs),
             Ok(None) => (None, Vec::new()),

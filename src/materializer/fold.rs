@@ -43,3 +43,34 @@ pub fn verdict(standing: Standing, record: &Record<'_>) -> Verdict {
         Standing::First => Verdict::Counted,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::ContentHash;
+    use crate::log::Position;
+    use crate::log::record::tests::{encode, only};
+
+    #[test]
+    fn the_first_is_judged_by_the_rules_and_its_copies_by_what_they_say() {
+        let bytes = encode("acme", &[("m", 1)], &[], None);
+        let record = only(&bytes).expect("decodes");
+        let mut filtered = record;
+        filtered.filtered = true;
+        let copy_of = |content| Standing::Copy { of: Position(3), content };
+        let (same, other) = (copy_of(record.content), copy_of(ContentHash(record.content.0 ^ 1)));
+        for (standing, of_record, of_filtered) in [
+            (Standing::First, Verdict::Counted, Verdict::Filtered),
+            (same, Verdict::Duplicate, Verdict::Duplicate),
+            (other, Verdict::Conflict, Verdict::Conflict),
+        ] {
+            assert_eq!((verdict(standing, &record), verdict(standing, &filtered)), (of_record, of_filtered));
+        }
+    }
+
+    #[test]
+    fn each_verdict_has_a_name_and_a_number_of_its_own() {
+        assert_eq!(Verdict::ALL.map(Verdict::label), ["counted", "duplicate", "conflict", "filtered", "undecodable"]);
+        assert_eq!(Verdict::ALL.map(|verdict| verdict as usize), [0, 1, 2, 3, 4]);
+    }
+}

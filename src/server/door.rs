@@ -153,8 +153,9 @@ impl Door {
     fn new(desk: Desk, tls: Option<Tls>, limits: &ConnectionLimits, leave: Leave) -> Self {
         let mut http1 = http1::Builder::new();
         // Patience is kept by the stream. A client may say that it has said all, and still wait for its answer. Answers are not kept back
-        // for those to requests behind them (`pipeline_flush`): what refuses a malformed head would never be sent then.
-        http1.timer(TokioTimer::new()).header_read_timeout(None).half_close(true).max_buf_size(HEAD_BYTES_MAX);
+        // for those to requests behind them (`pipeline_flush`): what refuses a malformed head would never be sent then. Head and body of an
+        // answer are copied into one buffer: a receipt is shorter than what gathering two costs the kernel (0.9 of 22 µs a request).
+        http1.timer(TokioTimer::new()).header_read_timeout(None).half_close(true).max_buf_size(HEAD_BYTES_MAX).writev(false);
         let mut http2 = http2::Builder::new(TokioExecutor::new());
         http2.timer(TokioTimer::new()).keep_alive_interval(PING_INTERVAL).keep_alive_timeout(PING_TIMEOUT);
         http2.max_concurrent_streams(STREAMS_MAX).max_header_list_size(HEAD_BYTES_MAX as u32);

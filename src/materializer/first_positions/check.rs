@@ -7,7 +7,6 @@ use super::buckets::Buckets;
 use super::entry::Entry;
 use super::filter::Filter;
 use super::manifest::{self, Manifest};
-use super::open::hex;
 use super::run::{PAGE_ENTRIES, Run, fence_of};
 use crate::clock::UnixMillis;
 use crate::log::Position;
@@ -60,7 +59,7 @@ pub fn check(disk: &dyn Disk, dir: &Path, log_id: [u8; 16]) -> Checked {
     }
     let Some(manifest) = manifest else { return checked };
     checked.covered = Some(Position(manifest.covered));
-    if manifest.log_id != hex(log_id) {
+    if manifest.log_id != hex::encode(log_id) {
         find(manifest::FILE, "the index belongs to another log".into());
     }
     for named in &manifest.runs {

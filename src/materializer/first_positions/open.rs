@@ -9,11 +9,6 @@ use super::{IndexError, Placed};
 use crate::clock::UnixMillis;
 use crate::log::disk::Disk;
 
-/// A log's id as the manifest has it.
-pub(super) fn hex(log_id: [u8; 16]) -> String {
-    log_id.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// What the manifest names, if it fits: see [`super::FirstPositions::open`].
 pub(super) fn load(
     disk: &dyn Disk,

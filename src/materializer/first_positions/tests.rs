@@ -136,7 +136,7 @@ fn no_bit_of_the_manifest_can_flip_unnoticed() {
     for byte in 0..right.len() {
         for bit in 0..8 {
             flip(&path, byte, bit);
-            let loaded = load(&RealDisk, dir.path(), &hex(LOG), Some(50), UnixMillis(i64::MAX));
+            let loaded = load(&RealDisk, dir.path(), &hex::encode(LOG), Some(50), UnixMillis(i64::MAX));
             assert!(matches!(loaded, Err(IndexError::Damaged(_))), "bit {bit} of byte {byte}");
             assert!(!check(&RealDisk, dir.path(), LOG).findings.is_empty(), "bit {bit} of byte {byte}");
             std::fs::write(&path, &right).expect("written");

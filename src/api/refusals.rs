@@ -1,0 +1,23 @@
+//! Refusals that several routes have in common.
+
+use crate::accounts::{Caller, Scope};
+use crate::dialect::amberflo::AmberfloError;
+use crate::store;
+
+/// When to ask again, in s, after something did not answer.
+pub(super) const RETRY_AFTER_S: u32 = 2;
+/// Of a change whose answer from the store was lost.
+pub(super) const CHANGE_UNKNOWN: &str = "the store failed: a change may have been made or not, ask before sending it again";
+
+/// 403 unless the key has a scope.
+pub(super) fn check_scope(caller: &Caller, scope: Scope) -> Result<(), AmberfloError> {
+    if caller.may(scope) { Ok(()) } else { Err(AmberfloError::forbidden(scope.label())) }
+}
+
+/// 503 with a message where asking again may help, else 500.
+pub(super) fn store_refusal(error: &store::Error, message: &str) -> AmberfloError {
+    match error {
+        store::Error::Failed(_) | store::Error::NoRoom(_) => AmberfloError::unavailable(message, RETRY_AFTER_S),
+        store::Error::Damaged(_) | store::Error::Fenced { .. } => AmberfloError::internal(),
+    }
+}
