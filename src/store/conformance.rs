@@ -275,10 +275,12 @@ fn any_number_that_a_row_can_have_comes_back_bit_for_bit(store: &dyn Store) {
     use ethnum::I256;
     let largest = Amount::from_scaled(10_i128.pow(32) - 1).expect("in range");
     let smallest = Amount::from_scaled(1 - 10_i128.pow(32)).expect("in range");
-    let sums = [I256::MIN, I256::MAX, I256::ZERO, I256::ONE, -I256::ONE, I256::new(10_i128.pow(38)), I256::new(-12_500_000_000_000)];
+    // What the largest number of largest amounts comes to.
+    let most = I256::from(i64::MAX) * I256::new(10_i128.pow(32) - 1);
+    let sums = [most, -most, I256::ZERO, I256::ONE, -I256::ONE, I256::new(10_i128.pow(38)), I256::new(-12_500_000_000_000)];
     let times = [0, 253_402_300_799_999_999];
     let row = |at: usize, sum| Row {
-        count: if at == 0 { i64::MAX.unsigned_abs() } else { at as u64 },
+        count: if at < 2 { i64::MAX.unsigned_abs() } else { at as u64 * 1_000_000 },
         sum: Sum::from_scaled(sum),
         min: smallest,
         max: largest,

@@ -1,6 +1,6 @@
 //! One commit: progress on condition, rows in bulk, conflicts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 
 use futures_util::SinkExt;
@@ -107,16 +107,16 @@ async fn keep_conflicts(session: &mut Session, new: &[Conflict]) -> Result<(), F
     if new.is_empty() {
         return Ok(());
     }
-    let mut owners = BTreeMap::new();
-    let (mut accounts, mut partitions, mut positions, mut firsts) = (vec![], vec![], vec![], vec![]);
+    // One that is named twice has what it was named with last.
+    let mut firsts = BTreeMap::new();
     for conflict in new {
         let owner = (i64::from(conflict.account), partition(conflict.partition)?);
-        owners.insert(owner, ());
-        accounts.push(owner.0);
-        partitions.push(owner.1);
-        positions.push(position(conflict.position));
-        firsts.push(position(conflict.first));
+        firsts.insert((owner, position(conflict.position)), position(conflict.first));
     }
+    let owners: BTreeSet<(i64, i32)> = firsts.keys().map(|(owner, _)| *owner).collect();
+    let (keys, firsts): (Vec<_>, Vec<i64>) = firsts.into_iter().unzip();
+    let (of, positions): (Vec<_>, Vec<i64>) = keys.into_iter().unzip();
+    let (accounts, partitions): (Vec<i64>, Vec<i32>) = of.into_iter().unzip();
     let add = "INSERT INTO tollgate.conflicts (account, partition, position, first) SELECT * FROM unnest($1::bigint[], $2::integer[], $3::bigint[], $4::bigint[])
         ON CONFLICT (account, partition, position) DO UPDATE SET first = excluded.first";
     let add = session.prepared(add).await?;
@@ -126,7 +126,7 @@ async fn keep_conflicts(session: &mut Session, new: &[Conflict]) -> Result<(), F
             ORDER BY position DESC OFFSET $3 LIMIT 1) AS oldest
         WHERE (old.account, old.partition) = (owner.account, owner.partition) AND old.position < oldest.position";
     let forget = session.prepared(forget).await?;
-    let (accounts, partitions): (Vec<i64>, Vec<i32>) = owners.into_keys().unzip();
+    let (accounts, partitions): (Vec<i64>, Vec<i32>) = owners.into_iter().unzip();
     session.in_time(session.client.execute(&forget, &[&accounts, &partitions, &(CONFLICTS_MAX as i64 - 1)])).await?;
     Ok(())
 }

@@ -124,7 +124,8 @@ fn read_columns(from: &tokio_postgres::Row, key: &mut Vec<u8>) -> Result<Result<
         return Ok(Err(damaged(&"a number that no row has")));
     };
     let last_id: &str = from.try_get(8)?;
-    Ok(Ok(Row { count, sum: Sum::from_scaled(sum), min, max, last_time: UnixMicros(last_time), last, last_id: last_id.to_owned() }))
+    let row = Row { count, sum: Sum::from_scaled(sum), min, max, last_time: UnixMicros(last_time), last, last_id: last_id.to_owned() };
+    Ok(if row.is_possible() { Ok(row) } else { Err(damaged(&"numbers that no row has")) })
 }
 
 pub(super) fn damaged(what: &dyn std::fmt::Display) -> Error {
