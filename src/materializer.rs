@@ -560,7 +560,7 @@ impl Owner {
         self.snapshot = self.store.snapshot()?;
         self.working.end_commit();
         self.conflicts_in_commit.clear();
-        telemetry::set_materializer_sizes(self.store.row_count()?, self.index.len(), self.index.memory_bytes(), self.working.len());
+        telemetry::set_materializer_sizes(self.store.row_count()?, self.index.entries(), self.index.memory_bytes(), self.working.len());
         Ok(())
     }
 
