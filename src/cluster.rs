@@ -5,11 +5,50 @@
 //! which address it can be asked ([`OwnerAddress`]).
 
 pub mod group;
+pub mod health;
+pub mod marks;
 pub mod owners;
 
 use serde::{Deserialize, Serialize};
 
+use crate::log::kafka::recorded::{Recorded, RecordedError};
 use crate::store::{self, Change, Kind, Store};
+
+/// The document that says what the log was made with.
+const RECORDED: &str = "log";
+
+/// What a cluster's log was made with is not known.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The store does not answer.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// What it says cannot be used.
+    #[error(transparent)]
+    Recorded(#[from] RecordedError),
+}
+
+/// What the log was made with; `None`: nobody has made it with this store yet.
+///
+/// # Errors
+/// [`RecordError`].
+pub fn recorded(store: &dyn Store) -> Result<Option<Recorded>, RecordError> {
+    let found = store.document(Kind::Meta, 0, RECORDED)?;
+    Ok(found.as_deref().map(Recorded::from_json).transpose()?)
+}
+
+/// Writes down what the log is made with, unless another node was faster; gives back what holds.
+///
+/// # Errors
+/// [`RecordError`].
+pub fn record(store: &dyn Store, made: Recorded) -> Result<Recorded, RecordError> {
+    let body = made.to_json();
+    store.change_document(Kind::Meta, 0, RECORDED, &mut |there| match there {
+        Some(_) => Change::Keep,
+        None => Change::Put(body.clone()),
+    })?;
+    Ok(recorded(store)?.unwrap_or(made))
+}
 
 /// Where the owner of a partition can be asked: a document of kind [`Kind::Meta`] under the id that [`OwnerAddress::id`] makes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

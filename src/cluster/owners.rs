@@ -48,6 +48,8 @@ pub struct Parts {
     pub clock: Clock,
     /// Where others ask this node.
     pub address: OwnerAddress,
+    /// What has to hold of a partition before it is folded.
+    pub check: Box<dyn Fn(u32) -> Result<(), materializer::Error> + Send + Sync>,
 }
 
 /// All partitions that this node has ever owned. Cheap to clone.
@@ -261,6 +263,7 @@ fn start(parts: &Parts, partition: u32) -> Result<(Materializer, Running), mater
     let log = parts.log[partition as usize].clone();
     // What is ready is said of what was there now, not when this process began.
     log.newest_end()?;
+    (parts.check)(partition)?;
     parts.address.write(&*parts.store, partition)?;
     let index_dir = parts.index_dir.join(partition.to_string());
     let failed = |error: std::io::Error| IndexError::Io(format!("{}: {error}", index_dir.display()));

@@ -10,6 +10,7 @@ mod audit;
 mod backup;
 mod bit_flips;
 mod bounded;
+mod cluster;
 mod counted_once;
 mod dead_letters;
 mod doctor;
