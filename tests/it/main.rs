@@ -18,6 +18,7 @@ mod failing_disk;
 mod fault_matrix;
 mod full_disk;
 mod harness;
+mod kafka_ends;
 mod kafka_log;
 mod kafka_outages;
 mod kafka_topics;
