@@ -150,6 +150,14 @@ pub trait Snapshot: Rows {
     /// # Errors
     /// [`Error::Failed`].
     fn conflicts(&self, account: u32, partition: u32, before: Position, limit: usize) -> Result<Vec<Conflict>, Error>;
+    /// The same of several partitions, in their order here.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], [`Error::Failed`].
+    fn progresses(&self, partitions: &[u32]) -> Result<Vec<Progress>, Error> {
+        partitions.iter().map(|partition| self.progress(*partition)).collect()
+    }
+
 
     /// Hands over everything that is stored, ordered, each once.
     ///
