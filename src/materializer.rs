@@ -478,6 +478,9 @@ impl Owner {
         if self.folded.next >= self.ready_at {
             self.ready.store(true, Ordering::Release);
         }
+            if self.snapshot.is_far() {
+                self.fetch_ahead(&records, &standings)?;
+            }
     }
 
     fn report_lag(&self) {
@@ -487,6 +490,13 @@ impl Owner {
     }
 
     fn begin_commit_if_due(&mut self, is_stopping: bool) -> Result<(), Error> {
+    /// Has the rows that these records need brought here, in a few questions for all of them.
+    fn fetch_ahead(&mut self, records: &[record::Record<'_>], standings: &[Standing]) -> Result<(), Error> {
+        let counted = records.iter().zip(standings).filter(|(record, standing)| verdict(**standing, record) == Verdict::Counted);
+        let counted: Vec<_> = counted.map(|(record, _)| *record).collect();
+        Ok(self.working.fetch_ahead(&*self.snapshot, &counted)?)
+    }
+
         let is_due = is_stopping || self.working.is_full() || self.last_commit.elapsed() >= self.commit_interval;
         if self.committed == self.folded || !is_due || self.committer.is_busy() {
             return Ok(());

@@ -111,6 +111,11 @@ pub trait Rows: Send {
 /// committed then. It never mixes the two unnoticed: once it has told a partition's progress, it fails rather than show
 /// anything as of another one.
 pub trait Snapshot: Rows {
+    /// Whether a question takes so long that several are better asked as one: over a network.
+    fn is_far(&self) -> bool {
+        false
+    }
+
     /// One row.
     ///
     /// # Errors
@@ -145,11 +150,6 @@ pub trait Snapshot: Rows {
     /// [`Error::Damaged`], [`Error::Failed`].
     fn progress(&self, partition: u32) -> Result<Progress, Error>;
 
-    /// An account's conflicts before a position, newest first, at most `limit`.
-    ///
-    /// # Errors
-    /// [`Error::Failed`].
-    fn conflicts(&self, account: u32, partition: u32, before: Position, limit: usize) -> Result<Vec<Conflict>, Error>;
     /// The same of several partitions, in their order here.
     ///
     /// # Errors
@@ -158,6 +158,11 @@ pub trait Snapshot: Rows {
         partitions.iter().map(|partition| self.progress(*partition)).collect()
     }
 
+    /// An account's conflicts before a position, newest first, at most `limit`.
+    ///
+    /// # Errors
+    /// [`Error::Failed`].
+    fn conflicts(&self, account: u32, partition: u32, before: Position, limit: usize) -> Result<Vec<Conflict>, Error>;
 
     /// Hands over everything that is stored, ordered, each once.
     ///

@@ -1,5 +1,6 @@
 //! The materializer against a slow, obvious one: maps over all records from the begin.
 
+mod far;
 mod partitions;
 mod power_loss;
 
