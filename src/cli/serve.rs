@@ -274,6 +274,7 @@ fn open(config: &Config, data_dir: &DataDir, clock: &Clock, requests_max: usize)
         disk,
         index_dir: data_dir.join(data_dir::INDEX),
         clock: clock.clone(),
+        commit_interval: materializer::commit_interval(),
         bases: Some(materializer::BaseSettings { dir: data_dir.join(data_dir::BASE), log: log.clone(), retention: config.events_log() }),
     };
     let (materializer, materializing) = Materializer::start(parts).context("the rows do not fit the log")?;
