@@ -32,10 +32,14 @@ mod logs;
 mod model;
 mod one_bad_event;
 mod poison;
+#[expect(dead_code, reason = "the store's own tests use more of it")]
+#[path = "../support/postgres.rs"]
+mod postgres;
 mod pressure;
 mod processes;
 mod protocol;
 mod rate_limits;
+mod reads_across_nodes;
 mod reconcile;
 mod restart;
 mod retention;
