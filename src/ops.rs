@@ -206,6 +206,7 @@ fn fold_anew(
         disk: opened.disk.clone(),
         index_dir,
         clock: Clock::start(),
+        commit_interval: materializer::commit_interval(),
         bases: None,
     };
     let begin = base.map_or(0, |base| base.progress().next.0);

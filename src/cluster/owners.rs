@@ -275,6 +275,7 @@ fn start(parts: &Parts, partition: u32) -> Result<(Materializer, Running), mater
         disk: parts.disk.clone(),
         index_dir,
         clock: parts.clock.clone(),
+        commit_interval: materializer::commit_interval(),
         bases: None,
     })
 }

@@ -19,6 +19,7 @@ mod failing_disk;
 mod fault_matrix;
 mod full_disk;
 mod harness;
+mod kafka_ends;
 mod kafka_log;
 mod kafka_outages;
 mod kafka_topics;
@@ -32,10 +33,14 @@ mod logs;
 mod model;
 mod one_bad_event;
 mod poison;
+#[expect(dead_code, reason = "the store's own tests use more of it")]
+#[path = "../support/postgres.rs"]
+mod postgres;
 mod pressure;
 mod processes;
 mod protocol;
 mod rate_limits;
+mod reads_across_nodes;
 mod reconcile;
 mod restart;
 mod retention;

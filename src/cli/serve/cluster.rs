@@ -8,12 +8,12 @@ use anyhow::{Context, bail};
 
 use super::{Parts, Shell};
 use crate::batch::Batcher;
-use crate::cluster::{self, OwnerAddress};
 use crate::cluster::group::{Member, Membership};
 use crate::cluster::health::{Asking, Health, Ready};
 use crate::cluster::marks::Marks;
 use crate::cluster::owners::{self, Owned};
 use crate::cluster::source::{self, ClusterSource, Wishes};
+use crate::cluster::{self, OwnerAddress};
 use crate::config::{Config, Role};
 use crate::data_dir::{self, DataDir};
 use crate::gateway;
@@ -69,7 +69,8 @@ pub(super) fn open(shell: &Shell, data_dir: &DataDir) -> anyhow::Result<Parts> {
     };
     let ends = || Ends::new(&kafka, &found.name, recorded.partitions);
     let queries_max = (database.connections_max / QUERIES_PART).max(1);
-    let source = ClusterSource::start(source::Parts { store: store.clone(), ends: ends()?, queries_max }).context("no thread for queries")?;
+    let source =
+        ClusterSource::start(source::Parts { store: store.clone(), ends: ends()?, queries_max }).context("no thread for queries")?;
     let (health, ends, asked) = (Health::default(), ends()?, store.clone());
     let asking = health.ask(
         Box::new(move || ends.newest().map(drop).map_err(|error| error.to_string())),
@@ -163,7 +164,8 @@ fn batcher(
     settle: Arc<dyn crate::batch::Settle>,
 ) -> anyhow::Result<(Batcher, JoinHandle<KafkaAppender>)> {
     let appender = KafkaAppender::start(kafka, &found.name, form, found.watermarks.len() as u32)?;
-    Batcher::start(form.label(), appender, &shell.runtime, shell.requests_max, settle).with_context(|| format!("no thread for {}", found.name))
+    Batcher::start(form.label(), appender, &shell.runtime, shell.requests_max, settle)
+        .with_context(|| format!("no thread for {}", found.name))
 }
 
 #[expect(clippy::too_many_arguments, reason = "what folds are started from, each from another place")]

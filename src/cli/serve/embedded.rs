@@ -58,6 +58,7 @@ pub(super) fn open(shell: &Shell, data_dir: &DataDir) -> anyhow::Result<Parts> {
         disk,
         index_dir: data_dir.join(data_dir::INDEX),
         clock: shell.clock.clone(),
+        commit_interval: materializer::commit_interval(),
         bases: Some(materializer::BaseSettings { dir: data_dir.join(data_dir::BASE), log: log.clone(), retention: config.events_log() }),
     };
     let (materializer, materializing) = Materializer::start(parts).context("the rows do not fit the log")?;

@@ -7,8 +7,8 @@ use anyhow::Context;
 
 use super::{Opened, Shell, Stop};
 use crate::data_dir::DataDir;
-use crate::log::kafka::topics::TopicError;
 use crate::log;
+use crate::log::kafka::topics::TopicError;
 use crate::server::Readiness;
 use crate::store;
 use crate::store::postgres::OpenError;

@@ -130,6 +130,7 @@ fn fold(
         disk: Arc::new(RealDisk),
         index_dir,
         clock: Clock::start(),
+        commit_interval: materializer::commit_interval(),
         bases: None,
     };
     replay::replay(parts, until, &mut |at| step(at.0).map_err(|_| materializer::Error::Stopped))?;
