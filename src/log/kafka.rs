@@ -9,6 +9,7 @@
 mod appender;
 mod client;
 mod in_flight;
+mod look_ups;
 mod partition;
 mod reader;
 pub mod recorded;

@@ -19,6 +19,7 @@ mod fault_matrix;
 mod full_disk;
 mod harness;
 mod kafka_log;
+mod kafka_look_ups;
 mod kafka_outages;
 mod kafka_topics;
 mod keys;
