@@ -43,7 +43,7 @@ use crate::server::{self, ConnectionLimits, Ops, Service, descriptors};
 use crate::store::Store;
 use crate::store::embedded::EmbeddedStore;
 use crate::telemetry::{self, RoomKind};
-use crate::verdicts::Verdicts;
+use crate::verdicts::{self, Verdicts};
 use arrival::Place;
 
 /// How often it is checked that every part is alive.
@@ -225,14 +225,14 @@ fn service(config: &Config, parts: &Parts, accounts: Arc<Accounts>, budgets: Bud
     let ledger = Arc::new(Ledger::new(parts.dead_letters_log.clone()));
     tokio::spawn(letters::follow(ledger.clone()));
     let letters = Arc::new(Letters::new(ledger, parts.dead_letters.clone(), clock.clone()));
-    let verdicts = Verdicts {
-        log: parts.log.clone(),
+    let verdicts = Verdicts::new(verdicts::Parts {
+        log: vec![parts.log.clone()],
         letters: letters.clone(),
-        materializer: parts.materializer.clone(),
+        source: Arc::new(parts.materializer.clone()),
+        owners: Arc::new(parts.materializer.clone()),
         hash_key: parts.meta.hash_key,
         clock: clock.clone(),
-        reconciling: tokio::sync::Mutex::default(),
-    };
+    });
     let router = api::router(api::Parts {
         accounts,
         audit: Arc::new(Audit::new(parts.store.clone(), clock.clone())),
