@@ -1,12 +1,22 @@
 //! Many nodes, one meaning: the log on Kafka, rows in PostgreSQL, each partition folded by one node at a time.
 //!
-//! A consumer group of Kafka says which node owns which partitions ; where a fold goes on is the store's to say, and a commit of
+//! A consumer group of Kafka says which node owns which partitions; where a fold goes on is the store's to say, and a commit of
 //! an owner that has been overtaken changes nothing (`design.md`, promise 4). Nodes find each other in the store: an owner writes under
 //! which address it can be asked ([`OwnerAddress`]).
+
+pub mod internal;
+mod local;
+mod questions;
+pub mod routing;
+pub mod secret;
 
 use serde::{Deserialize, Serialize};
 
 use crate::store::{self, Change, Kind, Store};
+
+pub use local::OwnedHere;
+pub use routing::Routed;
+pub use secret::NodeSecret;
 
 /// Where the owner of a partition can be asked: a document of kind [`Kind::Meta`] under the id that [`OwnerAddress::id`] makes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
