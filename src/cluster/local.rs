@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
+use super::owners::Owned;
 use super::questions::{Answers, Question};
 use crate::log::Partition;
 use crate::materializer::{Materializer, ViewError};
@@ -21,6 +22,12 @@ pub trait OwnedHere: Send + Sync + 'static {
 impl<F: Fn(u32) -> Option<Materializer> + Send + Sync + 'static> OwnedHere for F {
     fn get(&self, partition: u32) -> Option<Materializer> {
         self(partition)
+    }
+}
+
+impl OwnedHere for Owned {
+    fn get(&self, partition: u32) -> Option<Materializer> {
+        Owned::get(self, partition)
     }
 }
 

@@ -181,7 +181,7 @@ mod tests {
         let from = ask.before.0.saturating_sub(ask.records);
         let found = |position: u64| {
             let (received, is_wanted) = had[ask.partition as usize][position as usize];
-            is_wanted.then(|| Found { position: Position(position), received: UnixMillis(received), item: (ask.partition, position) })
+            is_wanted.then_some(Found { position: Position(position), received: UnixMillis(received), item: (ask.partition, position) })
         };
         let found = (from..ask.before.0).rev().filter_map(found).collect();
         Step { found, from: Position(from), is_last: false, looked_at: ask.before.0 - from }
