@@ -6,14 +6,23 @@
 
 pub mod group;
 pub mod health;
+pub mod internal;
+mod local;
 pub mod marks;
 pub mod owners;
+mod questions;
+pub mod routing;
+pub mod secret;
 pub mod source;
 
 use serde::{Deserialize, Serialize};
 
 use crate::log::kafka::recorded::{Recorded, RecordedError};
 use crate::store::{self, Change, Kind, Store};
+
+pub use local::OwnedHere;
+pub use routing::Routed;
+pub use secret::NodeSecret;
 
 /// The document that says what the log was made with.
 const RECORDED: &str = "log";

@@ -6,15 +6,17 @@
 pub mod disk;
 pub mod embedded;
 pub mod kafka;
+#[cfg(test)]
+pub(crate) mod memory;
 pub mod meta;
 pub mod record;
 
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::UnixMillis;
@@ -375,8 +377,43 @@ pub trait Partition: Send + Sync + 'static {
     /// The first position of those that retention takes together with this one, as far as that is known.
     fn part_of(&self, position: Position) -> Position;
 
-    /// Makes a reader.
+    /// Makes a reader that follows the log.
     fn reader(self: Arc<Self>) -> Box<dyn LogReader>;
+
+    /// A reader for a few reads here and there. Where a reader is expensive it is one that was used before, and is used again once
+    /// this one is dropped; dropping it may block then.
+    fn look_ups(self: Arc<Self>) -> Box<dyn LogReader> {
+        self.reader()
+    }
+}
+
+/// So long the log may take to give out what it has.
+const READ_PATIENCE: Duration = Duration::from_secs(10);
+/// So long nobody need call before it is looked again.
+const READ_PAUSE: Duration = Duration::from_millis(50);
+
+/// Reads what stands at a position before the end, or behind the gap that is there. Blocks until it comes: Kafka may have fetched less
+/// than there is.
+///
+/// # Errors
+/// As [`LogReader::read`]; [`Error::Io`] where nothing comes.
+pub fn read_some(reader: &mut dyn LogReader, from: Position, bytes_max: usize) -> Result<Chunk, Error> {
+    let deadline = Instant::now() + READ_PATIENCE;
+    let grown = reader.grown();
+    loop {
+        let chunk = reader.read(from, bytes_max)?;
+        if chunk.end().is_some() {
+            return Ok(chunk);
+        }
+        if Instant::now() >= deadline {
+            let error = format!("nothing came from position {from} on within {READ_PATIENCE:?}");
+            return Err(Error::Io { file: "the log".into(), error });
+        }
+        // Without a sender nobody calls, and the error comes at once.
+        if let Err(RecvTimeoutError::Disconnected) = grown.recv_timeout(READ_PAUSE) {
+            std::thread::sleep(READ_PAUSE);
+        }
+    }
 }
 
 /// Some blocks, as read.

@@ -668,7 +668,7 @@ impl Owner {
     }
 
     fn firsts(&self, lookups: &[Lookup]) -> Result<Vec<Option<First>>, ViewError> {
-        let first = |lookup: &Lookup| self.index.first(lookup.identity, lookup.before, lookup.log_time).map_err(view_failed);
+        let first = |lookup: &Lookup| self.index.first(lookup.identity, lookup.from..lookup.before, lookup.log_time).map_err(view_failed);
         lookups.iter().map(first).collect()
     }
 

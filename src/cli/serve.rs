@@ -43,7 +43,7 @@ use crate::server::tls::{Reloader, Tls};
 use crate::server::{self, ConnectionLimits, Front, Ops, Readiness, Service, descriptors};
 use crate::store::Store;
 use crate::telemetry::{self, RoomKind};
-use crate::verdicts::Verdicts;
+use crate::verdicts::{self, Verdicts};
 use arrival::Place;
 use starting::Starting;
 
@@ -311,14 +311,14 @@ fn service(shell: &Shell, parts: &Parts, accounts: Arc<Accounts>, budgets: Budge
     let ledger = Arc::new(Ledger::new(parts.dead_letters_log.clone()));
     tokio::spawn(letters::follow(ledger.clone()));
     let letters = Arc::new(Letters::new(ledger, parts.dead_letters.clone(), clock.clone()));
-    let verdicts = Verdicts {
-        log: parts.log.clone(),
+    let verdicts = Verdicts::new(verdicts::Parts {
+        log: vec![parts.log.clone()],
         letters: letters.clone(),
-        materializer: parts.materializer.clone(),
+        source: Arc::new(parts.materializer.clone()),
+        owners: Arc::new(parts.materializer.clone()),
         hash_key: parts.meta.hash_key,
         clock: clock.clone(),
-        reconciling: tokio::sync::Mutex::default(),
-    };
+    });
     let router = api::router(api::Parts {
         accounts,
         audit: Arc::new(Audit::new(parts.store.clone(), clock.clone())),

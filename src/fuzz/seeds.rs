@@ -93,7 +93,7 @@ fn letter() -> DeadLetter {
 fn all_marks() -> Vec<Mark> {
     let mark = |letter, became| Mark { account: 1, letter, code: "too_old".into(), bytes: 100, became };
     vec![
-        mark(0, Became::Replayed { unique_id: "u".into(), position: Some(3) }),
+        mark(0, Became::Replayed { unique_id: "u".into(), partition: 5, position: Some(3) }),
         mark(1, Became::Refused(letter().refusal)),
         mark(u64::MAX, Became::Deleted),
     ]

@@ -10,6 +10,7 @@ mod appender;
 mod client;
 mod ends;
 mod in_flight;
+mod look_ups;
 mod partition;
 mod reader;
 pub mod recorded;

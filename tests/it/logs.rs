@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tollgate::clock::UnixMillis;
+use tollgate::event::identity::partition;
 use tollgate::event::{Amount, Draft, HashKey, IdentityMode, Measurement, MeterEvent, TimeWindow};
 use tollgate::log::disk::RealDisk;
 use tollgate::log::embedded::{EmbeddedLog, LogIdentity, Settings};
-use tollgate::log::kafka::wire;
 use tollgate::log::{Answer, Append, Appender, Block, Error, LogReader, Partition, Place, Position, record};
 
 use crate::harness::kafka::{broker, topic};
@@ -165,7 +165,7 @@ fn an_event_goes_to_the_partition_that_follows_from_what_it_is_called() {
     let log = KafkaLog::make(broker(), &topic("partitions"), 5);
     let answers = log.appender().append_and_wait(vec![Append::unattended(block(0..100, RECEIVED))]);
     let found: Vec<_> = places(&answers[0]).iter().map(|place| place.partition).collect();
-    let expected: Vec<_> = (0..100).map(|number| wire::partition(1, "", &format!("u-{number}"), 5)).collect();
+    let expected: Vec<_> = (0..100).map(|number| partition(1, "", &format!("u-{number}"), 5)).collect();
     assert_eq!(found, expected);
     assert!((0..5).all(|partition| found.contains(&partition)));
 }

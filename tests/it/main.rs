@@ -21,6 +21,7 @@ mod full_disk;
 mod harness;
 mod kafka_ends;
 mod kafka_log;
+mod kafka_look_ups;
 mod kafka_outages;
 mod kafka_topics;
 mod keys;

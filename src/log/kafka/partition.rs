@@ -8,6 +8,7 @@ use rdkafka::consumer::BaseConsumer;
 
 use super::Settings;
 use super::client::Listener;
+use super::look_ups::{LookUp, LookUps};
 use super::reader::{KafkaReader, Known, consumer_config, watermarks};
 use super::topics::Found;
 use super::wire::Form;
@@ -22,6 +23,8 @@ pub struct KafkaPartition {
     known: Arc<Known>,
     /// Asks for ends; one for all partitions of a topic.
     asking: Arc<BaseConsumer<Listener>>,
+    /// For all partitions of a topic, too.
+    look_ups: Arc<LookUps>,
 }
 
 /// The partitions of a topic that was found.
@@ -34,11 +37,12 @@ pub fn partitions(settings: &Settings, found: &Found, form: Form) -> Result<Vec<
     config.set("statistics.interval.ms", "0");
     let asking: Result<BaseConsumer<Listener>, _> = config.create_with_context(Listener::new("reader"));
     let asking = Arc::new(asking.map_err(|error| Error::Io { file: format!("topic {}", found.name), error: error.to_string() })?);
+    let look_ups = Arc::<LookUps>::default();
     let partition = |(number, watermarks)| {
         let known = Arc::<Known>::default();
         known.note(watermarks);
-        let (settings, topic, asking) = (settings.clone(), found.name.clone(), asking.clone());
-        Arc::new(KafkaPartition { settings, topic, form, number, known, asking })
+        let (settings, topic, asking, look_ups) = (settings.clone(), found.name.clone(), asking.clone(), look_ups.clone());
+        Arc::new(KafkaPartition { settings, topic, form, number, known, asking, look_ups })
     };
     Ok((0..).zip(found.watermarks.iter().copied()).map(partition).collect())
 }
@@ -83,6 +87,18 @@ impl Partition for KafkaPartition {
     fn reader(self: Arc<Self>) -> Box<dyn LogReader> {
         match KafkaReader::knowing(&self.settings, &self.topic, self.form, self.number, self.known.clone()) {
             Ok(reader) => Box::new(reader),
+            Err(error) => Box::new(NoReader(error)),
+        }
+    }
+
+    fn look_ups(self: Arc<Self>) -> Box<dyn LogReader> {
+        let make = || KafkaReader::for_look_ups(&self.settings, &self.topic, self.form, self.number, self.known.clone());
+        let found = self.look_ups.take().map_or_else(make, |mut rested| {
+            rested.turn_to(self.number, self.known.clone());
+            Ok(rested)
+        });
+        match found {
+            Ok(reader) => Box::new(LookUp { reader: Some(reader), has_failed: false, home: self.look_ups.clone() }),
             Err(error) => Box::new(NoReader(error)),
         }
     }

@@ -26,6 +26,11 @@ use crate::log::{Chunk, Error, LogReader, Position};
 /// What librdkafka fetches ahead, in kB and in messages.
 const FETCHED_KBYTES_MAX: u32 = 8 << 10;
 const FETCHED_MESSAGES: u32 = 10_000;
+/// The same of a look-up, and what one answer of a broker has of a partition, in bytes.
+const LOOKED_UP_KBYTES_MAX: u32 = 1 << 10;
+const LOOKED_UP_BYTES: u32 = 256 << 10;
+/// How long a look-up may hold up the next one by its reader. With librdkafka's 500 ms each takes half a second.
+const LOOKED_UP_WAIT_MS: u32 = 5;
 
 /// So long the end of a partition may be known before the records up to it come, and it is no gap.
 const GAP_PATIENCE: Duration = Duration::from_millis(250);
@@ -116,7 +121,34 @@ impl KafkaReader {
     }
 
     pub(super) fn knowing(settings: &Settings, topic: &str, form: Form, partition: u32, known: Arc<Known>) -> Result<Self, Error> {
-        let consumer: Result<BaseConsumer<Listener>, _> = consumer_config(settings).create_with_context(Listener::new("reader"));
+        Self::configured(&consumer_config(settings), settings.timeout, topic, form, partition, known)
+    }
+
+    /// For a few reads here and there.
+    pub(super) fn for_look_ups(settings: &Settings, topic: &str, form: Form, partition: u32, known: Arc<Known>) -> Result<Self, Error> {
+        let mut config = consumer_config(settings);
+        config
+            // Most of what is fetched ahead is for nothing.
+            .set("queued.min.messages", "1")
+            .set("queued.max.messages.kbytes", LOOKED_UP_KBYTES_MAX.to_string())
+            .set("fetch.message.max.bytes", LOOKED_UP_BYTES.to_string())
+            // What is asked for next waits until the broker has answered what was asked for before, be it that there is nothing.
+            .set("fetch.wait.max.ms", LOOKED_UP_WAIT_MS.to_string())
+            .set("fetch.queue.backoff.ms", LOOKED_UP_WAIT_MS.to_string())
+            // Nobody takes its figures while it rests.
+            .set("statistics.interval.ms", "0");
+        Self::configured(&config, settings.timeout, topic, form, partition, known)
+    }
+
+    fn configured(
+        config: &ClientConfig,
+        timeout: Duration,
+        topic: &str,
+        form: Form,
+        partition: u32,
+        known: Arc<Known>,
+    ) -> Result<Self, Error> {
+        let consumer: Result<BaseConsumer<Listener>, _> = config.create_with_context(Listener::new("reader"));
         let mut consumer = consumer.map_err(|error| failed(topic, partition, &error))?;
         let (sender, grown) = bounded(1);
         // Something may be there already: librdkafka tells when there was nothing before.
@@ -128,7 +160,24 @@ impl KafkaReader {
                 Ok(()) | Err(TrySendError::Full(()) | TrySendError::Disconnected(())) => {}
             }
         });
-        Ok(Self { consumer, topic: topic.to_owned(), form, partition, timeout: settings.timeout, at: None, known, stuck: None, grown })
+        Ok(Self { consumer, topic: topic.to_owned(), form, partition, timeout, at: None, known, stuck: None, grown })
+    }
+
+    /// Reads another partition of its topic from now on.
+    pub(super) fn turn_to(&mut self, partition: u32, known: Arc<Known>) {
+        (self.partition, self.known, self.at, self.stuck) = (partition, known, None, None);
+    }
+
+    /// Fetches nothing any more, until it is read from.
+    ///
+    /// # Errors
+    /// [`Error::Io`]: it is of no use any more.
+    pub(super) fn rest(&mut self) -> Result<(), Error> {
+        self.at = None;
+        self.consumer.unassign().map_err(|error| failed(&self.topic, self.partition, &error))?;
+        // The log lines that came meanwhile.
+        while self.consumer.poll(Duration::ZERO).is_some() {}
+        Ok(())
     }
 
     /// Asks Kafka where the partition begins and ends now.
@@ -203,7 +252,7 @@ impl KafkaReader {
             patience = Duration::ZERO;
             let position = Position(u64::try_from(message.offset()).unwrap_or_default());
             // Fetched for a place where the consumer stood before.
-            if position < at.next {
+            if position < at.next || message.partition() != self.partition as i32 {
                 continue;
             }
             let received = UnixMillis(message.timestamp().to_millis().unwrap_or_default());

@@ -6,7 +6,7 @@
 //! | value | the event as JSON: the fields of `impl Serialize for Record`, and `meterTimeInMicros` where the time has µs | its head as JSON, with the event's bytes as `event` (text) or `eventHex` |
 //! | header | `tollgate-record`: `1 <identity hash> <content hash> <flags>` | `tollgate-letter`: `1 <length of the head> <form>` |
 //! | time | receive time | receive time |
-//! | partition | see [`partition`] | 0 |
+//! | partition | see [`crate::event::identity::partition`] | 0 |
 //!
 //! Hashes are hexadecimal. Flags, one hexadecimal digit: 1 the gateway made the uniqueId; 2 filtered by a rule; 4 the event brought
 //! no time, the one in the value is the receive time.
@@ -19,12 +19,8 @@ mod event;
 mod json;
 mod letter;
 
-use siphasher::sip::SipHasher13;
-use std::hash::Hasher;
-
 use super::super::record;
 use crate::clock::UnixMillis;
-use crate::event::identity::write_id;
 
 pub use event::write_value;
 
@@ -160,21 +156,6 @@ fn write_undecodable(value: &[u8], to: &mut Vec<u8>) {
 /// The value of the message that a record was made of, if it could not be decoded; not more than [`UNDECODABLE_BYTES_MAX`] of it.
 pub fn undecodable_value(record: &[u8]) -> Option<&[u8]> {
     record.get(4..)?.strip_prefix(&UNDECODABLE)
-}
-
-/// The partition of an event: SipHash-1-3 with a key of zeros, 64 bits, over the canonical form of what it is called
-/// ([`write_id`]), modulo the number of partitions. It never changes: an event has to meet its copies. Not keyed, so that whoever
-/// knows what an event is called knows where it is.
-pub fn partition(account: u32, namespace: &str, unique_id: &str, partitions: u32) -> u32 {
-    let mut canonical = Vec::with_capacity(64);
-    write_id(&mut canonical, account, namespace, unique_id);
-    partition_of(&canonical, partitions)
-}
-
-fn partition_of(canonical: &[u8], partitions: u32) -> u32 {
-    let mut hasher = SipHasher13::new_with_key(&[0; 16]);
-    hasher.write(canonical);
-    (hasher.finish() % u64::from(partitions.max(1))) as u32
 }
 
 /// The record in these bytes, which are one record's.

@@ -1,10 +1,10 @@
 //! Events.
 
 use super::json::{Scanner, read_hex, write_hex, write_number, write_text};
-use super::{Incoming, Outgoing, VERSION, only, partition_of};
+use super::{Incoming, Outgoing, VERSION, only};
 use crate::clock::UnixMillis;
 use crate::event::Amount;
-use crate::event::identity::{write_amount, write_id};
+use crate::event::identity::{partition_of, write_amount, write_id};
 use crate::log::record::Record;
 
 const GENERATED: u8 = 1;

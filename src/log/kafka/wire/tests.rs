@@ -1,4 +1,5 @@
 use super::*;
+use crate::event::identity::partition;
 use crate::event::{Amount, Draft, HashKey, IdentityMode, Measurement, MeterEvent, TimeWindow};
 use crate::log::record::{Account, Decisions};
 use proptest::prelude::*;
@@ -207,30 +208,4 @@ fn a_message_of_a_newer_version_is_told_from_a_broken_one() {
     let record = read(Form::Events, &message).expect("known");
     assert_eq!(undecodable_value(&record), Some(message.value.as_slice()));
     assert!(only(&record, RECEIVED).is_none());
-}
-
-/// Events were put there, and have to be found there, for ever. Computed by another implementation of SipHash.
-#[test]
-fn partitions_never_change() {
-    let vectors = [
-        (1, "", "u-1"),
-        (1, "", "u-2"),
-        (2, "", "u-1"),
-        (1, "svc", "u-1"),
-        (u32::MAX, "", ""),
-        (1, "", "0f5b7d1c-8a35-4a0e-9a7c-3a5f0c3a8f11"),
-    ];
-    let of = |partitions| vectors.map(|(account, namespace, id)| partition(account, namespace, id, partitions));
-    assert_eq!(of(16), [7, 13, 9, 5, 0, 1]);
-    assert_eq!(of(1_000_003), [666_772, 732_697, 735_429, 849_242, 327_857, 520_977]);
-    assert_eq!(of(1), [0; 6]);
-}
-
-#[test]
-fn partitions_are_of_one_size() {
-    let mut sizes = [0_u32; 16];
-    for number in 0..160_000 {
-        sizes[partition(1, "", &format!("event-{number}"), 16) as usize] += 1;
-    }
-    assert!(sizes.iter().all(|size| (9_600..10_400).contains(size)), "{sizes:?}");
 }
