@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Config, TlsConfig, parse_duration};
+use crate::config::{Config, Role, TlsConfig, parse_duration};
 use crate::loadgen::BenchArgs;
 use crate::telemetry::LogFormat;
 
@@ -94,6 +94,15 @@ struct ServeArgs {
     /// Brokers that hold each record [default: 3]; with 1, an ack is no better than one machine's page cache
     #[arg(long, value_name = "COUNT", env = "TOLLGATE_KAFKA_REPLICATION")]
     kafka_replication: Option<u32>,
+    /// What this node does [default: everything]
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "ROLE,…", env = "TOLLGATE_ROLES")]
+    roles: Option<Vec<Role>>,
+    /// Name of this node, which no other node of the cluster has [default: the host's name]
+    #[arg(long, value_name = "NAME", env = "TOLLGATE_NODE")]
+    node: Option<String>,
+    /// Where other nodes ask this one [default: its ops address, or else its address]
+    #[arg(long, value_name = "URL", env = "TOLLGATE_ADVERTISE")]
+    advertise: Option<String>,
     /// Which log lines are written to standard error, e.g. `info,tollgate=debug` [default: info]
     #[arg(long, value_name = "FILTER", env = "TOLLGATE_LOG")]
     log: Option<String>,
@@ -131,6 +140,11 @@ impl ServeArgs {
             config.kafka.brokers = Some(brokers.clone());
         }
         config.kafka.replication = self.kafka_replication.unwrap_or(config.kafka.replication);
+        if let Some(roles) = &self.roles {
+            config.cluster.roles.clone_from(roles);
+        }
+        config.cluster.node = self.node.clone().or(config.cluster.node);
+        config.cluster.advertise = self.advertise.clone().or(config.cluster.advertise);
         if let Some(filter) = &self.log {
             config.logging.filter.clone_from(filter);
         }

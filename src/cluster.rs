@@ -1,9 +1,11 @@
 //! Many nodes, one meaning: the log on Kafka, rows in PostgreSQL, each partition folded by one node at a time.
 //!
-//! A consumer group of Kafka says which node owns which partitions ; where a fold goes on is the store's to say, and a commit of
+//! A consumer group of Kafka says which node owns which partitions ([`group`], [`owners`]); where a fold goes on is the store's to say, and a commit of
 //! an owner that has been overtaken changes nothing (`design.md`, promise 4). Nodes find each other in the store: an owner writes under
 //! which address it can be asked ([`OwnerAddress`]). Usage is shown by any node ([`source`]).
 
+pub mod group;
+pub mod owners;
 pub mod source;
 
 use serde::{Deserialize, Serialize};

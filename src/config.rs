@@ -2,6 +2,7 @@
 //!
 //! Settings are data; each part gets the few that it needs by value. Unknown keys are errors.
 
+mod cluster;
 mod kafka;
 
 use std::fmt;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
+pub use cluster::{ClusterConfig, Role};
 pub use kafka::{Compression, KafkaConfig};
 
 use crate::event::{IdentityMode, TimeWindow};
@@ -43,6 +45,8 @@ pub struct Config {
     pub kafka: KafkaConfig,
     /// The store that many nodes share, in place of the one in the data directory.
     pub database: DatabaseConfig,
+    /// This node among many.
+    pub cluster: ClusterConfig,
     /// The account that is made at the first start.
     pub default_account: DefaultAccountConfig,
     /// What a request may bring.
@@ -223,6 +227,7 @@ impl Default for Config {
             log: LogConfig::default(),
             kafka: KafkaConfig::default(),
             database: DatabaseConfig::default(),
+            cluster: ClusterConfig::default(),
             default_account: DefaultAccountConfig::default(),
             ingest: IngestConfig::default(),
             recent_ids: RecentIdsConfig::default(),
@@ -355,9 +360,7 @@ impl Config {
             return wrong("ingest.inflated_bytes_max must not exceed 64 MiB, ingest.in_flight_bytes_max not 4 GiB".into());
         }
         self.kafka.check()?;
-        if self.kafka.brokers.is_some() {
-            return wrong("kafka.brokers is set, but no database: a log on Kafka needs rows in PostgreSQL (TOLLGATE_DATABASE_URL)".into());
-        }
+        self.check_cluster()?;
         if self.log.segment_bytes < 1 << 20 {
             return wrong("log.segment_bytes must be 1 MiB or more".into());
         }
@@ -492,7 +495,7 @@ mod tests {
 
     #[test]
     fn the_address_of_the_database_is_shown_to_nobody() {
-        let config = parse("[database]\nurl = 'postgres://u:secret@h/d'\nconnections_max = 8").expect("good");
+        let config = parse("[kafka]\nbrokers = 'a'\n[database]\nurl = 'postgres://u:secret@h/d'\nconnections_max = 8").expect("good");
         assert!(!format!("{config:?}").contains("secret"));
         let settings = config.database().expect("is given");
         assert_eq!((settings.url.as_str(), settings.connections_max), ("postgres://u:secret@h/d", 8));

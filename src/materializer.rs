@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, after, bounded, never, select};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, after, bounded, never, select};
 use tokio::sync::oneshot;
 
 use crate::base;
@@ -164,7 +164,17 @@ pub struct Materializer {
 /// The materializer's thread.
 pub struct Running {
     thread: JoinHandle<Result<(), Error>>,
-    stop: Sender<()>,
+    stop: Sender<Stop>,
+    ended: Receiver<()>,
+}
+
+/// How it is to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    /// What is in the log is folded before.
+    AtTheEnd,
+    /// What has been folded is committed before, no more.
+    Now,
 }
 
 impl Running {
@@ -173,12 +183,32 @@ impl Running {
         self.thread.is_finished()
     }
 
+    /// Disconnected when the thread is about to end, asked or unasked; nothing ever comes.
+    pub fn ended(&self) -> Receiver<()> {
+        self.ended.clone()
+    }
+
     /// Folds what is in the log, commits it, ends.
     ///
     /// # Errors
     /// What ended it before; the next start goes on from the last commit.
     pub fn stop(self) -> Result<(), Error> {
-        drop(self.stop);
+        self.end(Stop::AtTheEnd)
+    }
+
+    /// Commits what has been folded, and ends: somebody else goes on.
+    ///
+    /// # Errors
+    /// As [`Self::stop`].
+    pub fn let_go(self) -> Result<(), Error> {
+        self.end(Stop::Now)
+    }
+
+    fn end(self, how: Stop) -> Result<(), Error> {
+        match self.stop.try_send(how) {
+            // It may have ended before.
+            Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
+        }
         match self.thread.join() {
             Ok(result) => result,
             Err(_) => Err(Error::Index(IndexError::Io("the materializer panicked".into()))),
@@ -195,7 +225,8 @@ impl Materializer {
         let ready = Arc::new(AtomicBool::new(false));
         let folded = Arc::new(AtomicU64::new(0));
         let (requests, waiting) = bounded(REQUESTS);
-        let (stop, stopping) = bounded(0);
+        let (stop, stopping) = bounded(1);
+        let (ends_last, ended) = bounded(0);
         let log = parts.log.clone();
         let wishes = Arc::<Wishes>::default();
         let mut owner = Owner::open(parts, ready.clone(), folded.clone(), wishes.clone())?;
@@ -206,9 +237,12 @@ impl Materializer {
             // A bounded channel keeps what is in it for as long as there is a sender: nobody would ever hear of these.
             ends.store(true, Ordering::SeqCst);
             waiting.try_iter().for_each(drop);
+            // With its index, which the next one may open.
+            drop(owner);
+            drop::<Sender<()>>(ends_last);
             result
         })?;
-        Ok((Self { requests, log, ready, folded, wishes, has_ended }, Running { thread, stop }))
+        Ok((Self { requests, log, ready, folded, wishes, has_ended }, Running { thread, stop, ended }))
     }
 
     /// Whether everything that was in the log at the start has been folded.
@@ -259,8 +293,8 @@ impl Materializer {
         let (reply, replied) = oneshot::channel();
         let request = Request { at_least: self.log.end(), deadline: Instant::now() + wait, asked: asked(reply) };
         self.requests.try_send(request).map_err(|refused| match refused {
-            crossbeam_channel::TrySendError::Full(_) => ViewError::Busy,
-            crossbeam_channel::TrySendError::Disconnected(_) => stopping(),
+            TrySendError::Full(_) => ViewError::Busy,
+            TrySendError::Disconnected(_) => stopping(),
         })?;
         if self.has_ended.load(Ordering::SeqCst) {
             return Err(stopping());
@@ -291,6 +325,7 @@ struct Owner {
     clock: Clock,
     /// Nothing from here on is folded.
     until: Position,
+    stop: Option<Stop>,
     /// What the working set holds.
     folded: Progress,
     /// What the store holds.
@@ -358,6 +393,7 @@ impl Owner {
             conflicts_in_commit: Vec::new(),
             clock: parts.clock,
             until: Position(u64::MAX),
+            stop: None,
             folded: committed,
             committed,
             in_commit: committed.next,
@@ -375,16 +411,16 @@ impl Owner {
         })
     }
 
-    fn run(&mut self, requests: &Receiver<Request>, stopping: &Receiver<()>) -> Result<(), Error> {
-        self.catch_up_index()?;
+    fn run(&mut self, requests: &Receiver<Request>, stops: &Receiver<Stop>) -> Result<(), Error> {
+        self.catch_up_index(stops)?;
         let grown = self.reader.grown();
         let commits = self.committer.results();
         let wishes = self.wishes.clone();
-        let mut is_stopping = false;
         loop {
             self.pending.extend(requests.try_iter().take(REQUESTS));
             self.answer_requests();
-            let moved = !self.working.is_full() && self.fold_some()?;
+            self.hear_stop(stops);
+            let moved = self.stop != Some(Stop::Now) && !self.working.is_full() && self.fold_some()?;
             // A commit that has ended may have made room to go on folding.
             let ended = self.committer.finished();
             let goes_on = moved || ended.is_some();
@@ -392,35 +428,53 @@ impl Owner {
                 self.end_commit(done?)?;
             }
             self.take_up_wish();
-            self.begin_commit_if_due(is_stopping)?;
-            if !is_stopping {
+            self.begin_commit_if_due(self.stop.is_some())?;
+            if self.stop.is_none() {
                 self.seal_base()?;
             }
             if goes_on {
                 continue;
             }
-            if is_stopping && self.committed == self.folded && self.folded.next == self.log.end() {
-                return Ok(());
+            let is_done = self.committed == self.folded;
+            match self.stop {
+                Some(Stop::Now) if is_done => return Ok(()),
+                Some(Stop::AtTheEnd) if is_done && self.folded.next == self.log.end() => return Ok(()),
+                _ => {}
             }
             self.look_for_wished();
             let timer = self.next_timer().map_or_else(never, after);
-            let stopping = if is_stopping { &never() } else { stopping };
+            let stopping = if self.stop.is_some() { &never() } else { stops };
             select! {
                 recv(grown) -> _ => if !self.is_wished() { self.pending.extend(requests.recv_timeout(GATHER)) },
                 recv(commits) -> done => self.end_commit(done.unwrap_or_else(|_| Err(committer_gone()))?)?,
                 recv(requests) -> request => self.pending.extend(request),
                 recv(wishes.woken()) -> _ => {}
-                recv(stopping) -> _ => is_stopping = true,
+                // A handle that was dropped says nothing else.
+                recv(stopping) -> asked => self.stop = Some(asked.unwrap_or(Stop::AtTheEnd)),
                 recv(timer) -> _ => {}
             }
         }
     }
 
+    /// Whether it is to stop, without waiting; a handle that was dropped says so, too.
+    fn hear_stop(&mut self, stops: &Receiver<Stop>) {
+        match stops.try_recv() {
+            Ok(how) => self.stop = Some(how),
+            Err(TryRecvError::Disconnected) => self.stop = self.stop.or(Some(Stop::AtTheEnd)),
+            Err(TryRecvError::Empty) => {}
+        }
+    }
+
     /// Gives the index what it does not cover of the records that the rows have already.
-    fn catch_up_index(&mut self) -> Result<(), Error> {
+    fn catch_up_index(&mut self, stops: &Receiver<Stop>) -> Result<(), Error> {
         let mut next = self.index.covered();
         let mut log_time = self.index.covered_log_time();
         while next < self.committed.next {
+            // Of weeks of log, maybe. Nothing has been folded yet.
+            self.hear_stop(stops);
+            if self.stop == Some(Stop::Now) {
+                return Ok(());
+            }
             let chunk = self.reader.read(next, READ_BYTES)?;
             for block in chunk.blocks().take_while(|block| block.first < self.committed.next) {
                 log_time = log_time.max(block.received);
@@ -581,7 +635,7 @@ impl Owner {
         self.snapshot = self.store.snapshot()?;
         self.working.end_commit();
         self.conflicts_in_commit.clear();
-        telemetry::set_materializer_sizes(self.store.row_count()?, self.index.len(), self.index.memory_bytes(), self.working.len());
+        telemetry::set_materializer_sizes(self.store.row_count()?, self.index.entries(), self.index.memory_bytes(), self.working.len());
         Ok(())
     }
 

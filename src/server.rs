@@ -9,8 +9,8 @@ mod patience;
 pub mod sockets;
 pub mod tls;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use axum::Router;
@@ -40,20 +40,32 @@ const API_BODY_BYTES_MAX: usize = 1 << 20;
 
 /// What requests are handed to.
 pub struct Service {
-    /// `POST /ingest`.
-    pub gateway: Arc<Gateway>,
-    /// Everything else behind a key.
-    pub router: Router,
+    /// `POST /ingest`; `None`: not this node's role.
+    pub gateway: Option<Arc<Gateway>>,
+    /// Everything else behind a key; `None`: not this node's role.
+    pub router: Option<Router>,
     /// Who is who.
     pub keys: Arc<KeyRing>,
     /// Room for their requests.
     pub budget: Budget,
+    /// Times of bodies.
+    pub http: HttpConfig,
+}
+
+/// Where every request comes to: a node may be asked before it has what it takes to answer.
+pub struct Front {
     /// Health and metrics.
     pub ops: Ops,
     /// Whether health and metrics are served here too, or only on a listener of their own.
     pub serves_ops: bool,
-    /// Times of bodies.
-    pub http: HttpConfig,
+    /// Everything else, once it is there.
+    pub service: OnceLock<Service>,
+}
+
+/// Whether a node can do its work.
+pub trait Readiness: Send + Sync + 'static {
+    /// What is missing, a line for each thing, for an operator; empty: nothing.
+    fn missing(&self) -> Vec<String>;
 }
 
 /// `/healthz`, `/readyz`, `/metrics`.
@@ -65,8 +77,8 @@ pub struct Ops {
     pub budgets: [Budget; 2],
     /// Knows how many ids are remembered.
     pub recent: RecentIds,
-    /// Knows whether recovery is done.
-    pub materializer: Materializer,
+    /// Knows whether the node can do its work.
+    pub readiness: Arc<dyn Readiness>,
     /// Set when the process was told to stop.
     pub draining: Arc<AtomicBool>,
 }
@@ -102,12 +114,13 @@ impl Ops {
 
     fn ready(&self) -> Answer {
         if self.draining.load(Ordering::Acquire) {
-            plain(StatusCode::SERVICE_UNAVAILABLE, "stopping\n")
-        } else if self.materializer.is_ready() {
+            return plain(StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
+        }
+        let missing = self.readiness.missing();
+        if missing.is_empty() {
             plain(StatusCode::OK, "ready\n")
         } else {
-            let folded = self.materializer.folded();
-            plain(StatusCode::SERVICE_UNAVAILABLE, format!("recovering: folding the log from position {folded}\n"))
+            plain(StatusCode::SERVICE_UNAVAILABLE, missing.join("\n") + "\n")
         }
     }
 }
@@ -119,7 +132,14 @@ fn plain(status: StatusCode, body: impl Into<Body>) -> Answer {
     response
 }
 
-impl Service {
+/// The one node of an embedded log is ready when it has recovered.
+impl Readiness for Materializer {
+    fn missing(&self) -> Vec<String> {
+        if self.is_ready() { Vec::new() } else { vec![format!("recovering: folding the log from position {}", self.folded())] }
+    }
+}
+
+impl Front {
     /// Once the process was told to stop, the answer says that it is the connection's last: HTTP/2 has other words for it.
     async fn answer(&self, request: Request<Incoming>, is_http2: bool) -> Answer {
         let (mut head, body) = request.into_parts();
@@ -136,9 +156,11 @@ impl Service {
     async fn handle(&self, head: Parts, mut body: Incoming) -> Answer {
         let started = Instant::now();
         let path = normalise(head.uri.path(), "/amberflo");
-        if path == "/ingest" {
+        if let Some(Service { gateway: Some(gateway), .. }) = self.service.get()
+            && path == "/ingest"
+        {
             let mut response = match head.method {
-                Method::POST => self.gateway.ingest(&head, &mut body).await.map(Body::new),
+                Method::POST => gateway.ingest(&head, &mut body).await.map(Body::new),
                 _ => ingest_wants_post(),
             };
             telemetry::observe_ingest(response.status().as_u16(), started.elapsed());
@@ -149,17 +171,40 @@ impl Service {
             body::finish(&head, &mut body, &mut answer).await;
             return answer;
         }
+        let refusal = match self.service.get() {
+            Some(service) => match &service.router {
+                Some(router) if path != "/ingest" => return service.ask(router, head, body, &path, started).await,
+                _ => not_here(),
+            },
+            None => AmberfloError::unavailable("this node is starting; send the same request again", 1),
+        };
+        telemetry::observe_request("none", refusal.status.as_u16(), started.elapsed());
+        let mut response = axum::response::IntoResponse::into_response(refusal);
+        body::finish(&head, &mut body, &mut response).await;
+        response
+    }
+}
+
+/// Some nodes of a cluster have only some of the roles.
+fn not_here() -> AmberfloError {
+    let message = "this node does not answer this (its roles are set so); ask one that does";
+    AmberfloError::new(StatusCode::MISDIRECTED_REQUEST, "MISDIRECTED_REQUEST", message)
+}
+
+impl Service {
+    /// Everything but events.
+    async fn ask(&self, router: &Router, head: Parts, mut body: Incoming, path: &str, started: Instant) -> Answer {
         let caller = match presented_key(&head.headers) {
             Some(key) => self.keys.find(key).await,
             None => Err(Denied::Unknown),
         };
         let prepared = match &caller {
-            Ok(caller) => self.prepare(caller, &head, &mut body, &path).await,
+            Ok(caller) => self.prepare(caller, &head, &mut body, path).await,
             Err(denied) => Err(AmberfloError::denied(*denied)),
         };
         let mut response = match prepared {
             // The router's own error is `Infallible`.
-            Ok((request, _room)) => self.router.clone().call(request).await.unwrap_or_else(|never| match never {}),
+            Ok((request, _room)) => router.clone().call(request).await.unwrap_or_else(|never| match never {}),
             Err(error) => {
                 telemetry::observe_request("none", error.status.as_u16(), started.elapsed());
                 let mut response = axum::response::IntoResponse::into_response(error);

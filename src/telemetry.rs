@@ -70,6 +70,10 @@ pub const KAFKA_ERRORS_TOTAL: &str = "tollgate_kafka_errors_total";
 pub const LAG_RECORDS: &str = "tollgate_materializer_lag_records";
 /// Seconds between the receipt of the record folded last and now; 0 when nothing waits. Labels: `partition`.
 pub const LAG_SECONDS: &str = "tollgate_materializer_lag_seconds";
+/// Partitions that this node owns.
+pub const OWNED_PARTITIONS: &str = "tollgate_owned_partitions";
+/// Folds that ended with an error and were started again. Labels: `partition`.
+pub const OWNER_RESTARTS_TOTAL: &str = "tollgate_owner_restarts_total";
 /// Seconds that a commit of rows took.
 pub const COMMIT_SECONDS: &str = "tollgate_store_commit_seconds";
 /// Rows written by commits.
@@ -231,6 +235,8 @@ fn describe() {
     describe_counter!(KAFKA_ERRORS_TOTAL, "Errors that librdkafka reported for a client as a whole.");
     describe_gauge!(LOG_BYTES, "Size of the log in bytes.");
     describe_gauge!(LOG_CLOSED, "1 once the log takes no further append in this process.");
+    describe_gauge!(OWNED_PARTITIONS, "Partitions that this node owns.");
+    describe_counter!(OWNER_RESTARTS_TOTAL, "Folds that ended with an error and were started again.");
     describe_gauge!(LAG_RECORDS, "Records that the log has and the rows do not.");
     describe_gauge!(LAG_SECONDS, "Seconds since the receipt of the record folded last; 0 when nothing waits.");
     describe_histogram!(COMMIT_SECONDS, "Seconds that a commit of rows took.");
@@ -401,6 +407,16 @@ pub fn set_log_closed(log: &'static str) {
 pub fn set_lag(partition: u32, records: u64, seconds: f64) {
     gauge!(LAG_RECORDS, "partition" => partition.to_string()).set(records as f64);
     gauge!(LAG_SECONDS, "partition" => partition.to_string()).set(seconds);
+}
+
+/// Says how many partitions this node owns.
+pub fn set_owned_partitions(partitions: usize) {
+    gauge!(OWNED_PARTITIONS).set(partitions as f64);
+}
+
+/// Counts a fold that ended with an error.
+pub fn count_owner_restart(partition: u32) {
+    counter!(OWNER_RESTARTS_TOTAL, "partition" => partition.to_string()).increment(1);
 }
 
 /// Records a commit of rows.

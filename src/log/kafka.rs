@@ -23,6 +23,7 @@ use std::time::Duration;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 
 pub use appender::KafkaAppender;
+pub(crate) use client::Listener;
 pub use ends::Ends;
 pub use partition::{KafkaPartition, partitions};
 pub use reader::{KafkaReader, Watermarks};
@@ -131,7 +132,7 @@ pub fn refused_property(name: &str) -> Option<String> {
 
 impl Settings {
     /// What all clients have in common.
-    fn client(&self) -> ClientConfig {
+    pub(crate) fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config
             .set("client.id", "tollgate")

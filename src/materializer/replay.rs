@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use crossbeam_channel::never;
+
 use super::{Error, Owner, Parts};
 use crate::log::Position;
 use crate::store::Progress;
@@ -20,7 +22,7 @@ pub fn replay(parts: Parts, until: Position, report: &mut dyn FnMut(Position) ->
         return Err(Error::LogTooShort { wanted: until, log: owner.log.end() });
     }
     owner.until = until;
-    owner.catch_up_index()?;
+    owner.catch_up_index(&never())?;
     while owner.folded.next < until {
         if owner.working.is_full() {
             owner.begin_commit_if_due(false)?;

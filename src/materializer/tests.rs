@@ -195,8 +195,9 @@ proptest! {
             tollgate.append(&batch, received);
             batch.iter().for_each(|sent| model.record(sent, received));
             match action {
-                0 => {
-                    tollgate.running.stop().expect("stops");
+                0 | 3 => {
+                    let stop = if action == 0 { Running::stop } else { Running::let_go };
+                    stop(tollgate.running).expect("stops");
                     drop((tollgate.appender, tollgate.materializer));
                     if received % 2 == 0 {
                         std::fs::remove_dir_all(dir.path().join("index")).expect("removes");

@@ -226,7 +226,7 @@ async fn positions_at_the_end_that_are_nobodys_keep_no_query_waiting() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_wait_there_is_what_there_is_and_nobody_is_asked() {
+async fn without_a_wait_there_is_what_is_committed_and_it_is_not_called_complete() {
     let mut world = World::new("no-wait");
     let nowhere = world.asked_of(&settings("127.0.0.1:1"), 4);
     let view = nowhere.view(Vec::new(), Duration::ZERO).await.expect("what there is");

@@ -15,7 +15,7 @@ use super::in_flight::InFlight;
 use crate::telemetry;
 
 /// Hears what a client of librdkafka has to say.
-pub(super) struct Listener {
+pub(crate) struct Listener {
     /// In metrics and log lines: what the client is for.
     client: &'static str,
     served: AtomicU64,
@@ -23,7 +23,7 @@ pub(super) struct Listener {
 
 impl Listener {
     /// Of a client that is for this.
-    pub(super) fn new(client: &'static str) -> Self {
+    pub(crate) fn new(client: &'static str) -> Self {
         Self { client, served: AtomicU64::new(0) }
     }
 
