@@ -2,8 +2,8 @@
 //!
 //! A query asks Kafka where all partitions end, wishes of their owners, wherever they are, that they commit up to there at once, waits
 //! until the store says that they have, and begins its snapshot then. Queries that wait for the same thing share it:
-//! - A question to Kafka, and the wish that follows, is for all queries that came before it was begun ([`asking`]).
-//! - What the store says is known once for the process ([`standing`]): told by the owners as they commit, and asked for now and then while
+//! - A question to Kafka, and the wish that follows, is for all queries that came before it was begun (`asking`).
+//! - What the store says is known once for the process (`standing`): told by the owners as they commit, and asked for now and then while
 //!   somebody waits, as a notification may be lost.
 
 mod asking;

@@ -220,13 +220,18 @@ async fn positions_at_the_end_that_are_nobodys_keep_no_query_waiting() {
     producer.flush(DEADLINE).expect("written");
     let held_back = asked.view(Vec::new(), Duration::from_millis(500)).await.expect("what there is");
     assert!(!held_back.complete, "what nobody can read yet was acked");
+    let before = world.log.end(0).0;
     producer.commit_transaction(DEADLINE).expect("committed");
+    let began = Instant::now();
+    while world.log.end(0).0 < before + 2 {
+        assert!(began.elapsed() < DEADLINE, "record and mark are there");
+    }
     assert_eq!(counted(complete(&asked).await).await, world.expected());
     owner.stop();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_wait_there_is_what_there_is_and_nobody_is_asked() {
+async fn without_a_wait_there_is_what_is_committed_and_it_is_not_called_complete() {
     let mut world = World::new("no-wait");
     let nowhere = world.asked_of(&settings("127.0.0.1:1"), 4);
     let view = nowhere.view(Vec::new(), Duration::ZERO).await.expect("what there is");

@@ -182,16 +182,16 @@ fn a_wish_for_what_has_not_come_yet_waits_for_it() {
 #[test]
 fn wishes_that_come_one_behind_the_other_do_not_put_off_the_first() {
     let mut owner = quiet();
+    owner.materializer.commit_from(Position(3));
+    // When the second is folded, what was wished before the first has been taken up.
+    (0..2).for_each(|_| owner.append());
+    owner.materializer.commit_from(Position(5));
+    owner.materializer.commit_from(Position(6));
     owner.append();
-    owner.materializer.commit_from(Position(2));
-    // By now it is taken up: what was folded behind it has been looked at with it.
-    owner.append();
-    owner.begins(2);
-    owner.materializer.commit_from(Position(4));
-    owner.materializer.commit_from(Position(1_000));
+    owner.begins(3);
     owner.leave.send(()).expect("it listens");
-    owner.append();
-    owner.append();
-    assert!(owner.begun.is_empty(), "those that came together are met together");
+    // They are met together.
+    (0..3).for_each(|_| owner.append());
+    owner.begins(6);
     owner.stop();
 }
