@@ -59,7 +59,7 @@ imagePullSecrets: {{- toYaml . | nindent 2 }}
 securityContext: {{- toYaml $values.podSecurityContext | nindent 2 }}
 containers:
   - name: tollgate
-    image: "{{ $values.image.repository }}:{{ $values.image.tag | default .root.Chart.AppVersion }}"
+    image: "{{ $values.image.repository }}:{{ .component.imageTag | default $values.image.tag | default .root.Chart.AppVersion }}"
     imagePullPolicy: {{ $values.image.pullPolicy }}
     args: ["serve", "--config", "/etc/tollgate/tollgate.toml", "--roles", {{ .roles | quote }}]
     env:
