@@ -151,7 +151,7 @@ fn run(keys: u64, horizon_ms: Option<u64>) {
         }
         load.batch(begin);
     }
-    let (wall, entries, costs) = (started.elapsed(), load.index.len(), load.costs);
+    let (wall, entries, costs) = (started.elapsed(), load.index.entries(), load.costs);
     let each = |time: Duration, keys: u64| time.as_nanos() as u64 / keys;
     let memory_bytes = load.index.memory_bytes();
     let copies = ask_for_copies(&mut load);

@@ -512,7 +512,7 @@ impl Owner {
     }
 
     fn report_sizes(&self) -> Result<(), Error> {
-        telemetry::set_materializer_sizes(self.store.row_count()?, self.index.len(), self.index.memory_bytes(), self.working.len());
+        telemetry::set_materializer_sizes(self.store.row_count()?, self.index.entries(), self.index.memory_bytes(), self.working.len());
         Ok(())
     }
 

@@ -222,14 +222,9 @@ impl FirstPositions {
     }
 
     /// Number of entries.
-    pub fn len(&self) -> u64 {
+    pub fn entries(&self) -> u64 {
         let tables = self.tables().map(|table| table.entries().len() as u64);
         tables.chain(self.runs.iter().map(|placed| placed.run.len())).sum()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// Bytes of memory that the index takes up: tables, filters and fences, also those of a run that is being made. What a sort and

@@ -90,7 +90,51 @@ fn a_repetition_does_not_refresh_and_the_horizon_is_exact() {
         flush(&mut index, 4, 1_150);
         assert_eq!(stand(&mut index, 1, 4, 1_199), Some(2));
     }
-    assert_eq!(index.len(), 2, "what is asked again is not noted again");
+    assert_eq!(index.entries(), 2, "what is asked again is not noted again");
+    assert_eq!(stand(&mut index, 2, 5, 1_200), None);
+    assert_eq!((stand(&mut index, 2, 5, 1_200), index.entries()), (None, 3), "nor what was asked last");
+}
+
+#[test]
+fn a_table_is_frozen_when_it_is_full_and_when_log_time_has_left_its_bucket() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut index = open(dir.path(), Some(1_000));
+    let mut next = 0;
+    while !index.table.is_full() {
+        assert_eq!(stand(&mut index, next, next, 5), None);
+        next += 1;
+    }
+    let mut entries_after = |index: &mut FirstPositions, log_time| {
+        index.maintain(Position(next), UnixMillis(log_time), UnixMillis(5)).expect("maintains");
+        let left = index.table.entries().len();
+        assert_eq!(stand(index, next, next, log_time), None);
+        next += 1;
+        left
+    };
+    assert_eq!(entries_after(&mut index, 5), 0, "it was full");
+    assert_eq!(entries_after(&mut index, 5), 1, "it is not full, and its bucket goes on");
+    assert_eq!(entries_after(&mut index, 1_000_000), 0, "its bucket has ended");
+}
+
+#[test]
+fn what_the_threads_have_finished_is_taken_over_between_batches() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut index = open(dir.path(), None);
+    for end in (1..=MERGE_RUNS as u64).map(|run| run * 10) {
+        (end - 10..end).for_each(|id| assert_eq!(stand(&mut index, id, id, 5), None));
+        flush(&mut index, end, 5);
+    }
+    let next = Position(MERGE_RUNS as u64 * 10);
+    let maintain = |index: &mut FirstPositions| index.maintain(next, UnixMillis(5), UnixMillis(5)).expect("maintains");
+    maintain(&mut index);
+    let (_, bytes) = index.merging.expect("there are enough runs to be merged");
+    let tables: u64 = index.tables().chain(&index.spare).map(Table::bytes).sum();
+    let runs: u64 = index.runs.iter().map(|placed| placed.run.bytes()).sum();
+    assert_eq!(index.memory_bytes(), tables + runs + bytes, "the run that is being made counts from the begin");
+    while index.runs.len() > 1 {
+        std::thread::yield_now();
+        maintain(&mut index);
+    }
 }
 
 #[test]
@@ -175,7 +219,7 @@ fn many_runs_become_one_with_every_entry() {
     assert_eq!(run_files(dir.path()).len(), 1);
     assert_eq!(check(&RealDisk, dir.path(), LOG).findings, []);
     let mut again = open(dir.path(), None);
-    assert_eq!((again.len(), again.covered()), (2_700, Position(2_700)));
+    assert_eq!((again.entries(), again.covered()), (2_700, Position(2_700)));
     (0..2_700).for_each(|id| assert_eq!(stand(&mut again, id, 5_000 + id, 5), Some(id)));
     assert_eq!(stand(&mut again, 9_999, 9_999, 5), None);
 }
@@ -263,7 +307,7 @@ fn a_look_up_takes_note_of_nothing() {
         assert_eq!(first(&index, 4, 11, 1_099), Some((10, 1_000)));
         assert_eq!(first(&index, 4, 20, 1_199), Some((11, 1_100)));
         assert_eq!(first(&index, 4, 20, 1_200), None);
-        assert_eq!(index.len(), 2);
+        assert_eq!(index.entries(), 2);
         flush(&mut index, 12, 1_100);
     }
 }
@@ -279,7 +323,7 @@ fn a_table_frozen_at_a_position_covers_it_even_with_nothing_in_it() {
     index.freeze_at(Position(30), UnixMillis(7)).expect("nothing to be done");
     drop(index);
     let index = open(dir.path(), None);
-    assert_eq!((index.covered(), index.covered_log_time(), index.len()), (Position(70), UnixMillis(9), 1));
+    assert_eq!((index.covered(), index.covered_log_time(), index.entries()), (Position(70), UnixMillis(9), 1));
 }
 
 /// Cannot link, as between two file systems, renames only as long as it may, and syncs nothing: no test here cuts the power, and
@@ -355,7 +399,7 @@ fn no_run_goes_before_the_manifest_does_without_it() {
     assert!(matches!(index.wait(), Err(IndexError::Io(_))));
     drop(index);
     let mut index = open(dir.path(), None);
-    assert_eq!((index.covered(), index.len(), index.runs.len()), (Position(300), 300, 3));
+    assert_eq!((index.covered(), index.entries(), index.runs.len()), (Position(300), 300, 3));
     (0..300).for_each(|id| assert_eq!(stand(&mut index, id, 1_000 + id, 5), Some(id)));
 }
 
@@ -378,7 +422,7 @@ fn a_linked_index_is_whole_and_stays_so_when_its_original_goes_on() {
         std::fs::remove_dir_all(&original).expect("removes");
         assert_eq!(check(&RealDisk, &copy, LOG).findings, []);
         let mut index = open(&copy, None);
-        assert_eq!((index.covered(), index.len()), (Position(200), 200));
+        assert_eq!((index.covered(), index.entries()), (Position(200), 200));
         (0..200).for_each(|id| assert_eq!(stand(&mut index, id, 1_000 + id, 5), Some(id)));
     }
 }
