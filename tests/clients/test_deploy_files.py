@@ -1,5 +1,5 @@
-"""`deploy/`, as far as it can be tried without an engine for containers: each file is read by the tool that it is for, and what files say of
-each other, of the binary and of the repository is so."""
+"""`deploy/`, as far as it can be tried without an engine for containers: each file is read by the tool that it is for,
+and what files say of each other, of the binary and of the repository is so."""
 
 from __future__ import annotations
 
@@ -138,7 +138,8 @@ def test_prometheus_scrapes_all_nodes_of_compose(services: dict[str, Any], docke
 
 
 def test_grafana_finds_dashboard_and_data_source_where_compose_puts_them(services: dict[str, Any]) -> None:
-    mounted = {target: source for source, target, *_ in (volume.split(":") for volume in services["grafana"]["volumes"])}
+    volumes = [volume.split(":") for volume in services["grafana"]["volumes"]]
+    mounted = {target: source for source, target, *_ in volumes}
     provisioning = DEPLOY / mounted["/etc/grafana/provisioning"]
     [source] = yaml.safe_load((provisioning / "datasources/prometheus.yaml").read_text())["datasources"]
     [provider] = yaml.safe_load((provisioning / "dashboards/tollgate.yaml").read_text())["providers"]
@@ -332,7 +333,8 @@ def test_every_selector_of_the_chart_finds_its_pods(objects: list[dict[str, Any]
     for monitor in of_kind(objects, "ServiceMonitor"):
         selector = monitor["spec"]["selector"]["matchLabels"]
         [service] = [one for one in of_kind(objects, "Service") if selects(selector, one["metadata"]["labels"])]
-        assert {end["port"] for end in monitor["spec"]["endpoints"]} <= {port["name"] for port in service["spec"]["ports"]}
+        asked = {endpoint["port"] for endpoint in monitor["spec"]["endpoints"]}
+        assert asked <= {port["name"] for port in service["spec"]["ports"]}
     services = {service["metadata"]["name"]: service for service in of_kind(objects, "Service")}
     for ingress in of_kind(objects, "Ingress"):
         for rule in ingress["spec"]["rules"]:

@@ -21,10 +21,10 @@ from harness import DAY_0, DEPLOY, Server, wait_for
 GOOD, BAD = 25, 3
 
 # What is no name of a metric in PromQL, as far as it stands here.
-_WORDS = {
-    "absent", "and", "bool", "by", "changes", "count", "group_left", "group_right", "histogram_quantile", "ignoring", "increase",
-    "job", "max", "max_over_time", "min", "min_over_time", "on", "or", "predict_linear", "rate", "sum", "time", "unless", "vector", "without",
-}  # fmt: skip
+_WORDS = set(
+    "absent and bool by changes count histogram_quantile ignoring increase job max max_over_time min min_over_time on or "
+    "predict_linear rate sum time unless vector without".split()
+)
 _SELECTOR = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)(\{[^}]*\})?")
 
 
@@ -99,7 +99,7 @@ class Prometheus:
 
 @contextlib.contextmanager
 def prometheus(directory: Path, target: str) -> Iterator[Prometheus]:
-    """Runs Prometheus with the configuration of `deploy/`, but for the target and the times, for which nobody wants to wait."""
+    """Runs Prometheus with the configuration of `deploy/`, but for the target, and for times that nobody waits for."""
     directory.mkdir()
     config = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())
     config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s", "scrape_timeout": "1s"}
