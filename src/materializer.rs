@@ -343,7 +343,9 @@ impl Owner {
     }
 
     fn run(&mut self, requests: &Receiver<Request>, stopping: &Receiver<()>) -> Result<(), Error> {
+        telemetry::begin_partition(self.partition);
         self.catch_up_index()?;
+        self.report_sizes()?;
         let grown = self.reader.grown();
         let commits = self.committer.results();
         let mut is_stopping = false;
@@ -506,6 +508,10 @@ impl Owner {
         self.snapshot = self.store.snapshot()?;
         self.working.end_commit();
         self.conflicts_in_commit.clear();
+        self.report_sizes()
+    }
+
+    fn report_sizes(&self) -> Result<(), Error> {
         telemetry::set_materializer_sizes(self.store.row_count()?, self.index.entries(), self.index.memory_bytes(), self.working.len());
         Ok(())
     }

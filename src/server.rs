@@ -30,6 +30,7 @@ use crate::gateway::body::{self, BodyLimits};
 use crate::gateway::budget::{Budget, Room};
 use crate::gateway::recent::RecentIds;
 use crate::gateway::{Gateway, presented_key};
+use crate::log::disk::room::Room as DiskRoom;
 use crate::materializer::Materializer;
 use crate::telemetry;
 
@@ -65,6 +66,8 @@ pub struct Ops {
     pub budgets: [Budget; 2],
     /// Knows how many ids are remembered.
     pub recent: RecentIds,
+    /// Knows how much the disk has left.
+    pub disk: Arc<DiskRoom>,
     /// Knows whether recovery is done.
     pub materializer: Materializer,
     /// Set when the process was told to stop.
@@ -82,6 +85,8 @@ impl Ops {
             "/metrics" => {
                 self.budgets.iter().for_each(Budget::report);
                 self.recent.report();
+                self.disk.report();
+                telemetry::set_ready(self.ready().status() == StatusCode::OK);
                 metrics_process::Collector::default().collect();
                 Some(plain(StatusCode::OK, self.metrics.render()))
             }

@@ -118,6 +118,7 @@ async fn serve(config: Config, admin_key: Option<String>, passed: Sockets, held:
         metrics,
         budgets: [budgets.ingest.clone(), budgets.api.clone()],
         recent: parts.recent.clone(),
+        disk: parts.room.clone(),
         materializer: parts.materializer.clone(),
         draining: draining.clone(),
     };
