@@ -412,7 +412,9 @@ impl Owner {
     }
 
     fn run(&mut self, requests: &Receiver<Request>, stops: &Receiver<Stop>) -> Result<(), Error> {
+        telemetry::begin_partition(self.partition);
         self.catch_up_index(stops)?;
+        self.report_sizes()?;
         let grown = self.reader.grown();
         let commits = self.committer.results();
         let wishes = self.wishes.clone();
@@ -635,6 +637,10 @@ impl Owner {
         self.snapshot = self.store.snapshot()?;
         self.working.end_commit();
         self.conflicts_in_commit.clear();
+        self.report_sizes()
+    }
+
+    fn report_sizes(&self) -> Result<(), Error> {
         telemetry::set_materializer_sizes(self.store.row_count()?, self.index.entries(), self.index.memory_bytes(), self.working.len());
         Ok(())
     }

@@ -252,7 +252,10 @@ impl Fold {
         shared.running.write().unwrap_or_else(PoisonError::into_inner).remove(&partition);
         (self.again, self.pause) = (None, PAUSE_MIN);
         let Some(running) = self.running.take() else { return };
-        match running.let_go() {
+        let ended = running.let_go();
+        // Whoever folds it now says how far it is behind.
+        telemetry::set_lag(partition, 0, 0.0);
+        match ended {
             Ok(()) => tracing::info!(partition, "this node has let go of the partition"),
             Err(error) => tracing::warn!(partition, %error, "the last commit of a partition was not made; whoever goes on folds it again"),
         }

@@ -11,8 +11,6 @@ mod event;
 pub(crate) mod kafka;
 mod keys;
 mod metrics;
-#[path = "../../support/postgres.rs"]
-pub(crate) mod postgres;
 mod random;
 mod shared;
 mod usage;
@@ -183,7 +181,7 @@ impl Setup {
 pub(crate) fn start(pair: Pair, mut setup: Setup) -> Gateway {
     let dir = tempfile::tempdir().expect("a directory");
     if pair == Pair::Cluster && setup.shared.is_none() {
-        setup.shared = Some(Shared::new());
+        setup.shared = Some(Shared::of_one_partition());
     }
     let client = Client::of(SocketAddr::from(([127, 0, 0, 1], 0)), None);
     let mut gateway = Gateway { setup, dir, starts: 0, process: None, address: None, client };

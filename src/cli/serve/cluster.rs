@@ -13,7 +13,7 @@ use crate::cluster::health::{Asking, Health, Ready};
 use crate::cluster::marks::Marks;
 use crate::cluster::owners::{self, Owned};
 use crate::cluster::source::{self, ClusterSource, Wishes};
-use crate::cluster::{self, OwnerAddress};
+use crate::cluster::{self, NodeSecret, OwnedHere, OwnerAddress, Routed, internal};
 use crate::config::{Config, Role};
 use crate::data_dir::{self, DataDir};
 use crate::gateway;
@@ -48,7 +48,7 @@ pub(super) fn open(shell: &Shell, data_dir: &DataDir) -> anyhow::Result<Parts> {
         );
     }
     let store = Arc::new(PostgresStore::open(&database)?);
-    let (recorded, found) = find_log(config, &kafka, &*store)?;
+    let (recorded, found) = find_log(config, &kafka, &store)?;
     let meta = recorded.meta()?;
     let letters = find_letters(config, &kafka)?;
     let log = partitions(kafka::partitions(&kafka, &found, Form::Events)?);
@@ -89,16 +89,21 @@ pub(super) fn open(shell: &Shell, data_dir: &DataDir) -> anyhow::Result<Parts> {
     let member = member.transpose()?;
     let has_joined = member.as_ref().map_or_else(|| Arc::new(AtomicBool::new(false)), Member::has_joined);
     let readiness = Ready { roles: config.cluster.roles.clone(), health, owned: owned.clone(), has_joined };
+    let here: Arc<dyn OwnedHere> = Arc::new(owned.clone());
+    let secret = NodeSecret::open(&*store)?;
+    let owners = Routed::new(log.clone(), here.clone(), store.clone(), secret.clone());
+    let internal = internal::router(log.clone(), here, secret);
     Ok(Parts {
         events,
         dead_letters,
         dead_letters_log,
         log,
         source: Arc::new(source),
-        owners: todo!(),
+        owners: Arc::new(owners),
         store,
         meta,
         copied: None,
+        internal: Some(internal),
         readiness: Arc::new(readiness),
         back: super::Back::Cluster(Back { events_thread, dead_letters_thread, member, asking, _wishes: wishes }),
     })

@@ -26,7 +26,7 @@ use crate::store::postgres::PostgresStore;
 use crate::store::{self, Item, Progress, RowKey, Snapshot, Store};
 
 /// What is to be verified.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct VerifyCluster {
     /// How to reach Kafka.
     pub kafka: kafka::Settings,
