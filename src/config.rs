@@ -254,7 +254,7 @@ impl Default for LogConfig {
 
 impl Default for DatabaseConfig {
     fn default() -> Self {
-        Self { url: None, connections_max: 16 }
+        Self { url: None, connections_max: 40 }
     }
 }
 

@@ -102,7 +102,7 @@ pub struct Settings {
 impl Settings {
     /// The defaults for a database.
     pub fn new(url: &str) -> Self {
-        Self { url: url.into(), connections_max: 16, timeouts: Timeouts::default() }
+        Self { url: url.into(), connections_max: 40, timeouts: Timeouts::default() }
     }
 }
 
