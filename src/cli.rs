@@ -1,6 +1,7 @@
 //! The command line, and the life of a process: builds every part, hands each its own settings, announces the address, drains.
 
 mod announce;
+mod health;
 mod ops;
 mod serve;
 
@@ -38,6 +39,8 @@ struct Cli {
 enum Command {
     /// Serve the gateway (what `tollgate` alone does, too)
     Serve(Box<ServeArgs>),
+    /// Ask a node on this machine how it is
+    Health(health::HealthArgs),
     /// Load a running gateway with made-up events and report rate, latency and cost
     Bench(Box<BenchArgs>),
     /// Fold the log once more and compare with what is stored, row by row
@@ -157,6 +160,7 @@ impl ServeArgs {
 pub fn run() -> ExitCode {
     let done = match Cli::parse().command.unwrap_or_else(from_environment) {
         Command::Serve(args) => serve(&args),
+        Command::Health(args) => health::run(&args),
         Command::Bench(args) => crate::loadgen::run(*args),
         Command::Verify(args) => return ops::verify(&args),
         Command::Doctor(args) => return ops::doctor(&args),

@@ -24,12 +24,14 @@ use tower_service::Service as _;
 
 use crate::accounts::{Caller, Denied, KeyRing};
 use crate::api::{ingest_wants_post, normalise, reconcile};
+use crate::cluster::internal;
 use crate::config::HttpConfig;
 use crate::dialect::amberflo::AmberfloError;
 use crate::gateway::body::{self, BodyLimits};
 use crate::gateway::budget::{Budget, Room};
 use crate::gateway::recent::RecentIds;
 use crate::gateway::{Gateway, presented_key};
+use crate::log::disk::room::Room as DiskRoom;
 use crate::materializer::Materializer;
 use crate::telemetry;
 
@@ -77,10 +79,14 @@ pub struct Ops {
     pub budgets: [Budget; 2],
     /// Knows how many ids are remembered.
     pub recent: RecentIds,
+    /// Knows how much the disk has left.
+    pub disk: Arc<DiskRoom>,
     /// Knows whether the node can do its work.
     pub readiness: Arc<dyn Readiness>,
     /// Set when the process was told to stop.
     pub draining: Arc<AtomicBool>,
+    /// Answers other nodes, once there is what it takes; never, where there are none.
+    pub internal: Arc<OnceLock<Router>>,
 }
 
 type Answer = Response<Body>;
@@ -94,6 +100,8 @@ impl Ops {
             "/metrics" => {
                 self.budgets.iter().for_each(Budget::report);
                 self.recent.report();
+                self.disk.report();
+                telemetry::set_ready(self.ready().status() == StatusCode::OK);
                 metrics_process::Collector::default().collect();
                 Some(plain(StatusCode::OK, self.metrics.render()))
             }
@@ -106,10 +114,20 @@ impl Ops {
         let (mut head, mut body) = request.into_parts();
         let mut answer = match head::check(&mut head) {
             Err(refusal) => return refusal.answer(is_http2),
+            Ok(()) if head.uri.path().starts_with(internal::PREFIX) => return self.answer_node(head, body).await,
             Ok(()) => self.answer(head.uri.path()).unwrap_or_else(|| plain(StatusCode::NOT_FOUND, "try /healthz, /readyz or /metrics\n")),
         };
         body::finish(&head, &mut body, &mut answer).await;
         answer
+    }
+
+    /// The answer to another node.
+    async fn answer_node(&self, head: Parts, body: Incoming) -> Answer {
+        match self.internal.get() {
+            // The router's own error is `Infallible`.
+            Some(router) => router.clone().call(Request::from_parts(head, Body::new(body))).await.unwrap_or_else(|never| match never {}),
+            None => plain(StatusCode::NOT_FOUND, "no other node is answered here\n"),
+        }
     }
 
     fn ready(&self) -> Answer {
@@ -166,6 +184,9 @@ impl Front {
             telemetry::observe_ingest(response.status().as_u16(), started.elapsed());
             body::finish(&head, &mut body, &mut response).await;
             return response;
+        }
+        if self.serves_ops && path.starts_with(internal::PREFIX) {
+            return self.ops.answer_node(head, body).await;
         }
         if let Some(mut answer) = self.serves_ops.then(|| self.ops.answer(&path)).flatten() {
             body::finish(&head, &mut body, &mut answer).await;

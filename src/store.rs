@@ -111,6 +111,11 @@ pub trait Rows: Send {
 /// committed then. It never mixes the two unnoticed: once it has told a partition's progress, it fails rather than show
 /// anything as of another one.
 pub trait Snapshot: Rows {
+    /// Whether a question takes so long that several are better asked as one: over a network.
+    fn is_far(&self) -> bool {
+        false
+    }
+
     /// One row.
     ///
     /// # Errors
@@ -144,6 +149,14 @@ pub trait Snapshot: Rows {
     /// # Errors
     /// [`Error::Damaged`], [`Error::Failed`].
     fn progress(&self, partition: u32) -> Result<Progress, Error>;
+
+    /// The same of several partitions, in their order here.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], [`Error::Failed`].
+    fn progresses(&self, partitions: &[u32]) -> Result<Vec<Progress>, Error> {
+        partitions.iter().map(|partition| self.progress(*partition)).collect()
+    }
 
     /// An account's conflicts before a position, newest first, at most `limit`.
     ///

@@ -3,12 +3,16 @@
 //! `tollgate_<noun>_<unit>_total`; base units; labels are closed sets, never ids. Everything is recorded a batch at a
 //! time. Both ledgers of `design.md` promise 8 are here: [`EVENTS_TOTAL`] at the door, [`VERDICTS_TOTAL`] in the log.
 
+mod begin;
+
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use metrics::{Counter, Histogram, SharedString, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use rdkafka::statistics::{Statistics, Window};
+
+pub use begin::begin_partition;
 
 /// Events by what became of them at the door. Labels: `outcome` = logged | known | rejected | shed | unknown.
 pub const EVENTS_TOTAL: &str = "tollgate_events_total";
@@ -110,6 +114,15 @@ pub const QUERY_SECONDS: &str = "tollgate_usage_query_seconds";
 /// Usage answers given although the rows had not caught up within the wait.
 pub const INCOMPLETE_TOTAL: &str = "tollgate_usage_incomplete_total";
 
+/// 1 while `/readyz` says yes.
+pub const READY: &str = "tollgate_ready";
+/// Bytes that the file system of the data directory has left.
+pub const DISK_FREE_BYTES: &str = "tollgate_disk_free_bytes";
+/// Bytes of it that events leave to the rows: with less, they are refused (`log.disk_reserve_bytes`).
+pub const DISK_RESERVE_BYTES: &str = "tollgate_disk_reserve_bytes";
+/// 1. Labels: `version`, the binary's.
+pub const BUILD_INFO: &str = "tollgate_build_info";
+
 const SECONDS: &[f64] = &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 const SIZES: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5];
 
@@ -129,6 +142,9 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Logged, Self::Known, Self::Rejected, Self::Shed, Self::Unknown];
+
     /// As it stands in metrics and receipts.
     pub fn label(self) -> &'static str {
         match self {
@@ -176,6 +192,9 @@ pub enum LetterChange {
 }
 
 impl LetterChange {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Written, Self::Replayed, Self::Refused, Self::Deleted, Self::Expired];
+
     /// As it stands in metrics.
     pub fn label(self) -> &'static str {
         match self {
@@ -202,6 +221,7 @@ pub fn install_metrics() -> Result<PrometheusHandle, BuildError> {
     }
     let handle = builder.install_recorder()?;
     describe();
+    begin::begin();
     metrics_process::Collector::default().describe();
     Ok(handle)
 }
@@ -256,6 +276,10 @@ fn describe() {
     describe_gauge!(LETTERS_BYTES, "Bytes of the dead letters that are kept, by reason.");
     describe_histogram!(QUERY_SECONDS, "Seconds that a usage query took.");
     describe_counter!(INCOMPLETE_TOTAL, "Usage answers given before the rows had caught up.");
+    describe_gauge!(READY, "1 while /readyz says yes.");
+    describe_gauge!(DISK_FREE_BYTES, "Bytes that the file system of the data directory has left.");
+    describe_gauge!(DISK_RESERVE_BYTES, "Bytes of it that events leave to the rows: with less, events are refused.");
+    describe_gauge!(BUILD_INFO, "1; the version is in the label.");
 }
 
 /// Counts events at the door.
@@ -428,6 +452,17 @@ pub fn observe_commit(rows: u64, took: Duration) {
 /// Says whether rows or index wait for room on a full disk.
 pub fn set_waits_for_room(waits: bool) {
     gauge!(WAITS_FOR_ROOM).set(f64::from(u8::from(waits)));
+}
+
+/// Sets what the disk has left, as far as the file system tells, and what of it events leave to the rows.
+pub fn set_disk(free_bytes: Option<u64>, reserve_bytes: u64) {
+    gauge!(DISK_FREE_BYTES).set(free_bytes.map_or(f64::NAN, |bytes| bytes as f64));
+    gauge!(DISK_RESERVE_BYTES).set(reserve_bytes as f64);
+}
+
+/// Says whether the node is ready.
+pub fn set_ready(is_ready: bool) {
+    gauge!(READY).set(f64::from(u8::from(is_ready)));
 }
 
 /// Sets the sizes of what the materializer keeps.

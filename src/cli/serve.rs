@@ -14,6 +14,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context;
+use axum::Router;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
@@ -32,9 +33,10 @@ use crate::gateway::budget::Budget;
 use crate::gateway::recent::RecentIds;
 use crate::gateway::{self, Gateway};
 use crate::letters::{self, Ledger, Letters};
+use crate::log::disk::RealDisk;
+use crate::log::disk::room::Room;
 use crate::log::meta::LogMeta;
 use crate::log::{Appender, Partition};
-use crate::materializer::Materializer;
 use crate::ops::backup;
 use crate::ops::control::Control;
 use crate::ops::handover::Handover;
@@ -43,7 +45,8 @@ use crate::server::tls::{Reloader, Tls};
 use crate::server::{self, ConnectionLimits, Front, Ops, Readiness, Service, descriptors};
 use crate::store::Store;
 use crate::telemetry::{self, RoomKind};
-use crate::verdicts::{self, Verdicts};
+use crate::usage::UsageSource;
+use crate::verdicts::{self, Owners, Verdicts};
 use arrival::Place;
 use starting::Starting;
 
@@ -89,6 +92,8 @@ struct Shell {
     admin_key: Option<String>,
     clock: Clock,
     recent: RecentIds,
+    /// What the disk of the data directory has left.
+    room: Arc<Room>,
     /// Requests that can have room at a time.
     requests_max: usize,
     runtime: Handle,
@@ -101,12 +106,16 @@ struct Parts {
     events: Batcher,
     dead_letters: Batcher,
     dead_letters_log: Arc<dyn Partition>,
-    log: Arc<dyn Partition>,
-    materializer: Materializer,
+    /// All partitions of the log, by their numbers.
+    log: Vec<Arc<dyn Partition>>,
+    source: Arc<dyn UsageSource>,
+    owners: Arc<dyn Owners>,
     store: Arc<dyn Store>,
     meta: LogMeta,
     /// What a backup of this node is made of.
     copied: Option<backup::Source>,
+    /// What it answers other nodes.
+    internal: Option<Router>,
     readiness: Arc<dyn Readiness>,
     back: Back,
 }
@@ -166,19 +175,23 @@ async fn serve(config: Config, admin_key: Option<String>, passed: Sockets, held:
     let budgets = Budgets::new(&config);
     let address = listeners.main.local_addr().context("the listening address is not known")?;
     let ops_address = listeners.ops.as_ref().map(|ops| ops.local_addr()).transpose().context("the listening address is not known")?;
+    let room = Room::new(Arc::new(RealDisk), &config.data_dir, config.log.disk_reserve_bytes);
     let (draining, starting) = (Arc::new(AtomicBool::new(false)), Arc::new(Starting::default()));
     let ops = Ops {
         metrics,
         budgets: [budgets.ingest.clone(), budgets.api.clone()],
         recent: recent_ids(&config),
+        disk: room.clone(),
         readiness: starting.clone(),
         draining: draining.clone(),
+        internal: Arc::default(),
     };
     let handover = Arc::new(Handover::of(&listeners).context("the listening sockets cannot be copied")?);
     let shell = Shell {
         admin_key,
         clock: clock.clone(),
         recent: ops.recent.clone(),
+        room,
         requests_max: budgets.ingest.requests_max(),
         runtime: Handle::current(),
         address: ops_address.unwrap_or(address),
@@ -190,7 +203,7 @@ async fn serve(config: Config, admin_key: Option<String>, passed: Sockets, held:
     let front = Arc::new(Front { ops: ops.clone(), serves_ops: listeners.ops.is_none(), service: OnceLock::new() });
     if let Some(listener) = listeners.ops {
         tracing::info!(address = %shell.address, "health and metrics are served on an address of their own");
-        tokio::spawn(server::serve_ops(listener, ops, limits.clone()));
+        tokio::spawn(server::serve_ops(listener, ops.clone(), limits.clone()));
     }
     let has_tls = tls.is_some();
     let mut ended = Ok(None);
@@ -203,6 +216,10 @@ async fn serve(config: Config, admin_key: Option<String>, passed: Sockets, held:
         };
         if let Ok(Some(Opened { parts, accounts, admin_key })) = opened {
             starting.is_over(parts.readiness.clone());
+            if let Some(router) = &parts.internal {
+                // Set once: nothing starts twice.
+                let _first = ops.internal.set(router.clone());
+            }
             let control = control(&parts, data_dir, handover.clone(), &clock, draining.clone());
             // Set once: nothing starts twice.
             let _first = front.service.set(service(&shell, &parts, accounts, budgets));
@@ -312,10 +329,10 @@ fn service(shell: &Shell, parts: &Parts, accounts: Arc<Accounts>, budgets: Budge
     tokio::spawn(letters::follow(ledger.clone()));
     let letters = Arc::new(Letters::new(ledger, parts.dead_letters.clone(), clock.clone()));
     let verdicts = Verdicts::new(verdicts::Parts {
-        log: vec![parts.log.clone()],
+        log: parts.log.clone(),
         letters: letters.clone(),
-        source: Arc::new(parts.materializer.clone()),
-        owners: Arc::new(parts.materializer.clone()),
+        source: parts.source.clone(),
+        owners: parts.owners.clone(),
         hash_key: parts.meta.hash_key,
         clock: clock.clone(),
     });
@@ -324,7 +341,7 @@ fn service(shell: &Shell, parts: &Parts, accounts: Arc<Accounts>, budgets: Budge
         audit: Arc::new(Audit::new(parts.store.clone(), clock.clone())),
         verdicts: Arc::new(verdicts),
         customers: Arc::new(Customers::new(parts.store.clone(), clock.clone())),
-        materializer: parts.materializer.clone(),
+        source: parts.source.clone(),
         letters,
         gateway: gateway.clone(),
         clock: clock.clone(),
@@ -395,8 +412,8 @@ async fn told_to_stop(parts: &Parts, stop: &mut Stop, handover: &Handover, recen
 
 /// Stops what is behind the door, along the way of the events. The service, with its handles, is gone already.
 fn drain(parts: Parts) -> anyhow::Result<()> {
-    let Parts { events, dead_letters, materializer, back, readiness, .. } = parts;
-    drop((events, dead_letters, materializer, readiness));
+    let Parts { events, dead_letters, source, owners, readiness, back, .. } = parts;
+    drop((events, dead_letters, source, owners, readiness));
     back.drain()?;
     tracing::info!("stopped in good order");
     Ok(())

@@ -48,6 +48,8 @@ pub struct Parts {
     pub clock: Clock,
     /// Where others ask this node.
     pub address: OwnerAddress,
+    /// What has to hold of a partition before it is folded.
+    pub check: Box<dyn Fn(u32) -> Result<(), materializer::Error> + Send + Sync>,
 }
 
 /// All partitions that this node has ever owned. Cheap to clone.
@@ -250,7 +252,10 @@ impl Fold {
         shared.running.write().unwrap_or_else(PoisonError::into_inner).remove(&partition);
         (self.again, self.pause) = (None, PAUSE_MIN);
         let Some(running) = self.running.take() else { return };
-        match running.let_go() {
+        let ended = running.let_go();
+        // Whoever folds it now says how far it is behind.
+        telemetry::set_lag(partition, 0, 0.0);
+        match ended {
             Ok(()) => tracing::info!(partition, "this node has let go of the partition"),
             Err(error) => tracing::warn!(partition, %error, "the last commit of a partition was not made; whoever goes on folds it again"),
         }
@@ -261,6 +266,7 @@ fn start(parts: &Parts, partition: u32) -> Result<(Materializer, Running), mater
     let log = parts.log[partition as usize].clone();
     // What is ready is said of what was there now, not when this process began.
     log.newest_end()?;
+    (parts.check)(partition)?;
     parts.address.write(&*parts.store, partition)?;
     let index_dir = parts.index_dir.join(partition.to_string());
     let failed = |error: std::io::Error| IndexError::Io(format!("{}: {error}", index_dir.display()));
@@ -272,6 +278,7 @@ fn start(parts: &Parts, partition: u32) -> Result<(Materializer, Running), mater
         disk: parts.disk.clone(),
         index_dir,
         clock: parts.clock.clone(),
+        commit_interval: materializer::commit_interval(),
         bases: None,
     })
 }

@@ -44,6 +44,8 @@ struct Known {
     marks: BTreeMap<u64, Marked>,
     /// By the first position of a segment: the log forgets by segments.
     segments: BTreeMap<u64, Tally>,
+    /// Whether the metrics were set, be it to nothing.
+    is_reported: bool,
 }
 
 /// Letters and their bytes, by code.
@@ -95,8 +97,9 @@ impl Ledger {
             known.next = chunk.end().unwrap_or(from.max(end));
         }
         let has_lost = known.forget(self.log.start());
-        if is_new || has_lost {
+        if is_new || has_lost || !known.is_reported {
             known.report();
+            known.is_reported = true;
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! The log on Apache Kafka: a topic that any number of gateways append to, and that any number of readers read.
 //!
-//! [`KafkaAppender`] writes, a [`KafkaReader`] reads one partition, [`KafkaPartition`] is that for the stages behind, [`topics`] makes topics and refuses those that cannot hold the
+//! [`KafkaAppender`] writes, a [`KafkaReader`] reads one partition, [`Ends`] tells where all of them end, [`KafkaPartition`] is that for the stages behind, [`topics`] makes topics and refuses those that cannot hold the
 //! promises, [`wire`] is what a record looks like there. Everything goes through librdkafka; what it says and counts goes to
 //! log lines and metrics.
 //!
@@ -8,6 +8,7 @@
 
 mod appender;
 mod client;
+mod ends;
 mod in_flight;
 mod look_ups;
 mod partition;
@@ -24,6 +25,7 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 
 pub use appender::KafkaAppender;
 pub(crate) use client::Listener;
+pub use ends::Ends;
 pub use partition::{KafkaPartition, partitions};
 pub use reader::{KafkaReader, Watermarks};
 

@@ -135,6 +135,8 @@ fn partitions_are_committed_independently(store: &dyn Store) {
         .expect("commits");
     let snapshot = store.snapshot().expect("a snapshot");
     assert_eq!([0, 7, 8].map(|partition| snapshot.progress(partition).expect("progress")), [progress(10), progress(12), progress(0)]);
+    assert_eq!(snapshot.progresses(&[8, 7, 0, 7]).expect("progress"), [progress(0), progress(12), progress(10), progress(12)]);
+    assert_eq!(snapshot.progresses(&[]).expect("progress"), []);
     assert_eq!(snapshot.count(&[]).expect("counts"), 2);
 }
 

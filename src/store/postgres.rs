@@ -13,6 +13,9 @@
 //! Until `COMMIT` was sent, nothing can have happened: a connection that was lost by then, a deadlock or a conflict is tried again here, a few
 //! times. After it, a lost answer is [`Error::Failed`]: nobody knows.
 //!
+//! Behind a commit, in a transaction of its own, all nodes are told of it: in that of the commit it would be one more reason to fail, and
+//! commits that tell wait for each other's sync.
+//!
 //! # Snapshots
 //! See `snapshot`: a transaction that is begun by the first look and given up when nobody looks.
 //!
@@ -38,12 +41,15 @@ pub(crate) mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, TrySendError, bounded};
 
 use self::connect::{Connector, describe};
+use self::listen::Listeners;
+pub use self::listen::{Gone, Heard};
 use self::pool::{Failure, Pool, Runtime, Session, wait};
 use self::snapshot::PostgresSnapshot;
-use super::{Change, Commit, Error, Kind, Shared, SharedChanges, Snapshot, Store, Version};
+use super::{Change, Commit, Error, Kind, Progress, Shared, SharedChanges, Snapshot, Store, Version};
+use crate::log::Position;
 
 /// How often something is tried that failed for a passing reason, before anything can have happened.
 const ATTEMPTS: u32 = 3;
@@ -125,7 +131,7 @@ pub struct PostgresStore {
     /// Separate, so that no number of queries keeps a commit waiting.
     reading: Arc<Pool>,
     writing: Arc<Pool>,
-    connector: Connector,
+    listeners: Arc<Listeners>,
 }
 
 impl PostgresStore {
@@ -139,12 +145,38 @@ impl PostgresStore {
         let threads = Runtime::start().map_err(|error| OpenError::Failed(format!("no thread: {error}")))?;
         let half = (settings.connections_max / 2).max(1);
         let pool = || Pool::new(connector.clone(), &threads, half).map_err(failed);
-        let store = Self { reading: pool()?, writing: pool()?, connector: connector.clone() };
+        let (reading, writing) = (pool()?, pool()?);
+        let listeners = Listeners::new(connector.clone(), writing.runtime().clone());
+        let store = Self { reading, writing, listeners };
         let mut lease = store.writing.lease().map_err(failed)?;
         let session = lease.session().map_err(|failure| failed(failure.error))?;
         wait(store.writing.runtime(), migrations::apply(&session.client))?;
         lease.give_back();
         Ok(store)
+    }
+
+    /// How far the rows of all partitions go of which something is stored, ordered by partition.
+    ///
+    /// # Errors
+    /// [`Error::Failed`].
+    pub fn progress(&self) -> Result<Vec<(u32, Progress)>, Error> {
+        self.on(&self.reading, async |session| commit::read_all_progress(session).await)
+    }
+
+    /// Asks the owners of these partitions to commit at once what they have folded when they have reached these positions. Nobody answers.
+    ///
+    /// # Errors
+    /// [`Error::Failed`].
+    pub fn wish(&self, wishes: &[(u32, Position)]) -> Result<(), Error> {
+        self.on(&self.reading, async |session| listen::tell(session, listen::WISHES, wishes).await)
+    }
+
+    /// Lets `ear` hear what all nodes tell, this one among them, until it says that it is not interested any more. It is called on a
+    /// thread that moves the connections' bytes, so it must neither wait for anything nor ask this store.
+    ///
+    /// Something may be missed ([`Heard::Missed`]): who has to know looks now and then.
+    pub fn listen(&self, ear: impl Fn(Heard) -> Result<(), Gone> + Send + Sync + 'static) {
+        self.listeners.add(Box::new(ear));
     }
 
     /// Does something on a session; a few times, if it fails for a passing reason.
@@ -208,6 +240,15 @@ impl Store for PostgresStore {
     }
 
     fn watch(&self) -> Option<Receiver<()>> {
-        Some(listen::start(self.connector.clone(), self.writing.runtime()))
+        // One is enough: who is told looks at everything that changed.
+        let (heard, hears) = bounded(1);
+        self.listen(move |what| match what {
+            Heard::Wish(..) | Heard::Progress(..) => Ok(()),
+            Heard::Documents | Heard::Missed => match heard.try_send(()) {
+                Ok(()) | Err(TrySendError::Full(())) => Ok(()),
+                Err(TrySendError::Disconnected(())) => Err(Gone),
+            },
+        });
+        Some(hears)
     }
 }

@@ -81,7 +81,16 @@ pub(crate) fn materialize(log: Arc<dyn Partition>, dir: PathBuf, partitions: u32
     std::fs::create_dir_all(&dir).expect("a directory");
     let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(&dir.join("store.redb")).expect("opens"));
     let (disk, index_dir) = (Arc::new(RealDisk), dir.join("index"));
-    let parts = materializer::Parts { log, meta: meta(partitions), store, disk, index_dir, clock: Clock::start(), bases: None };
+    let parts = materializer::Parts {
+        log,
+        meta: meta(partitions),
+        store,
+        disk,
+        index_dir,
+        clock: Clock::start(),
+        commit_interval: materializer::COMMIT_INTERVAL,
+        bases: None,
+    };
     Materializer::start(parts).expect("starts")
 }
 

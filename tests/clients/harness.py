@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 ROOT = Path(__file__).resolve().parents[2]
+DEPLOY = ROOT / "deploy"
+HELM = ROOT / "tests/.tools/go/bin/helm"
 BINARY = Path(os.environ.get("TOLLGATE_BIN", ROOT / "target/release/tollgate")).absolute()
 
 START_DEADLINE_S = 30.0
@@ -51,6 +53,12 @@ def wait_for(what: str, condition: Callable[[], Any], deadline_s: float = START_
         assert time.monotonic() < end, f"waited {deadline_s} s in vain for {what}"
         time.sleep(0.01)
     return answer
+
+
+def free_port() -> int:
+    """A port that nobody listens on at this moment."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
 
 
 def _read_lines(pipe: TextIO, lines: list[str]) -> None:
@@ -97,6 +105,8 @@ class Server:
         self.data_dir = data_dir
         self.admin_key = admin_key
         self.listen = listen
+        # Where health and metrics are served, if not there.
+        self.ops_listen: str | None = None
         self.port = 0
         self.variables: dict[str, str] = {}
         # Passed to each process as systemd does it, in place of `listen`.
@@ -176,7 +186,7 @@ class Server:
     def is_ready(self) -> bool:
         self._still_runs()
         try:
-            return self.request("GET", "/readyz").status == 200
+            return self.ops("GET", "/readyz").status == 200
         except (OSError, http.client.HTTPException):
             return False
 
@@ -189,7 +199,14 @@ class Server:
         """One request with the admin key on a connection of its own. A body that is not bytes goes out as JSON."""
         if body is not None and not isinstance(body, bytes):
             body = json.dumps(body).encode()
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        return self._request(f"127.0.0.1:{self.port}", method, path, body, headers)
+
+    def ops(self, method: str, path: str) -> Answer:
+        """One request for health or metrics, wherever they are served."""
+        return self._request(self.ops_listen or f"127.0.0.1:{self.port}", method, path, None, None)
+
+    def _request(self, address: str, method: str, path: str, body: Any, headers: dict[str, str] | None) -> Answer:
+        connection = http.client.HTTPConnection(address, timeout=30)
         try:
             connection.request(method, path, body, {"X-API-KEY": self.admin_key or "", **(headers or {})})
             response = connection.getresponse()

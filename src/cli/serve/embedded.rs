@@ -47,7 +47,7 @@ pub(super) fn open(shell: &Shell, data_dir: &DataDir) -> anyhow::Result<Parts> {
     // Nothing is derived from dead letters: retention may take them as it likes.
     dead_letters_log.keep_from(Position(u64::MAX));
     // Rows and index can wait where events are refused.
-    let room = Room::new(disk, &config.data_dir, config.log.disk_reserve_bytes);
+    let room = shell.room.clone();
     let disk: Arc<dyn Disk> = Arc::new(WaitingDisk::new(room.clone()));
     let store = EmbeddedStore::open_with_room(&room, &data_dir.join(data_dir::STORE)).context("the rows cannot be opened")?;
     let store: Arc<dyn Store> = Arc::new(store);
@@ -58,6 +58,7 @@ pub(super) fn open(shell: &Shell, data_dir: &DataDir) -> anyhow::Result<Parts> {
         disk,
         index_dir: data_dir.join(data_dir::INDEX),
         clock: shell.clock.clone(),
+        commit_interval: materializer::commit_interval(),
         bases: Some(materializer::BaseSettings { dir: data_dir.join(data_dir::BASE), log: log.clone(), retention: config.events_log() }),
     };
     let (materializer, materializing) = Materializer::start(parts).context("the rows do not fit the log")?;
@@ -77,11 +78,13 @@ pub(super) fn open(shell: &Shell, data_dir: &DataDir) -> anyhow::Result<Parts> {
         events,
         dead_letters,
         dead_letters_log,
-        log,
-        materializer: materializer.clone(),
+        log: vec![log],
+        source: Arc::new(materializer.clone()),
+        owners: Arc::new(materializer.clone()),
         store,
         meta,
         copied: Some(copied),
+        internal: None,
         readiness: Arc::new(materializer),
         back: super::Back::Embedded(Back { events_thread, dead_letters_thread, materializing, room }),
     })

@@ -7,15 +7,14 @@ use anyhow::Context;
 
 use super::{Opened, Shell, Stop};
 use crate::data_dir::DataDir;
+use crate::log;
+use crate::log::kafka::topics::TopicError;
 use crate::server::Readiness;
+use crate::store;
+use crate::store::postgres::OpenError;
 
 /// Between two attempts to reach what is away.
 const PAUSE: Duration = Duration::from_secs(1);
-
-/// What is missing is away, and may come back by itself.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(super) struct Away(pub(super) String);
 
 /// Not ready until log and store are there; then as ready as they are.
 #[derive(Default)]
@@ -61,7 +60,7 @@ pub(super) async fn open(
         };
         match opened {
             Ok(opened) => return Ok(Some(opened)),
-            Err(error) if error.is::<Away>() => {
+            Err(error) if is_away(&error) => {
                 let why = format!("{error:#}");
                 tracing::warn!(error = why, "the node cannot start yet, it tries again");
                 starting.wait_for(&why);
@@ -73,4 +72,14 @@ pub(super) async fn open(
             () = tokio::time::sleep(PAUSE) => {}
         }
     }
+}
+
+/// Whether what is missing is away, and may come back by itself: another machine does not answer.
+fn is_away(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let store = cause.downcast_ref().is_some_and(|error| matches!(error, store::Error::Failed(_)));
+        let database = cause.downcast_ref().is_some_and(|error| matches!(error, OpenError::Failed(_)));
+        let topic = cause.downcast_ref().is_some_and(|error| matches!(error, TopicError::Kafka { .. }));
+        store || database || topic || cause.downcast_ref().is_some_and(|error| matches!(error, log::Error::Io { .. }))
+    })
 }

@@ -22,7 +22,7 @@ const FLOOR_PART: u64 = 4;
 pub struct Room {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
-    floor_bytes: u64,
+    reserve_bytes: u64,
     state: Mutex<State>,
     given_up: Condvar,
 }
@@ -42,8 +42,7 @@ impl Room {
     /// Of the file system of `dir`. `reserve_bytes` is what the log leaves.
     pub fn new(disk: Arc<dyn Disk>, dir: &Path, reserve_bytes: u64) -> Arc<Self> {
         telemetry::set_waits_for_room(false);
-        let floor_bytes = reserve_bytes / FLOOR_PART;
-        Arc::new(Self { disk, dir: dir.to_owned(), floor_bytes, state: Mutex::default(), given_up: Condvar::new() })
+        Arc::new(Self { disk, dir: dir.to_owned(), reserve_bytes, state: Mutex::default(), given_up: Condvar::new() })
     }
 
     /// Whether somebody waits now.
@@ -54,7 +53,12 @@ impl Room {
     /// Whether something small can be begun now.
     pub fn has_some(&self) -> bool {
         // A file system that does not tell is taken at its word when a write fails.
-        self.disk.free_bytes(&self.dir).map_or(true, |free| free >= self.floor_bytes)
+        self.disk.free_bytes(&self.dir).map_or(true, |free| free >= self.reserve_bytes / FLOOR_PART)
+    }
+
+    /// Sets the metrics of what is left.
+    pub fn report(&self) {
+        telemetry::set_disk(self.disk.free_bytes(&self.dir).ok(), self.reserve_bytes);
     }
 
     /// Waits until something small can be begun.

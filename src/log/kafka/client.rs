@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::ProducerContext;
 use rdkafka::statistics::Statistics;
@@ -60,6 +60,10 @@ impl ClientContext for Listener {
 
     fn error(&self, error: KafkaError, reason: &str) {
         self.note();
+        // Whoever reads hears of it as well, and it is no error.
+        if matches!(error, KafkaError::Global(RDKafkaErrorCode::PartitionEOF)) {
+            return;
+        }
         telemetry::count_kafka_error(self.client);
         tracing::warn!(client = self.client, %error, reason, "kafka client");
     }

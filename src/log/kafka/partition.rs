@@ -47,6 +47,17 @@ pub fn partitions(settings: &Settings, found: &Found, form: Form) -> Result<Vec<
     Ok((0..).zip(found.watermarks.iter().copied()).map(partition).collect())
 }
 
+impl KafkaPartition {
+    /// The oldest record that there is now. Blocks.
+    ///
+    /// # Errors
+    /// [`Error::Io`]: no answer.
+    pub fn newest_start(&self) -> Result<Position, Error> {
+        self.newest_end()?;
+        Ok(self.start())
+    }
+}
+
 impl Partition for KafkaPartition {
     fn number(&self) -> u32 {
         self.number

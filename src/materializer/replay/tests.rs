@@ -53,6 +53,7 @@ fn replayed(dir: &Path, log: &Arc<EmbeddedLog>, until: u64) -> Result<(Progress,
         disk: Arc::new(RealDisk),
         index_dir: dir.join("index"),
         clock: Clock::start(),
+        commit_interval: crate::materializer::COMMIT_INTERVAL,
         bases: None,
     };
     let progress = replay(parts, Position(until), &mut |at| {

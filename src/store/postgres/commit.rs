@@ -5,6 +5,7 @@ use std::pin::pin;
 
 use futures_util::SinkExt;
 
+use super::listen;
 use super::pool::{Failure, Session};
 use super::rows::CopyBuffer;
 use crate::clock::UnixMillis;
@@ -40,7 +41,12 @@ pub(super) async fn run(session: &mut Session, commit: &Commit) -> Result<(), Fa
     }
     write_rows(session, commit).await?;
     keep_conflicts(session, &commit.conflicts).await?;
-    session.commit().await
+    session.commit().await?;
+    // The commit stands, whatever becomes of this: who waits for it looks now and then.
+    if let Err(Failure { error, .. }) = listen::tell(session, listen::PROGRESS, &[(commit.partition, commit.reached.next)]).await {
+        tracing::debug!(%error, "nobody was told of a commit");
+    }
+    Ok(())
 }
 
 fn partition(partition: u32) -> Result<i32, Error> {
@@ -80,6 +86,23 @@ pub(super) async fn read_progress(session: &mut Session, of: u32) -> Result<Prog
     let found = session.in_time(session.client.query_opt(&statement, &[&partition(of)?])).await?;
     let Some(row) = found else { return Ok(BEGIN) };
     Ok(Progress { next: Position(row.try_get::<_, i64>(0)?.cast_unsigned()), log_time: UnixMillis(row.try_get(1)?) })
+}
+
+/// The same of several partitions, in their order here; in one question.
+pub(super) async fn read_progresses(session: &mut Session, of: &[u32]) -> Result<Vec<Progress>, Failure> {
+    let stored: BTreeMap<u32, Progress> = read_all_progress(session).await?.into_iter().collect();
+    Ok(of.iter().map(|partition| stored.get(partition).copied().unwrap_or(BEGIN)).collect())
+}
+
+/// How far the rows of all partitions go of which something is stored.
+pub(super) async fn read_all_progress(session: &mut Session) -> Result<Vec<(u32, Progress)>, Failure> {
+    let statement = session.prepared("SELECT partition, next, log_time_ms FROM tollgate.progress ORDER BY partition").await?;
+    let found = session.in_time(session.client.query(&statement, &[])).await?;
+    let read = |row: &tokio_postgres::Row| {
+        let partition = row.try_get::<_, i32>(0)?.cast_unsigned();
+        Ok((partition, Progress { next: Position(row.try_get::<_, i64>(1)?.cast_unsigned()), log_time: UnixMillis(row.try_get(2)?) }))
+    };
+    found.iter().map(read).collect()
 }
 
 async fn write_rows(session: &mut Session, commit: &Commit) -> Result<(), Failure> {

@@ -6,7 +6,7 @@
 
 use tokio_postgres::Row;
 
-use super::listen::CHANNEL;
+use super::listen::DOCUMENTS;
 use super::pool::{Failure, Session};
 use crate::store::{Change, Error, Kind, Shared, SharedChanges, Version};
 
@@ -103,7 +103,7 @@ async fn write(
 
 async fn tell(session: &mut Session) -> Result<(), Failure> {
     let notify = session.prepared("SELECT pg_notify($1, '')").await?;
-    session.in_time(session.client.execute(&notify, &[&CHANNEL])).await?;
+    session.in_time(session.client.execute(&notify, &[&DOCUMENTS])).await?;
     Ok(())
 }
 

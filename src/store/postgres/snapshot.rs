@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 use futures_util::TryStreamExt;
 use tokio_postgres::types::ToSql;
 
-use super::commit::{position, read_progress};
+use super::commit::{position, read_progress, read_progresses};
 use super::pool::{Failure, Lease, Pool, Session, wait};
 use super::rows::{self, behind, damaged, stored_key};
 use crate::log::Position;
@@ -140,8 +140,12 @@ impl PostgresSnapshot {
 
 async fn begin(session: &mut Session, told: &BTreeMap<u32, Progress>) -> Result<(), Failure> {
     session.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-    for (partition, told) in told {
-        let found = read_progress(session, *partition).await?;
+    if told.is_empty() {
+        return Ok(());
+    }
+    let partitions: Vec<u32> = told.keys().copied().collect();
+    let found = read_progresses(session, &partitions).await?;
+    for ((partition, told), found) in told.iter().zip(found) {
         if found != *told {
             return Err(Error::Failed(format!(
                 "a snapshot of partition {partition} at {} was given up, and the rows have moved on to {}; take a new one",
@@ -248,6 +252,10 @@ impl Rows for PostgresSnapshot {
 }
 
 impl Snapshot for PostgresSnapshot {
+    fn is_far(&self) -> bool {
+        true
+    }
+
     fn row(&self, key: &[u8]) -> Result<Option<Row>, Error> {
         Ok(self.rows(std::slice::from_ref(&key.to_vec()))?.pop().flatten())
     }
@@ -291,6 +299,12 @@ impl Snapshot for PostgresSnapshot {
         let progress = self.look(async |session| read_progress(session, partition).await)?;
         self.lock().told.insert(partition, progress);
         Ok(progress)
+    }
+
+    fn progresses(&self, partitions: &[u32]) -> Result<Vec<Progress>, Error> {
+        let progresses = self.look(async |session| read_progresses(session, partitions).await)?;
+        self.lock().told.extend(partitions.iter().copied().zip(progresses.iter().copied()));
+        Ok(progresses)
     }
 
     fn conflicts(&self, account: u32, partition: u32, before: Position, limit: usize) -> Result<Vec<Conflict>, Error> {

@@ -375,12 +375,71 @@ fn changes_on_one_node_are_heard_on_the_others_also_when_they_had_lost_their_con
     one.change_document(Kind::Account, 0, "a", &mut |_| Change::Put(b"1".to_vec())).expect("changes");
     hear("a change of one");
     one.change_document(Kind::Customer, 1, "c", &mut |_| Change::Put(b"1".to_vec())).expect("changes");
-    cluster.psql(
-        &url,
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND query = 'LISTEN tollgate_documents'",
-    );
+    cluster
+        .psql(&url, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN %'");
     hear("the connection is lost");
     hear("it is back");
+}
+
+/// What a node hears, but for that it may have missed something.
+fn heard_by(store: &PostgresStore) -> Receiver<Heard> {
+    let (to, heard) = crossbeam_channel::bounded(10_000);
+    let (first, begins) = bounded(1);
+    store.listen(move |what| match what {
+        Heard::Missed => {
+            let (Ok(()) | Err(_)) = first.try_send(());
+            Ok(())
+        }
+        what => to.send(what).map_err(|_| Gone),
+    });
+    begins.recv_timeout(Duration::from_secs(60)).expect("it listens");
+    heard
+}
+
+fn next(heard: &Receiver<Heard>) -> Heard {
+    heard.recv_timeout(Duration::from_secs(60)).expect("it is heard")
+}
+
+#[test]
+fn commits_and_wishes_of_one_node_are_heard_on_the_others() {
+    let (one, other) = two_stores();
+    let heard = heard_by(&other);
+    one.commit(&commit_of(0)).expect("commits");
+    assert_eq!(next(&heard), Heard::Progress(3, Position(1)));
+    assert!(matches!(one.commit(&commit_of(0)), Err(Error::Fenced { .. })));
+    // Thousands of partitions do not fit into one notification.
+    let wishes: Vec<_> = (0..3_000).map(|partition| (partition, Position(u64::MAX - 1))).collect();
+    one.wish(&wishes).expect("told");
+    for (partition, position) in wishes {
+        assert_eq!(next(&heard), Heard::Wish(partition, position), "a commit that was fenced told nobody anything");
+    }
+    one.wish(&[]).expect("nothing to tell");
+    one.change_document(Kind::Account, 0, "a", &mut |_| Change::Put(b"1".to_vec())).expect("changes");
+    assert_eq!(next(&heard), Heard::Documents);
+}
+
+#[test]
+fn all_who_listen_share_a_connection_that_ends_with_the_last_of_them() {
+    let cluster = Cluster::shared();
+    let url = cluster.database();
+    let store = open(&url, patient());
+    let (documents, heard) = (store.watch().expect("there are other nodes"), heard_by(&store));
+    documents.recv_timeout(Duration::from_secs(60)).expect("it listens");
+    let listening = || {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN %'";
+        cluster.psql(&url, sql)
+    };
+    assert_eq!(listening(), "1");
+    store.wish(&[(7, Position(9))]).expect("told");
+    assert_eq!(next(&heard), Heard::Wish(7, Position(9)), "also by the node itself");
+    drop((documents, heard));
+    wait_until("nobody listens any more", || {
+        drop(store.wish(&[(7, Position(10))]));
+        listening() == "0"
+    });
+    let heard = heard_by(&store);
+    store.wish(&[(8, Position(9))]).expect("told");
+    assert_eq!(next(&heard), Heard::Wish(8, Position(9)), "somebody listens again");
 }
 
 #[test]
