@@ -142,6 +142,23 @@ fn nodes_that_are_killed_and_frozen_under_load_lose_nothing_and_count_nothing_tw
     for node in &nodes {
         assert_eq!(counted(node), acked.len());
     }
+    // Of four partitions, while the nodes run.
+    let verified = nodes[0].verify_cluster().ended_with(0).says(&["equal", "partition 3"]);
+    assert_eq!(verified.stdout.lines().filter(|line| line.starts_with("replayed")).count(), 4, "{}", verified.stdout);
+}
+
+#[test]
+fn a_row_of_a_cluster_that_was_changed_is_found_and_named() {
+    let shared = Shared::new();
+    let node = Setup::default().node_of(&shared).start();
+    node.send(&[event("u-1")]).logged(1);
+    assert_eq!(counted(&node), 1);
+    node.verify_cluster().ended_with(0).says(&["equal"]);
+    Cluster::shared().psql(
+        &shared.database,
+        "UPDATE tollgate.rows SET count = count + 1, sum = sum + 1 WHERE key = (SELECT key FROM tollgate.rows ORDER BY key LIMIT 1)",
+    );
+    node.verify_cluster().ended_with(1).says(&["different: 1", "customer c", "stored    count 2", "replayed  count 1"]);
 }
 
 #[test]
