@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime};
 use tempfile::TempDir;
-use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tollgate::batch::Batcher;
 use tollgate::event::parse::Parser;
@@ -42,11 +41,6 @@ fn open(disk: impl Disk + 'static) -> (TempDir, Arc<EmbeddedLog>, EmbeddedAppend
     (dir, log, appender)
 }
 
-/// An append and nobody who waits for it.
-fn unattended(block: Block) -> Append {
-    Append { block, done: oneshot::channel().0.into() }
-}
-
 fn durable(answers: Vec<Answer>) {
     assert!(answers.iter().all(|answer| answer.result.is_ok()));
 }
@@ -60,7 +54,7 @@ fn append(group: &mut BenchmarkGroup<'_, WallTime>, disk: impl Disk + 'static, b
     group.throughput(Throughput::ElementsAndBytes { elements: blocks * events, bytes });
     group.bench_function(BenchmarkId::from_parameter(format!("{blocks}x{events}")), |bencher| {
         let append = |blocks: Vec<Block>| {
-            let appends: Vec<Append> = blocks.into_iter().map(|block| unattended(block.seal())).collect();
+            let appends: Vec<Append> = blocks.into_iter().map(|block| Append::unattended(block.seal())).collect();
             durable(appender.append_and_wait(appends));
             log.keep_from(log.end());
         };
@@ -208,7 +202,7 @@ fn read(criterion: &mut Criterion) {
         let mut workload = Workload::new(1_000);
         let blocks: Vec<Block> = (0..20_000 / events).map(|_| block(&mut workload, events).seal()).collect();
         let bytes = blocks.iter().map(|block| block.len() as u64).sum();
-        durable(appender.append_and_wait(blocks.into_iter().map(unattended).collect()));
+        durable(appender.append_and_wait(blocks.into_iter().map(Append::unattended).collect()));
         group.throughput(Throughput::ElementsAndBytes { elements: log.end().0, bytes });
         group.bench_function(BenchmarkId::from_parameter(events), |bencher| {
             bencher.iter(|| {

@@ -52,7 +52,7 @@ pub struct Parts {
     /// What became of events.
     pub verdicts: Arc<Verdicts>,
     /// The rows.
-    pub materializer: Materializer,
+    pub source: Arc<dyn UsageSource>,
     /// What was not taken.
     pub letters: Arc<Letters>,
     /// Takes what is replayed.
@@ -73,7 +73,7 @@ pub fn router(parts: Parts) -> Router {
     Router::new()
         .merge(noted)
         .merge(audit::routes(parts.audit, parts.accounts))
-        .merge(usage::routes(Arc::new(parts.materializer), parts.clock))
+        .merge(usage::routes(parts.source, parts.clock))
         .merge(events::routes(parts.verdicts.clone()))
         .merge(reconcile::routes(parts.verdicts))
         .route_layer(middleware::from_fn(observe))

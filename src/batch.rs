@@ -8,10 +8,10 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use crate::event::Fingerprint;
-use crate::log::{Answer, Answers, Append, Appender, Block, Done, Error, Held, Positions};
+use crate::log::{Answer, Answers, Append, Appender, Block, Error, Held, Positions};
 use crate::{fault, telemetry};
 
 /// Most bytes that one group takes: bounds the time that the first of it waits for the last.
@@ -91,10 +91,9 @@ impl Batcher {
     ///
     /// Dropping the future does not take the append back. `held` is given back when the append has ended, not before.
     pub async fn append(&self, block: Block, held: Held) -> Result<Positions, BatchError> {
-        let (to, answer) = oneshot::channel();
-        let done = Done::new(to, held);
         let records = u64::from(block.count());
-        if let Err(refused) = self.inbox.try_send(Append { block, done }) {
+        let (append, answer) = Append::new(block, held);
+        if let Err(refused) = self.inbox.try_send(append) {
             let error = match refused {
                 TrySendError::Full(_) => BatchError::Busy,
                 TrySendError::Disconnected(_) => BatchError::Log(Error::Stopping),

@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Config, TlsConfig, parse_duration};
+use crate::config::{Config, Role, TlsConfig, parse_duration};
 use crate::loadgen::BenchArgs;
 use crate::telemetry::LogFormat;
 
@@ -70,6 +70,9 @@ struct ServeArgs {
     /// Where log and rows are kept; one process at a time [default: ./tollgate-data]
     #[arg(long, value_name = "DIR", env = "TOLLGATE_DATA_DIR")]
     data_dir: Option<PathBuf>,
+    /// PostgreSQL that the nodes of a cluster share: postgres://user:password@host/database?sslmode=verify-full
+    #[arg(long, value_name = "URL", env = "TOLLGATE_DATABASE_URL", hide_env_values = true)]
+    database_url: Option<String>,
     /// How long to wait for a data directory that another process uses, e.g. `30s` [default: not at all; with --take-over 60s]
     #[arg(long, value_name = "DURATION", env = "TOLLGATE_WAIT_FOR_DATA_DIR", value_parser = parse_duration)]
     wait_for_data_dir: Option<Duration>,
@@ -88,6 +91,21 @@ struct ServeArgs {
     /// CA of client certificates in PEM: without a certificate of it nobody connects (API keys are needed as well)
     #[arg(long, value_name = "FILE", env = "TOLLGATE_TLS_CLIENT_CA")]
     tls_client_ca: Option<PathBuf>,
+    /// Keep the log on Apache Kafka: one host:port or more, separated by commas
+    #[arg(long, value_name = "HOST:PORT,…", env = "TOLLGATE_KAFKA_BROKERS")]
+    kafka_brokers: Option<String>,
+    /// Brokers that hold each record [default: 3]; with 1, an ack is no better than one machine's page cache
+    #[arg(long, value_name = "COUNT", env = "TOLLGATE_KAFKA_REPLICATION")]
+    kafka_replication: Option<u32>,
+    /// What this node does [default: everything]
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "ROLE,…", env = "TOLLGATE_ROLES")]
+    roles: Option<Vec<Role>>,
+    /// Name of this node, which no other node of the cluster has [default: the host's name]
+    #[arg(long, value_name = "NAME", env = "TOLLGATE_NODE")]
+    node: Option<String>,
+    /// Where other nodes ask this one [default: its ops address, or else its address]
+    #[arg(long, value_name = "URL", env = "TOLLGATE_ADVERTISE")]
+    advertise: Option<String>,
     /// Which log lines are written to standard error, e.g. `info,tollgate=debug` [default: info]
     #[arg(long, value_name = "FILTER", env = "TOLLGATE_LOG")]
     log: Option<String>,
@@ -108,6 +126,9 @@ impl ServeArgs {
         if let Some(data_dir) = &self.data_dir {
             config.data_dir.clone_from(data_dir);
         }
+        if let Some(url) = &self.database_url {
+            config.database.url = Some(url.as_str().into());
+        }
         config.wait_for_data_dir = self.wait_for_data_dir.or(config.wait_for_data_dir);
         config.take_over |= self.take_over;
         if let (Some(cert), Some(key)) = (&self.tls_cert, &self.tls_key) {
@@ -118,6 +139,15 @@ impl ServeArgs {
             let Some(tls) = &mut config.tls else { anyhow::bail!("--tls-client-ca needs --tls-cert and --tls-key") };
             tls.client_ca = Some(client_ca.clone());
         }
+        if let Some(brokers) = &self.kafka_brokers {
+            config.kafka.brokers = Some(brokers.clone());
+        }
+        config.kafka.replication = self.kafka_replication.unwrap_or(config.kafka.replication);
+        if let Some(roles) = &self.roles {
+            config.cluster.roles.clone_from(roles);
+        }
+        config.cluster.node = self.node.clone().or(config.cluster.node);
+        config.cluster.advertise = self.advertise.clone().or(config.cluster.advertise);
         if let Some(filter) = &self.log {
             config.logging.filter.clone_from(filter);
         }

@@ -2,16 +2,24 @@
 //!
 //! Settings are data; each part gets the few that it needs by value. Unknown keys are errors.
 
+mod cluster;
+mod kafka;
+
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
+pub use cluster::{ClusterConfig, Role};
+pub use kafka::{Compression, KafkaConfig};
+
 use crate::event::{IdentityMode, TimeWindow};
 use crate::gateway::recent;
 use crate::log::embedded;
 use crate::log::meta::FoldSettings;
+use crate::store::postgres;
 use crate::telemetry::LogFormat;
 
 /// Everything that can be set, with its defaults (`design.md`, limits).
@@ -33,6 +41,12 @@ pub struct Config {
     pub tls: Option<TlsConfig>,
     /// The log.
     pub log: LogConfig,
+    /// Where the log is, if it is not in the data directory.
+    pub kafka: KafkaConfig,
+    /// The store that many nodes share, in place of the one in the data directory.
+    pub database: DatabaseConfig,
+    /// This node among many.
+    pub cluster: ClusterConfig,
     /// The account that is made at the first start.
     pub default_account: DefaultAccountConfig,
     /// What a request may bring.
@@ -81,6 +95,40 @@ pub struct LogConfig {
     pub dead_letter_bytes: Option<u64>,
     /// Bytes of the file system that events and letters leave free, so that the rows can follow: past it, events are refused.
     pub disk_reserve_bytes: u64,
+}
+
+/// The database of a cluster.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DatabaseConfig {
+    /// `postgres://…`; only in a cluster.
+    pub url: Option<Secret>,
+    /// Connections that one node makes at most.
+    pub connections_max: usize,
+}
+
+/// Text that is never shown.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text, for whom it is for.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for Secret {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(hidden)")
+    }
 }
 
 /// The account that exists from the first start on.
@@ -177,6 +225,9 @@ impl Default for Config {
             take_over: false,
             tls: None,
             log: LogConfig::default(),
+            kafka: KafkaConfig::default(),
+            database: DatabaseConfig::default(),
+            cluster: ClusterConfig::default(),
             default_account: DefaultAccountConfig::default(),
             ingest: IngestConfig::default(),
             recent_ids: RecentIdsConfig::default(),
@@ -198,6 +249,12 @@ impl Default for LogConfig {
             dead_letter_bytes: Some(1 << 30),
             disk_reserve_bytes: 64 << 20,
         }
+    }
+}
+
+impl Default for DatabaseConfig {
+    fn default() -> Self {
+        Self { url: None, connections_max: 40 }
     }
 }
 
@@ -302,8 +359,13 @@ impl Config {
         if ingest.inflated_bytes_max > 64 << 20 || ingest.in_flight_bytes_max > u32::MAX as usize {
             return wrong("ingest.inflated_bytes_max must not exceed 64 MiB, ingest.in_flight_bytes_max not 4 GiB".into());
         }
+        self.kafka.check()?;
+        self.check_cluster()?;
         if self.log.segment_bytes < 1 << 20 {
             return wrong("log.segment_bytes must be 1 MiB or more".into());
+        }
+        if self.database.connections_max < 4 {
+            return wrong("database.connections_max must be 4 or more: some read, some write, one listens".into());
         }
         let recent = &self.recent_ids;
         if (1..recent::BYTES_MIN).contains(&recent.bytes_max) {
@@ -325,7 +387,7 @@ impl Config {
         FoldSettings {
             dedup_horizon_ms: self.log.dedup_horizon.map(millis),
             dimension_sets_max: self.log.dimension_sets_max,
-            partitions: 1,
+            partitions: if self.kafka.brokers.is_some() { self.kafka.partitions } else { 1 },
         }
     }
 
@@ -337,6 +399,12 @@ impl Config {
             retention_bytes: self.log.retention_bytes,
             disk_reserve_bytes: self.log.disk_reserve_bytes,
         }
+    }
+
+    /// How the database is used, if there is one.
+    pub fn database(&self) -> Option<postgres::Settings> {
+        let url = self.database.url.as_ref()?.reveal();
+        Some(postgres::Settings { connections_max: self.database.connections_max, ..postgres::Settings::new(url) })
     }
 
     /// Settings of the dead letters' log.
@@ -423,6 +491,15 @@ mod tests {
         assert_eq!(settings("[recent_ids]\nbytes_max = 0").bytes_max, 0);
         assert!(parse("[recent_ids]\nbytes_max = 1000").expect_err("refused").contains("recent_ids.bytes_max"));
         assert!(parse("[recent_ids]\nmax_age = '366d'").expect_err("refused").contains("recent_ids.max_age"));
+    }
+
+    #[test]
+    fn the_address_of_the_database_is_shown_to_nobody() {
+        let config = parse("[kafka]\nbrokers = 'a'\n[database]\nurl = 'postgres://u:secret@h/d'\nconnections_max = 8").expect("good");
+        assert!(!format!("{config:?}").contains("secret"));
+        let settings = config.database().expect("is given");
+        assert_eq!((settings.url.as_str(), settings.connections_max), ("postgres://u:secret@h/d", 8));
+        assert!(parse("[database]\nconnections_max = 3").expect_err("refused").contains("database.connections_max"));
     }
 
     #[test]

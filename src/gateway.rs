@@ -164,7 +164,7 @@ impl Gateway {
     /// `POST /ingest` (contract `amberflo.md` section 2): answers when every taken event is durable.
     /// What is left of the body is the caller's ([`body::finish`]).
     pub async fn ingest(&self, head: &Parts, body: &mut Incoming) -> Response<Full<Bytes>> {
-        let caller = match self.caller(&head.headers) {
+        let caller = match self.caller(&head.headers).await {
             Ok(caller) => caller,
             Err(error) => return self.refusal(error).into_response(),
         };
@@ -220,8 +220,8 @@ impl Gateway {
         Ok(Taken { taken: batch.taken, known: batch.known, unique_ids, positions, rejected: batch.rejected })
     }
 
-    fn caller(&self, headers: &HeaderMap) -> Result<Caller, IngestError> {
-        let caller = presented_key(headers).ok_or(Denied::Unknown).and_then(|key| self.keys.caller(key))?;
+    async fn caller(&self, headers: &HeaderMap) -> Result<Caller, IngestError> {
+        let caller = self.keys.find(presented_key(headers).ok_or(Denied::Unknown)?).await?;
         if caller.may(Scope::Ingest) { Ok(caller) } else { Err(IngestError::Forbidden) }
     }
 

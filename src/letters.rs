@@ -193,13 +193,15 @@ impl Letters {
 /// Keeps a ledger, and the metrics that it sets, close behind the log for as long as the process runs.
 pub async fn follow(ledger: Arc<Ledger>) {
     const PAUSE: std::time::Duration = std::time::Duration::from_millis(500);
+    let mut is_read = true;
     loop {
         let behind = ledger.clone();
         match tokio::task::spawn_blocking(move || behind.catch_up()).await {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => is_read = true,
             Ok(Err(error)) => {
-                tracing::error!(%error, "the dead letters cannot be read; what is asked of them fails, events are not affected");
-                return;
+                if std::mem::replace(&mut is_read, false) {
+                    tracing::error!(%error, "the dead letters cannot be read; what is asked of them fails, events are not affected");
+                }
             }
             // The runtime is going.
             Err(_) => return,

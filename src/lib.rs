@@ -25,6 +25,7 @@ pub mod batch;
 pub mod checked_json;
 pub mod cli;
 pub mod clock;
+pub mod cluster;
 pub mod config;
 pub mod customers;
 pub mod data_dir;

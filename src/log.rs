@@ -1,19 +1,22 @@
 //! The log: what is in it happened. Stage 4 of the way of an event.
 //!
-//! A log keeps blocks of records at consecutive positions, durably, in the order of their appends. It neither knows
-//! what a customer is nor looks into a record. One implementation so far: [`embedded`], segment files in the data
-//! directory.
+//! A log keeps records at ascending positions of one or more partitions, durably, in the order of their appends. Two implementations:
+//! [`embedded`], segment files in the data directory, with one partition and no gaps; [`kafka`], a topic of Apache Kafka.
 
 pub mod disk;
 pub mod embedded;
+pub mod kafka;
+#[cfg(test)]
+pub(crate) mod memory;
 pub mod meta;
 pub mod record;
 
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::UnixMillis;
@@ -34,8 +37,8 @@ impl fmt::Display for Position {
 pub struct Place {
     /// Which partition.
     pub partition: u32,
-    /// Where in it.
-    pub position: Position,
+    /// Where in it; `None`: the log holds the record and did not say where.
+    pub position: Option<Position>,
 }
 
 /// Where the records of one append stand, in their order.
@@ -63,7 +66,7 @@ impl Positions {
             Self::Each(places) => (None, places.as_slice()),
         };
         let run = run.into_iter().flat_map(|(partition, range)| {
-            (range.start.0..range.end.0).map(move |position| Place { partition, position: Position(position) })
+            (range.start.0..range.end.0).map(move |position| Place { partition, position: Some(Position(position)) })
         });
         run.chain(each.iter().copied())
     }
@@ -148,6 +151,21 @@ pub struct Append {
     pub block: Block,
     /// Told once, when the block is durable or is not going to be. A receiver that is gone changes nothing.
     pub done: Done,
+    /// When it began to wait.
+    pub since: Instant,
+}
+
+impl Append {
+    /// A sealed block that begins to wait now, what is held for it, and what tells its outcome.
+    pub fn new(block: Block, held: Held) -> (Self, oneshot::Receiver<Result<Positions, Error>>) {
+        let (to, outcome) = oneshot::channel();
+        (Self { block, done: Done::new(to, held), since: Instant::now() }, outcome)
+    }
+
+    /// A sealed block that nobody waits for.
+    pub fn unattended(block: Block) -> Self {
+        Self::new(block, None).0
+    }
 }
 
 /// What is held until an append has ended, whoever waits for it still: room for its bytes. `None` for what is small and rare.
@@ -216,6 +234,11 @@ impl Answers {
         (Self(sender), receiver)
     }
 
+    /// Whether both lead to the same other end.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.0.same_channel(&other.0)
+    }
+
     /// Hands answers in; waits while too many are there. Not from within a runtime.
     pub fn give(&self, answers: Vec<Answer>) {
         if !answers.is_empty() {
@@ -255,11 +278,11 @@ pub enum Error {
         what: String,
     },
     /// A record from a newer version of Tollgate.
-    #[error("{file} has records of version {version} at byte {offset}; this binary knows up to {known}: run the newer one")]
+    #[error("{file} has records of version {version} at {offset}; this binary knows up to {known}: run the newer one")]
     Newer {
-        /// The file.
+        /// The file, or topic and partition.
         file: String,
-        /// Where in it.
+        /// Where in it: a byte of the file, a position of the partition.
         offset: u64,
         /// The version found.
         version: u16,
@@ -354,8 +377,43 @@ pub trait Partition: Send + Sync + 'static {
     /// The first position of those that retention takes together with this one, as far as that is known.
     fn part_of(&self, position: Position) -> Position;
 
-    /// Makes a reader.
+    /// Makes a reader that follows the log.
     fn reader(self: Arc<Self>) -> Box<dyn LogReader>;
+
+    /// A reader for a few reads here and there. Where a reader is expensive it is one that was used before, and is used again once
+    /// this one is dropped; dropping it may block then.
+    fn look_ups(self: Arc<Self>) -> Box<dyn LogReader> {
+        self.reader()
+    }
+}
+
+/// So long the log may take to give out what it has.
+const READ_PATIENCE: Duration = Duration::from_secs(10);
+/// So long nobody need call before it is looked again.
+const READ_PAUSE: Duration = Duration::from_millis(50);
+
+/// Reads what stands at a position before the end, or behind the gap that is there. Blocks until it comes: Kafka may have fetched less
+/// than there is.
+///
+/// # Errors
+/// As [`LogReader::read`]; [`Error::Io`] where nothing comes.
+pub fn read_some(reader: &mut dyn LogReader, from: Position, bytes_max: usize) -> Result<Chunk, Error> {
+    let deadline = Instant::now() + READ_PATIENCE;
+    let grown = reader.grown();
+    loop {
+        let chunk = reader.read(from, bytes_max)?;
+        if chunk.end().is_some() {
+            return Ok(chunk);
+        }
+        if Instant::now() >= deadline {
+            let error = format!("nothing came from position {from} on within {READ_PATIENCE:?}");
+            return Err(Error::Io { file: "the log".into(), error });
+        }
+        // Without a sender nobody calls, and the error comes at once.
+        if let Err(RecvTimeoutError::Disconnected) = grown.recv_timeout(READ_PAUSE) {
+            std::thread::sleep(READ_PAUSE);
+        }
+    }
 }
 
 /// Some blocks, as read.
@@ -364,6 +422,8 @@ pub struct Chunk {
     bytes: Vec<u8>,
     blocks: Vec<BlockAt>,
     log_time_before: UnixMillis,
+    /// Where the log goes on, if there is a gap behind the last block.
+    goes_on: Option<Position>,
 }
 
 #[derive(Debug, Clone)]
@@ -403,13 +463,29 @@ impl Chunk {
         self.blocks.is_empty()
     }
 
-    /// The newest receive time of all blocks before these that the log still has; `i64::MIN` if it has none.
+    /// The newest receive time of all blocks before these that the log still has; `i64::MIN` if it has none. Kafka cannot tell it:
+    /// there it is that of what the reader has read or was told ([`kafka::KafkaReader::begin`]).
     pub fn log_time_before(&self) -> UnixMillis {
         self.log_time_before
     }
 
-    /// One past the last position in it, if any.
+    /// Where to read on: one past the last position in it, or behind the gap that follows. `None`: nothing was read. There may be gaps
+    /// before and between blocks as well: positions that are nobody's.
     pub fn end(&self) -> Option<Position> {
-        self.blocks.last().map(|at| Position(at.first.0 + u64::from(at.count)))
+        self.goes_on.or_else(|| self.blocks.last().map(|at| Position(at.first.0 + u64::from(at.count))))
+    }
+
+    /// Appends the record at a position, behind all others.
+    fn push(&mut self, position: Position, received: UnixMillis, write: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.bytes.len();
+        write(&mut self.bytes);
+        let end = self.bytes.len();
+        match self.blocks.last_mut() {
+            Some(last) if last.received == received && last.first.0 + u64::from(last.count) == position.0 => {
+                last.count += 1;
+                last.payload.end = end;
+            }
+            _ => self.blocks.push(BlockAt { first: position, count: 1, received, payload: start..end }),
+        }
     }
 }

@@ -15,6 +15,7 @@ pub mod fold;
 pub mod replay;
 mod sealing;
 mod view;
+mod wishes;
 pub mod working_set;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -24,7 +25,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, after, bounded, never, select};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, after, bounded, never, select};
 use tokio::sync::oneshot;
 
 use crate::base;
@@ -40,6 +41,7 @@ pub use sealing::BaseSettings;
 use sealing::Sealing;
 pub use view::{Lookup, View, ViewError, Wanted};
 use view::{Overlaid, Question, Reply, Request, stopping, view_failed};
+use wishes::Wishes;
 use working_set::{LOOK_AHEAD, WorkingSet};
 
 /// Bytes of log read at once: large enough to amortise, small enough that a query waits for a few ms at most.
@@ -54,6 +56,8 @@ pub const COMMIT_INTERVAL: Duration = Duration::from_millis(1_000);
 const COMMIT_PAUSE: u32 = 3;
 /// How long records gather before they are folded when nobody waits for them: many small groups, one wake-up.
 const GATHER: Duration = Duration::from_millis(4);
+/// How often it is looked for records that somebody has heard of and that do not come: positions that are nobody's.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Why the materializer ended, or could not begin. The process stops with it: half a gateway is worse than none.
 #[derive(Debug, thiserror::Error)]
@@ -140,6 +144,8 @@ pub struct Parts {
     pub index_dir: PathBuf,
     /// For the lag that is reported; nothing that is folded depends on it.
     pub clock: Clock,
+    /// Shortest time from the begin of one commit to that of the next, unless somebody wishes for one ([`Materializer::commit_from`]).
+    pub commit_interval: Duration,
     /// Where bases are and when they are made; `None`: none are made or used.
     pub bases: Option<BaseSettings>,
 }
@@ -151,13 +157,24 @@ pub struct Materializer {
     log: Arc<dyn Partition>,
     ready: Arc<AtomicBool>,
     folded: Arc<AtomicU64>,
+    wishes: Arc<Wishes>,
     has_ended: Arc<AtomicBool>,
 }
 
 /// The materializer's thread.
 pub struct Running {
     thread: JoinHandle<Result<(), Error>>,
-    stop: Sender<()>,
+    stop: Sender<Stop>,
+    ended: Receiver<()>,
+}
+
+/// How it is to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    /// What is in the log is folded before.
+    AtTheEnd,
+    /// What has been folded is committed before, no more.
+    Now,
 }
 
 impl Running {
@@ -166,12 +183,32 @@ impl Running {
         self.thread.is_finished()
     }
 
+    /// Disconnected when the thread is about to end, asked or unasked; nothing ever comes.
+    pub fn ended(&self) -> Receiver<()> {
+        self.ended.clone()
+    }
+
     /// Folds what is in the log, commits it, ends.
     ///
     /// # Errors
     /// What ended it before; the next start goes on from the last commit.
     pub fn stop(self) -> Result<(), Error> {
-        drop(self.stop);
+        self.end(Stop::AtTheEnd)
+    }
+
+    /// Commits what has been folded, and ends: somebody else goes on.
+    ///
+    /// # Errors
+    /// As [`Self::stop`].
+    pub fn let_go(self) -> Result<(), Error> {
+        self.end(Stop::Now)
+    }
+
+    fn end(self, how: Stop) -> Result<(), Error> {
+        match self.stop.try_send(how) {
+            // It may have ended before.
+            Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
+        }
         match self.thread.join() {
             Ok(result) => result,
             Err(_) => Err(Error::Index(IndexError::Io("the materializer panicked".into()))),
@@ -188,9 +225,11 @@ impl Materializer {
         let ready = Arc::new(AtomicBool::new(false));
         let folded = Arc::new(AtomicU64::new(0));
         let (requests, waiting) = bounded(REQUESTS);
-        let (stop, stopping) = bounded(0);
+        let (stop, stopping) = bounded(1);
+        let (ends_last, ended) = bounded(0);
         let log = parts.log.clone();
-        let mut owner = Owner::open(parts, ready.clone(), folded.clone())?;
+        let wishes = Arc::<Wishes>::default();
+        let mut owner = Owner::open(parts, ready.clone(), folded.clone(), wishes.clone())?;
         let has_ended = Arc::new(AtomicBool::new(false));
         let ends = has_ended.clone();
         let thread = std::thread::Builder::new().name("materializer".into()).spawn(move || {
@@ -198,9 +237,12 @@ impl Materializer {
             // A bounded channel keeps what is in it for as long as there is a sender: nobody would ever hear of these.
             ends.store(true, Ordering::SeqCst);
             waiting.try_iter().for_each(drop);
+            // With its index, which the next one may open.
+            drop(owner);
+            drop::<Sender<()>>(ends_last);
             result
         })?;
-        Ok((Self { requests, log, ready, folded, has_ended }, Running { thread, stop }))
+        Ok((Self { requests, log, ready, folded, wishes, has_ended }, Running { thread, stop, ended }))
     }
 
     /// Whether everything that was in the log at the start has been folded.
@@ -211,6 +253,16 @@ impl Materializer {
     /// The next position to be folded.
     pub fn folded(&self) -> Position {
         Position(self.folded.load(Ordering::Acquire))
+    }
+
+    /// As soon as everything before this position is folded, whatever is folded then is committed at once, rather than when the interval
+    /// is over. Positions that this process has not heard of yet are fine. Returns at once; nobody hears when it is done, nor that there
+    /// is nobody any more to do it.
+    ///
+    /// Of wishes that come while another one is waiting, the furthest is taken up when that one is met: who is far behind
+    /// shall fold, not commit.
+    pub fn commit_from(&self, at_least: Position) {
+        self.wishes.add(at_least);
     }
 
     /// Rows that show everything durable at this moment, or what there is after `wait`.
@@ -241,8 +293,8 @@ impl Materializer {
         let (reply, replied) = oneshot::channel();
         let request = Request { at_least: self.log.end(), deadline: Instant::now() + wait, asked: asked(reply) };
         self.requests.try_send(request).map_err(|refused| match refused {
-            crossbeam_channel::TrySendError::Full(_) => ViewError::Busy,
-            crossbeam_channel::TrySendError::Disconnected(_) => stopping(),
+            TrySendError::Full(_) => ViewError::Busy,
+            TrySendError::Disconnected(_) => stopping(),
         })?;
         if self.has_ended.load(Ordering::SeqCst) {
             return Err(stopping());
@@ -251,7 +303,8 @@ impl Materializer {
     }
 }
 
-fn commit_interval() -> Duration {
+/// [`COMMIT_INTERVAL`], or what a test of a debug build has instead.
+pub fn commit_interval() -> Duration {
     Duration::from_millis(fault::limit("TOLLGATE_COMMIT_INTERVAL_MS", COMMIT_INTERVAL.as_millis() as usize) as u64)
 }
 
@@ -272,14 +325,24 @@ struct Owner {
     clock: Clock,
     /// Nothing from here on is folded.
     until: Position,
+    stop: Option<Stop>,
     /// What the working set holds.
     folded: Progress,
     /// What the store holds.
     committed: Progress,
+    /// What it holds once the commit under way is through.
+    in_commit: Position,
+    /// What is wished of this partition.
+    wishes: Arc<Wishes>,
+    /// The one that is to be met next; at or before `in_commit`: none.
+    wished: Position,
+    /// When it was taken up, or looked for last.
+    looked: Instant,
     committer: Committer,
     sealing: Option<Sealing>,
     last_commit: Instant,
-    /// From the begin of the last commit to the begin of the next.
+    /// From the begin of the last commit to the begin of the next: at least, and now.
+    commit_interval_min: Duration,
     commit_interval: Duration,
     pending: Vec<Request>,
     ready_at: Position,
@@ -288,7 +351,7 @@ struct Owner {
 }
 
 impl Owner {
-    fn open(parts: Parts, ready: Arc<AtomicBool>, folded_shared: Arc<AtomicU64>) -> Result<Self, Error> {
+    fn open(parts: Parts, ready: Arc<AtomicBool>, folded_shared: Arc<AtomicU64>, wishes: Arc<Wishes>) -> Result<Self, Error> {
         let snapshot = parts.store.snapshot()?;
         let partition = parts.log.number();
         let committed = snapshot.progress(partition)?;
@@ -330,11 +393,17 @@ impl Owner {
             conflicts_in_commit: Vec::new(),
             clock: parts.clock,
             until: Position(u64::MAX),
+            stop: None,
             folded: committed,
             committed,
+            in_commit: committed.next,
+            wishes,
+            wished: Position(0),
+            looked: Instant::now(),
             sealing,
             last_commit: Instant::now(),
-            commit_interval: commit_interval(),
+            commit_interval_min: parts.commit_interval,
+            commit_interval: parts.commit_interval,
             pending: Vec::new(),
             ready_at: end,
             ready,
@@ -342,50 +411,72 @@ impl Owner {
         })
     }
 
-    fn run(&mut self, requests: &Receiver<Request>, stopping: &Receiver<()>) -> Result<(), Error> {
+    fn run(&mut self, requests: &Receiver<Request>, stops: &Receiver<Stop>) -> Result<(), Error> {
         telemetry::begin_partition(self.partition);
-        self.catch_up_index()?;
+        self.catch_up_index(stops)?;
         self.report_sizes()?;
         let grown = self.reader.grown();
         let commits = self.committer.results();
-        let mut is_stopping = false;
+        let wishes = self.wishes.clone();
         loop {
             self.pending.extend(requests.try_iter().take(REQUESTS));
             self.answer_requests();
-            let moved = !self.working.is_full() && self.fold_some()?;
+            self.hear_stop(stops);
+            let moved = self.stop != Some(Stop::Now) && !self.working.is_full() && self.fold_some()?;
             // A commit that has ended may have made room to go on folding.
             let ended = self.committer.finished();
             let goes_on = moved || ended.is_some();
             if let Some(done) = ended {
                 self.end_commit(done?)?;
             }
-            self.begin_commit_if_due(is_stopping)?;
-            if !is_stopping {
+            self.take_up_wish();
+            self.begin_commit_if_due(self.stop.is_some())?;
+            if self.stop.is_none() {
                 self.seal_base()?;
             }
             if goes_on {
                 continue;
             }
-            if is_stopping && self.committed == self.folded && self.folded.next == self.log.end() {
-                return Ok(());
+            let is_done = self.committed == self.folded;
+            match self.stop {
+                Some(Stop::Now) if is_done => return Ok(()),
+                Some(Stop::AtTheEnd) if is_done && self.folded.next == self.log.end() => return Ok(()),
+                _ => {}
             }
+            self.look_for_wished();
             let timer = self.next_timer().map_or_else(never, after);
-            let stopping = if is_stopping { &never() } else { stopping };
+            let stopping = if self.stop.is_some() { &never() } else { stops };
             select! {
-                recv(grown) -> _ => self.pending.extend(requests.recv_timeout(GATHER)),
+                recv(grown) -> _ => if !self.is_wished() { self.pending.extend(requests.recv_timeout(GATHER)) },
                 recv(commits) -> done => self.end_commit(done.unwrap_or_else(|_| Err(committer_gone()))?)?,
                 recv(requests) -> request => self.pending.extend(request),
-                recv(stopping) -> _ => is_stopping = true,
+                recv(wishes.woken()) -> _ => {}
+                // A handle that was dropped says nothing else.
+                recv(stopping) -> asked => self.stop = Some(asked.unwrap_or(Stop::AtTheEnd)),
                 recv(timer) -> _ => {}
             }
         }
     }
 
+    /// Whether it is to stop, without waiting; a handle that was dropped says so, too.
+    fn hear_stop(&mut self, stops: &Receiver<Stop>) {
+        match stops.try_recv() {
+            Ok(how) => self.stop = Some(how),
+            Err(TryRecvError::Disconnected) => self.stop = self.stop.or(Some(Stop::AtTheEnd)),
+            Err(TryRecvError::Empty) => {}
+        }
+    }
+
     /// Gives the index what it does not cover of the records that the rows have already.
-    fn catch_up_index(&mut self) -> Result<(), Error> {
+    fn catch_up_index(&mut self, stops: &Receiver<Stop>) -> Result<(), Error> {
         let mut next = self.index.covered();
         let mut log_time = self.index.covered_log_time();
         while next < self.committed.next {
+            // Of weeks of log, maybe. Nothing has been folded yet.
+            self.hear_stop(stops);
+            if self.stop == Some(Stop::Now) {
+                return Ok(());
+            }
             let chunk = self.reader.read(next, READ_BYTES)?;
             for block in chunk.blocks().take_while(|block| block.first < self.committed.next) {
                 log_time = log_time.max(block.received);
@@ -443,6 +534,9 @@ impl Owner {
             due_asked.extend(ahead.iter().filter_map(|(at, record)| Some(asked(*at, record.as_ref().ok()?))));
             standings.clear();
             self.index.stand_all(&due_asked, self.folded.log_time, &mut standings)?;
+            if self.snapshot.is_far() {
+                self.fetch_ahead(&records, &standings)?;
+            }
             let mut standings = standings.iter();
             for (at, record) in &ahead {
                 let stands = record.ok().and_then(|record| Some((record, *standings.next()?)));
@@ -450,6 +544,13 @@ impl Owner {
             }
         }
         Ok(())
+    }
+
+    /// Has the rows that these records need brought here, in a few questions for all of them.
+    fn fetch_ahead(&mut self, records: &[record::Record<'_>], standings: &[Standing]) -> Result<(), Error> {
+        let counted = records.iter().zip(standings).filter(|(record, standing)| verdict(**standing, record) == Verdict::Counted);
+        let counted: Vec<_> = counted.map(|(record, _)| *record).collect();
+        Ok(self.working.fetch_ahead(&*self.snapshot, &counted)?)
     }
 
     /// `stands`: a record that can be decoded, and what the index says of it.
@@ -488,12 +589,40 @@ impl Owner {
         telemetry::set_lag(self.partition, records, if records == 0 { 0.0 } else { behind_ms as f64 / 1e3 });
     }
 
+    /// Whether a wish is waiting for a commit to be begun.
+    fn is_wished(&self) -> bool {
+        self.in_commit < self.wished
+    }
+
+    /// The next wish is the furthest at the moment that the last one is met: no wish waits for those that come behind it for ever.
+    fn take_up_wish(&mut self) {
+        let furthest = self.wishes.furthest();
+        if !self.is_wished() && self.wished < furthest {
+            self.wished = furthest;
+            self.looked = Instant::now();
+        }
+    }
+
+    /// Somebody knows of records that do not come. Their positions may be nobody's, and only who knows the end passes them.
+    fn look_for_wished(&mut self) {
+        if self.folded.next < self.wished && self.looked.elapsed() >= LOOK_AGAIN {
+            self.looked = Instant::now();
+            if self.log.end() < self.wished
+                && let Err(error) = self.log.newest_end()
+            {
+                tracing::debug!(partition = self.partition, %error, "where the log ends is not known now");
+            }
+        }
+    }
+
     fn begin_commit_if_due(&mut self, is_stopping: bool) -> Result<(), Error> {
-        let is_due = is_stopping || self.working.is_full() || self.last_commit.elapsed() >= self.commit_interval;
+        let is_wished = self.is_wished() && self.wished <= self.folded.next;
+        let is_due = is_stopping || is_wished || self.working.is_full() || self.last_commit.elapsed() >= self.commit_interval;
         if self.committed == self.folded || !is_due || self.committer.is_busy() {
             return Ok(());
         }
         self.last_commit = Instant::now();
+        self.in_commit = self.folded.next;
         let rows = self.working.begin_commit();
         let conflicts: Vec<_> = std::mem::take(&mut self.conflicts).into_values().flatten().collect();
         self.conflicts_in_commit.clone_from(&conflicts);
@@ -503,7 +632,7 @@ impl Owner {
     fn end_commit(&mut self, reached: Progress) -> Result<(), Error> {
         fault::point("committed");
         self.committer.busy = false;
-        self.commit_interval = commit_interval().max(self.last_commit.elapsed() * COMMIT_PAUSE);
+        self.commit_interval = self.commit_interval_min.max(self.last_commit.elapsed() * COMMIT_PAUSE);
         self.committed = reached;
         self.snapshot = self.store.snapshot()?;
         self.working.end_commit();
@@ -545,7 +674,7 @@ impl Owner {
     }
 
     fn firsts(&self, lookups: &[Lookup]) -> Result<Vec<Option<First>>, ViewError> {
-        let first = |lookup: &Lookup| self.index.first(lookup.identity, lookup.before, lookup.log_time).map_err(view_failed);
+        let first = |lookup: &Lookup| self.index.first(lookup.identity, lookup.from..lookup.before, lookup.log_time).map_err(view_failed);
         lookups.iter().map(first).collect()
     }
 
@@ -564,7 +693,8 @@ impl Owner {
         let commit = (self.committed != self.folded && !self.committer.is_busy()).then(|| self.last_commit + self.commit_interval);
         let view = self.pending.iter().map(|request| request.deadline).min();
         let base = self.sealing.as_ref().and_then(Sealing::look_again).map(|pause| Instant::now() + pause);
-        let next = commit.into_iter().chain(view).chain(base).min()?;
+        let wished = (self.folded.next < self.wished).then(|| self.looked + LOOK_AGAIN);
+        let next = commit.into_iter().chain(view).chain(base).chain(wished).min()?;
         Some(next.saturating_duration_since(Instant::now()))
     }
 }

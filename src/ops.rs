@@ -151,6 +151,8 @@ pub enum FromBase {
 /// Where the rows of a partition stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
+    /// Which partition.
+    pub partition: u32,
     /// How far they go.
     pub progress: Progress,
     /// How many they are.
@@ -163,8 +165,8 @@ pub struct Standing {
 
 impl std::fmt::Display for Standing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { progress, rows, digest, .. } = self;
-        write!(f, "partition {PARTITION}  position {}  rows {rows}  {digest}", progress.next)
+        let Self { partition, progress, rows, digest, .. } = self;
+        write!(f, "partition {partition}  position {}  rows {rows}  {digest}", progress.next)
     }
 }
 
@@ -179,7 +181,7 @@ fn standing(snapshot: &dyn Snapshot) -> Result<Standing, store::Error> {
         }
         Ok(())
     })?;
-    Ok(Standing { progress: snapshot.progress(PARTITION)?, rows: digest.rows(), conflicts, digest: digest.finish() })
+    Ok(Standing { partition: PARTITION, progress: snapshot.progress(PARTITION)?, rows: digest.rows(), conflicts, digest: digest.finish() })
 }
 
 /// Folds a log from the begin or from a base into a new store and a new index in `dir`, up to exactly `until`.
@@ -204,6 +206,7 @@ fn fold_anew(
         disk: opened.disk.clone(),
         index_dir,
         clock: Clock::start(),
+        commit_interval: materializer::commit_interval(),
         bases: None,
     };
     let begin = base.map_or(0, |base| base.progress().next.0);
@@ -214,7 +217,7 @@ fn fold_anew(
 
 fn fill_from(store: &EmbeddedStore, base: &Base) -> Result<(), Error> {
     let mut failed = None;
-    let filled = store.fill(Some((PARTITION, base.progress())), &mut |visit| {
+    let filled = store.fill(&[(PARTITION, base.progress())], &mut |visit| {
         base.visit(visit).map_err(|error| match error {
             base::Error::Store(error) => error,
             other => {

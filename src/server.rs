@@ -9,8 +9,8 @@ mod patience;
 pub mod sockets;
 pub mod tls;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use axum::Router;
@@ -24,6 +24,7 @@ use tower_service::Service as _;
 
 use crate::accounts::{Caller, Denied, KeyRing};
 use crate::api::{ingest_wants_post, normalise, reconcile};
+use crate::cluster::internal;
 use crate::config::HttpConfig;
 use crate::dialect::amberflo::AmberfloError;
 use crate::gateway::body::{self, BodyLimits};
@@ -41,20 +42,32 @@ const API_BODY_BYTES_MAX: usize = 1 << 20;
 
 /// What requests are handed to.
 pub struct Service {
-    /// `POST /ingest`.
-    pub gateway: Arc<Gateway>,
-    /// Everything else behind a key.
-    pub router: Router,
+    /// `POST /ingest`; `None`: not this node's role.
+    pub gateway: Option<Arc<Gateway>>,
+    /// Everything else behind a key; `None`: not this node's role.
+    pub router: Option<Router>,
     /// Who is who.
     pub keys: Arc<KeyRing>,
     /// Room for their requests.
     pub budget: Budget,
+    /// Times of bodies.
+    pub http: HttpConfig,
+}
+
+/// Where every request comes to: a node may be asked before it has what it takes to answer.
+pub struct Front {
     /// Health and metrics.
     pub ops: Ops,
     /// Whether health and metrics are served here too, or only on a listener of their own.
     pub serves_ops: bool,
-    /// Times of bodies.
-    pub http: HttpConfig,
+    /// Everything else, once it is there.
+    pub service: OnceLock<Service>,
+}
+
+/// Whether a node can do its work.
+pub trait Readiness: Send + Sync + 'static {
+    /// What is missing, a line for each thing, for an operator; empty: nothing.
+    fn missing(&self) -> Vec<String>;
 }
 
 /// `/healthz`, `/readyz`, `/metrics`.
@@ -68,10 +81,12 @@ pub struct Ops {
     pub recent: RecentIds,
     /// Knows how much the disk has left.
     pub disk: Arc<DiskRoom>,
-    /// Knows whether recovery is done.
-    pub materializer: Materializer,
+    /// Knows whether the node can do its work.
+    pub readiness: Arc<dyn Readiness>,
     /// Set when the process was told to stop.
     pub draining: Arc<AtomicBool>,
+    /// Answers other nodes, once there is what it takes; never, where there are none.
+    pub internal: Arc<OnceLock<Router>>,
 }
 
 type Answer = Response<Body>;
@@ -99,20 +114,31 @@ impl Ops {
         let (mut head, mut body) = request.into_parts();
         let mut answer = match head::check(&mut head) {
             Err(refusal) => return refusal.answer(is_http2),
+            Ok(()) if head.uri.path().starts_with(internal::PREFIX) => return self.answer_node(head, body).await,
             Ok(()) => self.answer(head.uri.path()).unwrap_or_else(|| plain(StatusCode::NOT_FOUND, "try /healthz, /readyz or /metrics\n")),
         };
         body::finish(&head, &mut body, &mut answer).await;
         answer
     }
 
+    /// The answer to another node.
+    async fn answer_node(&self, head: Parts, body: Incoming) -> Answer {
+        match self.internal.get() {
+            // The router's own error is `Infallible`.
+            Some(router) => router.clone().call(Request::from_parts(head, Body::new(body))).await.unwrap_or_else(|never| match never {}),
+            None => plain(StatusCode::NOT_FOUND, "no other node is answered here\n"),
+        }
+    }
+
     fn ready(&self) -> Answer {
         if self.draining.load(Ordering::Acquire) {
-            plain(StatusCode::SERVICE_UNAVAILABLE, "stopping\n")
-        } else if self.materializer.is_ready() {
+            return plain(StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
+        }
+        let missing = self.readiness.missing();
+        if missing.is_empty() {
             plain(StatusCode::OK, "ready\n")
         } else {
-            let folded = self.materializer.folded();
-            plain(StatusCode::SERVICE_UNAVAILABLE, format!("recovering: folding the log from position {folded}\n"))
+            plain(StatusCode::SERVICE_UNAVAILABLE, missing.join("\n") + "\n")
         }
     }
 }
@@ -124,7 +150,14 @@ fn plain(status: StatusCode, body: impl Into<Body>) -> Answer {
     response
 }
 
-impl Service {
+/// The one node of an embedded log is ready when it has recovered.
+impl Readiness for Materializer {
+    fn missing(&self) -> Vec<String> {
+        if self.is_ready() { Vec::new() } else { vec![format!("recovering: folding the log from position {}", self.folded())] }
+    }
+}
+
+impl Front {
     /// Once the process was told to stop, the answer says that it is the connection's last: HTTP/2 has other words for it.
     async fn answer(&self, request: Request<Incoming>, is_http2: bool) -> Answer {
         let (mut head, body) = request.into_parts();
@@ -141,27 +174,58 @@ impl Service {
     async fn handle(&self, head: Parts, mut body: Incoming) -> Answer {
         let started = Instant::now();
         let path = normalise(head.uri.path(), "/amberflo");
-        if path == "/ingest" {
+        if let Some(Service { gateway: Some(gateway), .. }) = self.service.get()
+            && path == "/ingest"
+        {
             let mut response = match head.method {
-                Method::POST => self.gateway.ingest(&head, &mut body).await.map(Body::new),
+                Method::POST => gateway.ingest(&head, &mut body).await.map(Body::new),
                 _ => ingest_wants_post(),
             };
             telemetry::observe_ingest(response.status().as_u16(), started.elapsed());
             body::finish(&head, &mut body, &mut response).await;
             return response;
         }
+        if self.serves_ops && path.starts_with(internal::PREFIX) {
+            return self.ops.answer_node(head, body).await;
+        }
         if let Some(mut answer) = self.serves_ops.then(|| self.ops.answer(&path)).flatten() {
             body::finish(&head, &mut body, &mut answer).await;
             return answer;
         }
-        let caller = presented_key(&head.headers).ok_or(Denied::Unknown).and_then(|key| self.keys.caller(key));
+        let refusal = match self.service.get() {
+            Some(service) => match &service.router {
+                Some(router) if path != "/ingest" => return service.ask(router, head, body, &path, started).await,
+                _ => not_here(),
+            },
+            None => AmberfloError::unavailable("this node is starting; send the same request again", 1),
+        };
+        telemetry::observe_request("none", refusal.status.as_u16(), started.elapsed());
+        let mut response = axum::response::IntoResponse::into_response(refusal);
+        body::finish(&head, &mut body, &mut response).await;
+        response
+    }
+}
+
+/// Some nodes of a cluster have only some of the roles.
+fn not_here() -> AmberfloError {
+    let message = "this node does not answer this (its roles are set so); ask one that does";
+    AmberfloError::new(StatusCode::MISDIRECTED_REQUEST, "MISDIRECTED_REQUEST", message)
+}
+
+impl Service {
+    /// Everything but events.
+    async fn ask(&self, router: &Router, head: Parts, mut body: Incoming, path: &str, started: Instant) -> Answer {
+        let caller = match presented_key(&head.headers) {
+            Some(key) => self.keys.find(key).await,
+            None => Err(Denied::Unknown),
+        };
         let prepared = match &caller {
-            Ok(caller) => self.prepare(caller, &head, &mut body, &path).await,
+            Ok(caller) => self.prepare(caller, &head, &mut body, path).await,
             Err(denied) => Err(AmberfloError::denied(*denied)),
         };
         let mut response = match prepared {
             // The router's own error is `Infallible`.
-            Ok((request, _room)) => self.router.clone().call(request).await.unwrap_or_else(|never| match never {}),
+            Ok((request, _room)) => router.clone().call(request).await.unwrap_or_else(|never| match never {}),
             Err(error) => {
                 telemetry::observe_request("none", error.status.as_u16(), started.elapsed());
                 let mut response = axum::response::IntoResponse::into_response(error);

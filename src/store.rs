@@ -1,17 +1,25 @@
 //! The store: rows with the position up to which they hold, and the documents that are in no log. Stage 6 of the way of an event.
 //!
 //! Rows and the partition's next position are committed in one transaction, on condition that the stored position is the
-//! one that this owner read (`design.md`, promise 4). One implementation so far: [`embedded`], on redb.
+//! one that this owner read (`design.md`, promise 4). Two implementations: [`embedded`], on redb, for one process, and
+//! [`postgres`], which any number of nodes share. `conformance` holds them to the same behaviour.
 //!
 //! Documents are what people set up: accounts, keys, customers, meters. A document is JSON under (kind, account, id), changed
-//! by atomic read-modify-write.
+//! by atomic read-modify-write. Some kinds are [shared](Kind::is_shared): every node keeps a copy of all of them, hears when
+//! they change ([`Store::watch`]), fetches what changed ([`Store::shared_since`]), and changes them only on the strength
+//! of an up-to-date copy ([`Store::change_shared`]).
 
+#[cfg(test)]
+mod conformance;
 pub mod digest;
 pub mod embedded;
 #[cfg(any(test, feature = "fuzz"))]
 #[cfg_attr(not(test), expect(dead_code, reason = "tests use more of it"))]
 pub(crate) mod memory;
+pub mod postgres;
 pub mod row;
+
+use crossbeam_channel::Receiver;
 
 pub use row::{DimensionSet, Grain, Row, RowKey, RowSelection};
 
@@ -98,12 +106,29 @@ pub trait Rows: Send {
 }
 
 /// A consistent view of what is committed.
+///
+/// A view that is kept for long may be given up by its store (`postgres` says when) and taken again, later, at what is
+/// committed then. It never mixes the two unnoticed: once it has told a partition's progress, it fails rather than show
+/// anything as of another one.
 pub trait Snapshot: Rows {
+    /// Whether a question takes so long that several are better asked as one: over a network.
+    fn is_far(&self) -> bool {
+        false
+    }
+
     /// One row.
     ///
     /// # Errors
     /// [`Error::Damaged`], [`Error::Failed`].
     fn row(&self, key: &[u8]) -> Result<Option<Row>, Error>;
+
+    /// Several rows, in the order of their keys here. One question instead of many where the store is far away.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], [`Error::Failed`].
+    fn rows(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<Row>>, Error> {
+        keys.iter().map(|key| self.row(key)).collect()
+    }
 
     /// Number of rows whose encoded key begins with `prefix`.
     ///
@@ -111,11 +136,27 @@ pub trait Snapshot: Rows {
     /// [`Error::Failed`].
     fn count(&self, prefix: &[u8]) -> Result<u64, Error>;
 
+    /// The same of several prefixes, in their order here.
+    ///
+    /// # Errors
+    /// [`Error::Failed`].
+    fn counts(&self, prefixes: &[Vec<u8>]) -> Result<Vec<u64>, Error> {
+        prefixes.iter().map(|prefix| self.count(prefix)).collect()
+    }
+
     /// How far a partition's rows go.
     ///
     /// # Errors
     /// [`Error::Damaged`], [`Error::Failed`].
     fn progress(&self, partition: u32) -> Result<Progress, Error>;
+
+    /// The same of several partitions, in their order here.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], [`Error::Failed`].
+    fn progresses(&self, partitions: &[u32]) -> Result<Vec<Progress>, Error> {
+        partitions.iter().map(|partition| self.progress(*partition)).collect()
+    }
 
     /// An account's conflicts before a position, newest first, at most `limit`.
     ///
@@ -154,6 +195,8 @@ pub enum Kind {
     Meter,
     /// What an administrator did, by its place in the account's ring of them.
     Audit,
+    /// What a deployment fixed when it was made, by its name; stored below account 0.
+    Meta,
 }
 
 impl Kind {
@@ -165,6 +208,15 @@ impl Kind {
             Self::Customer => 3,
             Self::Meter => 4,
             Self::Audit => 5,
+            Self::Meta => 6,
+        }
+    }
+
+    /// Whether every node keeps a copy of all documents of this kind and hears of their changes.
+    pub fn is_shared(self) -> bool {
+        match self {
+            Self::Account | Self::Key => true,
+            Self::Customer | Self::Meter | Self::Audit | Self::Meta => false,
         }
     }
 }
@@ -178,6 +230,33 @@ pub enum Change {
     Put(Vec<u8>),
     /// Removes it, if it is there.
     Remove,
+}
+
+/// A document of a shared kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shared {
+    /// What it is.
+    pub kind: Kind,
+    /// Below which account it is stored.
+    pub account: u32,
+    /// Its id.
+    pub id: String,
+    /// What it says; `None`: it was removed, or is to be.
+    pub body: Option<Vec<u8>>,
+}
+
+/// Which changes of shared documents a copy has. 0: none.
+pub type Version = u64;
+
+/// What is to be done to a copy of the shared documents.
+#[derive(Debug, PartialEq, Eq)]
+pub struct SharedChanges {
+    /// What the copy has then.
+    pub version: Version,
+    /// Whether these are all documents that there are, and what is not among them is to be forgotten.
+    pub is_all: bool,
+    /// What changed; of several changes of one document the last counts.
+    pub documents: Vec<Shared>,
 }
 
 /// The store. Blocking calls, some of which sync a disk: async code goes through `spawn_blocking`.
@@ -194,7 +273,7 @@ pub trait Store: Send + Sync + 'static {
     /// [`Error::Fenced`]: nothing was changed. Any other: unknown, read the progress again.
     fn commit(&self, commit: &Commit) -> Result<(), Error>;
 
-    /// Number of rows.
+    /// Number of rows; an estimate where counting would be reading them all.
     ///
     /// # Errors
     /// [`Error::Failed`].
@@ -213,8 +292,26 @@ pub trait Store: Send + Sync + 'static {
     fn documents(&self, kind: Kind, account: u32) -> Result<Vec<(String, Vec<u8>)>, Error>;
 
     /// Reads a document and writes what `change` makes of it, as one step that nobody can come between; durable when it returns.
+    /// `change` may be called more than once; its last answer counts.
     ///
     /// # Errors
     /// [`Error::Failed`]: unknown.
     fn change_document(&self, kind: Kind, account: u32, id: &str, change: &mut dyn FnMut(Option<&[u8]>) -> Change) -> Result<(), Error>;
+
+    /// What changed of the shared documents since a version; since 0: all of them.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], [`Error::Failed`].
+    fn shared_since(&self, version: Version) -> Result<SharedChanges, Error>;
+
+    /// Writes shared documents, all or none, if nobody has changed any of them since `version`; gives back the version with these
+    /// changes, or `None` where nothing was written because somebody had.
+    ///
+    /// # Errors
+    /// [`Error::Failed`]: unknown.
+    fn change_shared(&self, version: Version, documents: &[Shared]) -> Result<Option<Version>, Error>;
+
+    /// Something comes when shared documents may have changed, most of the time: whoever must know looks now and then all the same.
+    /// `None`: nobody but this process changes them, so nothing would ever come.
+    fn watch(&self) -> Option<Receiver<()>>;
 }

@@ -1,29 +1,41 @@
 //! What became of an event: the verdict, where it is, when it came, what it says, the rows that it counts in (`design.md`,
 //! promise 8).
 //!
-//! The dedup index knows where an identity stands first, the log has the event, the store keeps the latest conflicts, the dead letters
-//! what was rejected beside good neighbours. Lists go back from the newest, a bounded number of records at a time.
+//! The dedup index of whoever owns a partition ([`Owners`]) knows where an identity stands first, the log has the event, the store keeps
+//! the latest conflicts, the dead letters what was rejected beside good neighbours. In which partition an event is follows from what it
+//! is called. Lists go back from the newest, a bounded number of records at a time.
 
+mod cursor;
+mod merge;
+mod owners;
+mod read;
 mod reconcile;
 mod scan;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
+use tokio::sync::{Mutex, Semaphore};
 
 use crate::clock::{Clock, UnixMillis};
-use crate::event::IdentityMode;
-use crate::event::{ContentHash, HashKey, IdentityHash};
+use crate::event::identity::partition;
+use crate::event::{ContentHash, HashKey, IdentityHash, IdentityMode};
 use crate::letters::{self, Letter, Letters};
 use crate::log::record::{Account, Record, records};
 use crate::log::{self, LogReader, Partition, Position};
 use crate::materializer::first_positions::First as FirstPosition;
 use crate::materializer::fold::Verdict;
-use crate::materializer::{Lookup, Materializer, ViewError, Wanted};
+use crate::materializer::{Lookup, ViewError};
 use crate::store::row::{DAY_S, HOUR_S};
 use crate::store::{self, CONFLICTS_MAX, Conflict, DimensionSet, Grain, RowKey, RowSelection};
 
+use crate::usage::{self, UsageSource, ViewRequest};
+
+pub use cursor::Cursor;
+pub use owners::{Answering, Owners};
+use read::Reading;
 pub use reconcile::{Reconciled, Standing};
 pub use scan::{Filter, Listed, Page, Wanted as WantedVerdict};
 
@@ -31,29 +43,41 @@ pub use scan::{Filter, Listed, Page, Wanted as WantedVerdict};
 const WINDOW: Duration = Duration::from_secs(72 * 3_600);
 /// How long a look-up waits until what was acked before it is folded.
 const WAIT: Duration = Duration::from_secs(2);
-/// Read around one record: its block is read whole anyway.
-const READ_BYTES: usize = 64 << 10;
 
-/// Answers what became of events.
-pub struct Verdicts {
-    /// The events.
-    pub log: Arc<dyn Partition>,
+/// What verdicts are made of.
+pub struct Parts {
+    /// The events: all partitions of the log, by their numbers.
+    pub log: Vec<Arc<dyn Partition>>,
     /// What was rejected.
     pub letters: Arc<Letters>,
-    /// Knows firsts and conflicts.
-    pub materializer: Materializer,
+    /// Has the rows.
+    pub source: Arc<dyn UsageSource>,
+    /// Know firsts and conflicts.
+    pub owners: Arc<dyn Owners>,
     /// Of the events' log.
     pub hash_key: HashKey,
     /// For how far lists go back.
     pub clock: Clock,
+}
+
+/// Answers what became of events.
+pub struct Verdicts {
+    log: Reading,
+    letters: Arc<Letters>,
+    source: Arc<dyn UsageSource>,
+    owners: Arc<dyn Owners>,
+    hash_key: HashKey,
+    clock: Clock,
     /// Held by whoever looks up thousands of events at once: the thread that folds answers them one after the other.
-    pub reconciling: tokio::sync::Mutex<()>,
+    reconciling: Mutex<()>,
 }
 
 /// A record of the log, as far as an answer needs it.
 #[derive(Debug, Clone)]
 pub struct Logged {
-    /// Where it is.
+    /// The partition that it is in.
+    pub partition: u32,
+    /// Where in it.
     pub position: Position,
     /// When the gateway received it.
     pub received: UnixMillis,
@@ -101,6 +125,8 @@ pub enum Fate {
     Logged {
         /// `counted` or `filtered`; `None` where only the record would tell, and retention has taken it.
         verdict: Option<Verdict>,
+        /// The partition of all its records.
+        partition: u32,
         /// Where it stands first.
         position: Position,
         /// The record; `None` once retention has taken it.
@@ -132,8 +158,14 @@ pub enum Error {
     #[error(transparent)]
     Letters(#[from] letters::Error),
     /// Too many are looking up many at once.
-    #[error("too many requests look up thousands of events")]
+    #[error("too many requests look up many events")]
     Busy,
+    /// The rows do not answer.
+    #[error(transparent)]
+    Rows(#[from] usage::ViewError),
+    /// Nobody knows of such a partition.
+    #[error("the log has no partition {0}")]
+    NoPartition(u32),
     /// The rows cannot be read.
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -143,6 +175,17 @@ pub enum Error {
 }
 
 impl Verdicts {
+    /// Of these parts.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { log, letters, source, owners, hash_key, clock } = parts;
+        Self { log: Reading::new(log), letters, source, owners, hash_key, clock, reconciling: Mutex::default() }
+    }
+
+    /// Partitions of the log.
+    pub fn partitions(&self) -> u32 {
+        self.log.partitions()
+    }
+
     /// What became of the event with this id.
     ///
     /// # Errors
@@ -152,21 +195,21 @@ impl Verdicts {
             return Err(Error::NotAnId);
         }
         let Some(identity) = self.hash_key.identity_of(account.number, namespace, unique_id) else { return Ok(Fate::Unknown) };
-        let any = Lookup { identity, before: Position(u64::MAX), log_time: UnixMillis(i64::MIN) };
-        let found = self.materializer.firsts(vec![any], WAIT).await?;
+        let partition = partition(account.number, namespace, unique_id, self.partitions());
+        let found = self.owners.firsts(partition, vec![Lookup::any(identity)], WAIT).await?;
         let Some(first) = found.into_iter().next().flatten() else {
             return self.fate_of_letter(account.number, namespace, unique_id).await;
         };
-        let record = self.read(vec![first.position]).await?.pop().flatten();
+        let record = self.log.at(partition, vec![first.position]).await?.remove(&first.position);
         let verdict = record.as_ref().map(|record| if record.is_filtered { Verdict::Filtered } else { Verdict::Counted });
         let rows = match &record {
             Some(record) if !record.is_filtered => self.rows_of(record).await?,
             _ => Vec::new(),
         };
-        let conflicts = self.materializer.conflicts(account.number, Position(u64::MAX), CONFLICTS_MAX, WAIT).await?;
+        let conflicts = self.owners.conflicts(partition, account.number, Position(u64::MAX), CONFLICTS_MAX, WAIT).await?;
         let of_this = conflicts.iter().filter(|conflict| conflict.first == first.position).map(|conflict| conflict.position).collect();
-        let conflicts = self.read(of_this).await?.into_iter().flatten().collect();
-        Ok(Fate::Logged { verdict, position: first.position, record: record.map(Box::new), rows, conflicts })
+        let conflicts = self.log.at(partition, of_this).await?.into_values().rev().collect();
+        Ok(Fate::Logged { verdict, partition, position: first.position, record: record.map(Box::new), rows, conflicts })
     }
 
     async fn fate_of_letter(&self, account: u32, namespace: &str, unique_id: &str) -> Result<Fate, Error> {
@@ -182,47 +225,29 @@ impl Verdicts {
     /// Where a record that counts is counted: under its dimensions if there is such a row, or else in the row that the sets past the limit
     /// share (a set that once did not fit never gets a row of its own).
     async fn rows_of(&self, record: &Logged) -> Result<Vec<CountedIn>, Error> {
-        let wanted = |measured: &Measured| Wanted {
+        let wanted = |measured: &Measured| ViewRequest {
             account: record.account,
             meter: Some(measured.meter.clone()),
+            from_s: i64::from(measured.day) * DAY_S,
+            to_s: (i64::from(measured.day) + 1) * DAY_S,
             customers: Some(vec![measured.customer.clone()]),
-            from_day: measured.day,
-            to_day: measured.day + 1,
         };
-        let view = self.materializer.view(record.counted_in.iter().map(wanted).collect(), WAIT).await?;
-        let (measured, account) = (record.counted_in.clone(), record.account);
+        let view = self.source.view(record.counted_in.iter().map(wanted).collect(), WAIT).await?;
+        let reached = |(partition, next): &(u32, u64)| *partition == record.partition && *next > record.position.0;
+        if !view.complete && !view.positions.iter().any(reached) {
+            // Without the row it would look as if the event's dimensions had none.
+            return Err(ViewError::Behind.into());
+        }
+        let (measured, account, partition) = (record.counted_in.clone(), record.account, record.partition);
         blocking(move || {
-            let row = |measured: &Measured| counted_in(&*view.rows, account, measured);
+            let row = |measured: &Measured| counted_in(&*view.rows, account, partition, measured);
             measured.iter().map(row).collect::<Result<Vec<_>, store::Error>>().map_err(Error::from)
         })
         .await
     }
-
-    /// The records at some positions; `None` where the log has none any more.
-    async fn read(self: &Arc<Self>, positions: Vec<Position>) -> Result<Vec<Option<Logged>>, Error> {
-        let log = self.log.clone();
-        blocking(move || {
-            let mut reader = log.reader();
-            positions.into_iter().map(|position| read_one(&mut *reader, position)).collect()
-        })
-        .await
-    }
 }
 
-fn read_one(reader: &mut dyn LogReader, position: Position) -> Result<Option<Logged>, Error> {
-    let chunk = match reader.read(position, READ_BYTES) {
-        Ok(chunk) => chunk,
-        Err(log::Error::OutOfRange { .. }) => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
-    let Some(block) = chunk.blocks().next() else { return Ok(None) };
-    let at = (position.0 - block.first.0) as usize;
-    let record = records(block.payload, block.count, block.received).nth(at);
-    let log_time = chunk.log_time_before().max(block.received);
-    Ok(record.and_then(Result::ok).map(|record| Logged::new(&record, position, log_time)))
-}
-
-fn counted_in(rows: &dyn store::Rows, account: u32, measured: &Measured) -> Result<CountedIn, store::Error> {
+fn counted_in(rows: &dyn store::Rows, account: u32, partition: u32, measured: &Measured) -> Result<CountedIn, store::Error> {
     let selection = RowSelection {
         account,
         meter: measured.meter.clone(),
@@ -234,7 +259,8 @@ fn counted_in(rows: &dyn store::Rows, account: u32, measured: &Measured) -> Resu
     let own = DimensionSet(&measured.dimensions);
     let mut has_own = false;
     rows.scan(&selection, &mut |key: RowKey<'_>, _| {
-        has_own |= key.dimensions == own;
+        // Each partition has rows and a limit of its own.
+        has_own |= key.partition == partition && key.dimensions == own;
         Ok(())
     })?;
     Ok(CountedIn {
@@ -247,7 +273,7 @@ fn counted_in(rows: &dyn store::Rows, account: u32, measured: &Measured) -> Resu
 }
 
 impl Logged {
-    fn new(record: &Record<'_>, position: Position, log_time: UnixMillis) -> Self {
+    fn new(record: &Record<'_>, partition: u32, position: Position, log_time: UnixMillis) -> Self {
         // A record that was decoded always serializes.
         let event = serde_json::value::to_raw_value(record).unwrap_or_else(|_| RawValue::NULL.to_owned());
         let seconds = record.time.seconds();
@@ -260,6 +286,7 @@ impl Logged {
             dimensions: record.dimension_bytes().to_vec(),
         };
         Self {
+            partition,
             position,
             received: record.received,
             event,
@@ -283,3 +310,6 @@ impl Logged {
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
     tokio::task::spawn_blocking(work).await.map_err(|_| Error::Interrupted)?
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -4,6 +4,9 @@
 //! anything is done, without an outcome, and again with it: whatever a crash cuts off, nothing was done without an entry,
 //! and one without an outcome says that nobody knows. If it cannot be written, nothing is done.
 //!
+//! Several nodes may write an account's entries: which number is free is decided in the store, by whoever writes it first. What a node
+//! remembers of the end of a ring is where it begins to look.
+//!
 //! Each account has a ring of the latest [`ENTRIES_MAX`] entries: entry n is written over entry n − [`ENTRIES_MAX`]. So a
 //! flood costs its sender as many synced writes as its changes do (twice), takes some 5 MB, and pushes out nothing of another account's.
 //!
@@ -66,11 +69,17 @@ pub struct Outcome {
     pub account: Option<u32>,
 }
 
-/// Where an account's ring goes on.
+/// Where an account's ring goes on, as far as is known here.
 #[derive(Debug, Clone, Copy)]
 struct Head {
     next: u64,
     at: i64,
+}
+
+impl Head {
+    fn behind(entry: &Entry) -> Self {
+        Self { next: entry.number + 1, at: entry.at }
+    }
 }
 
 /// All entries. Blocking calls that sync a disk: async code goes through `spawn_blocking`.
@@ -150,28 +159,63 @@ impl Audit {
 
     fn append(&self, account: u32, entry: Entry) -> Result<Entry, Error> {
         let mut heads = self.lock();
-        let head = self.head(&mut heads, account)?;
-        let entry = Entry { number: head.next, at: self.clock.now().0.max(head.at), ..entry };
-        let bytes = to_json(&entry)?;
-        self.store.change_document(Kind::Audit, account, &slot(entry.number), &mut |_| Change::Put(bytes.clone()))?;
-        heads.insert(account, Head { next: entry.number + 1, at: entry.at });
-        Ok(entry)
+        loop {
+            let head = self.head(&mut heads, account)?;
+            let entry = Entry { number: head.next, at: self.clock.now().0.max(head.at), ..entry.clone() };
+            let bytes = to_json(&entry)?;
+            let mut outcome = Ok(true);
+            let mut write = |stored: Option<&[u8]>| {
+                outcome = stored.map_or(Ok(true), |stored| Ok(read(stored)?.number < entry.number));
+                if matches!(outcome, Ok(true)) { Change::Put(bytes.clone()) } else { Change::Keep }
+            };
+            self.store.change_document(Kind::Audit, account, &slot(entry.number), &mut write)?;
+            if outcome? {
+                heads.insert(account, Head::behind(&entry));
+                return Ok(entry);
+            }
+            // Another node was faster.
+        }
+    }
+
+    /// Where the account's ring goes on now.
+    fn head(&self, heads: &mut HashMap<u32, Head>, account: u32) -> Result<Head, Error> {
+        let known = match heads.get(&account) {
+            Some(head) => *head,
+            None => self.read_head(account)?,
+        };
+        let head = self.follow(account, known)?;
+        heads.insert(account, head);
+        Ok(head)
     }
 
     /// Reads the account's ring when it is asked for first.
-    fn head(&self, heads: &mut HashMap<u32, Head>, account: u32) -> Result<Head, Error> {
-        if let Some(head) = heads.get(&account) {
-            return Ok(*head);
-        }
+    fn read_head(&self, account: u32) -> Result<Head, Error> {
         let mut head = Head { next: 0, at: i64::MIN };
         for (_, bytes) in self.store.documents(Kind::Audit, account)? {
             let entry = read(&bytes)?;
             if entry.number >= head.next {
-                head = Head { next: entry.number + 1, at: entry.at };
+                head = Head::behind(&entry);
             }
         }
-        heads.insert(account, head);
         Ok(head)
+    }
+
+    /// Goes on over what other nodes have written. Numbers have no gaps, so the end is found in a few steps that double, and some that halve.
+    fn follow(&self, account: u32, known: Head) -> Result<Head, Error> {
+        let mut head = known;
+        let mut step = 1;
+        loop {
+            let number = head.next + step - 1;
+            let stored = self.store.document(Kind::Audit, account, &slot(number))?.map(|bytes| read(&bytes)).transpose()?;
+            match stored.filter(|entry| entry.number >= number) {
+                Some(entry) => {
+                    head = Head::behind(&entry);
+                    step *= 2;
+                }
+                None if step == 1 => return Ok(head),
+                None => step /= 2,
+            }
+        }
     }
 }
 

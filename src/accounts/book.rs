@@ -1,18 +1,26 @@
-//! Changes of accounts and keys. One at a time: durable in the store, then in the ring, then the caller hears of it.
+//! Changes of accounts and keys. One at a time, also where several nodes share a store: durable in the store, then in the ring,
+//! then the caller hears of it.
+//!
+//! Each node has all accounts and keys in its book. A change is decided by the book and written on condition that nobody has changed
+//! anything since the book was brought up to date; otherwise the book follows, and it is decided again. So no number is given out
+//! twice and no last operator goes, whoever asks whichever node. Module `follow` keeps the book up to date in between.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use super::follow::Follower;
 use super::ring::{Digest, KeyRing};
 use super::{Account, Caller, DEFAULT_ACCOUNT_NAME, Denied, RateLimit, Scope, Scopes, Shares, Standing, rate};
 use crate::clock::{Clock, UnixMillis};
 use crate::event::IdentityMode;
-use crate::store::{self, Change, Kind, Store};
+use crate::store::{self, Kind, Shared, SharedChanges, Store, Version};
 
+/// How often a change is decided again because another node was faster.
+const ATTEMPTS: u32 = 20;
 /// Accounts that can be made.
 pub const ACCOUNTS_MAX: usize = if cfg!(test) { 5 } else { 10_000 };
 /// Keys of an account that are not revoked.
@@ -108,7 +116,7 @@ pub struct MadeKey {
 }
 
 /// A key's document. Fields that came later have a default, so that keys of any version are read.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct StoredKey {
     pub(super) id: String,
     pub(super) account: u32,
@@ -174,42 +182,86 @@ impl Known {
     }
 }
 
-/// All accounts and keys, as the store has them.
+/// All accounts and keys, as the store had them at a version.
 #[derive(Default)]
-struct Book {
+pub(super) struct Book {
+    version: Version,
     accounts: BTreeMap<String, Known>,
     names: BTreeMap<u32, String>,
     keys: BTreeMap<String, StoredKey>,
 }
 
 impl Book {
-    fn read(store: &dyn Store) -> Result<Self, store::Error> {
-        let mut book = Self::default();
-        for (id, bytes) in store.documents(Kind::Account, 0)? {
-            let account = read_account(&id, &bytes)?;
+    /// Takes over what changed, and lets the ring know of it. On an error nothing was taken over.
+    fn apply(&mut self, changes: SharedChanges, ring: &KeyRing) -> Result<(), store::Error> {
+        let (mut accounts, mut keys) = (BTreeMap::new(), BTreeMap::new());
+        for Shared { kind, id, body, .. } in changes.documents {
+            match kind {
+                Kind::Account => drop(accounts.insert(id.clone(), body.map(|body| read_account(&id, &body)).transpose()?)),
+                Kind::Key => drop(keys.insert(id.clone(), body.map(|body| read_key(&id, &body)).transpose()?)),
+                Kind::Customer | Kind::Meter | Kind::Audit | Kind::Meta => {}
+            }
+        }
+        let mut numbers = BTreeSet::new();
+        for (id, account) in accounts.iter().filter_map(|(id, account)| Some((id, account.as_ref()?))) {
+            let is_anothers = self.names.get(&account.number).is_some_and(|name| name != id) || !numbers.insert(account.number);
             // What one of the two has would be the other's.
-            if account.name != id || book.names.contains_key(&account.number) {
+            if account.name != *id || is_anothers {
                 return Err(store::Error::Damaged(format!("account {id}: its name or its number is another one's")));
             }
-            book.insert(account);
         }
-        for (id, bytes) in store.documents(Kind::Key, 0)? {
-            let key = read_key(&id, &bytes)?;
-            if key.id != id {
+        for (id, key) in &keys {
+            let Some(key) = key else { continue };
+            digest(key)?;
+            if key.id != *id {
                 return Err(store::Error::Damaged(format!("key {id}: it says that it is another one")));
             }
-            if !book.names.contains_key(&key.account) {
+            if !numbers.contains(&key.account) && !self.names.contains_key(&key.account) {
                 return Err(store::Error::Damaged(format!("key {id}: its account is gone")));
             }
-            book.keys.insert(id, key);
         }
-        Ok(book)
+        if changes.is_all {
+            let gone = self.keys.keys().filter(|id| !keys.contains_key(*id)).cloned().collect::<Vec<_>>();
+            keys.extend(gone.into_iter().map(|id| (id, None)));
+        }
+        // Accounts are never deleted.
+        accounts.into_values().flatten().for_each(|account| self.insert(account));
+        self.take_keys(keys, ring);
+        self.version = changes.version;
+        Ok(())
     }
 
     fn insert(&mut self, account: Account) {
-        let is_disabled = Arc::new(AtomicBool::new(account.disabled_at.is_some()));
-        self.names.insert(account.number, account.name.clone());
-        self.accounts.insert(account.name.clone(), Known { account, is_disabled });
+        let is_disabled = account.disabled_at.is_some();
+        match self.accounts.get_mut(&account.name) {
+            Some(known) => {
+                known.is_disabled.store(is_disabled, Ordering::Release);
+                known.account = account;
+            }
+            None => {
+                self.names.insert(account.number, account.name.clone());
+                let is_disabled = Arc::new(AtomicBool::new(is_disabled));
+                self.accounts.insert(account.name.clone(), Known { account, is_disabled });
+            }
+        }
+    }
+
+    /// A key that is as it was stays in the ring as it is, with what is left of its rate.
+    fn take_keys(&mut self, keys: BTreeMap<String, Option<StoredKey>>, ring: &KeyRing) {
+        let (mut gone, mut come) = (Vec::new(), Vec::new());
+        for (id, key) in keys {
+            let old = match &key {
+                Some(key) => self.keys.insert(id, key.clone()),
+                None => self.keys.remove(&id),
+            };
+            if old == key {
+                continue;
+            }
+            gone.extend(old.as_ref().and_then(|old| digest(old).ok()));
+            let alive = key.filter(|key| key.revoked_at.is_none());
+            come.extend(alive.and_then(|key| Some((digest(&key).ok()?, self.known(key.account)?.caller(&key)))));
+        }
+        ring.change(&gone, come);
     }
 
     fn known(&self, number: u32) -> Option<&Known> {
@@ -224,38 +276,94 @@ impl Book {
         self.keys.values().filter(move |key| key.account == account)
     }
 
-    fn ring(&self) -> Result<KeyRing, store::Error> {
-        let alive = self.keys.values().filter(|key| key.revoked_at.is_none());
-        let callers = alive.filter_map(|key| Some((key, self.known(key.account)?.caller(key))));
-        Ok(KeyRing::of(callers.map(|(key, caller)| Ok((digest(key)?, caller))).collect::<Result<Vec<_>, store::Error>>()?))
+    /// Keys of an account that are to be forgotten once `revoked` is: the ones revoked first, so that there is an end to them. The bootstrap
+    /// key is remembered: it must not come back with the next start.
+    fn excess(&self, revoked: &StoredKey) -> Vec<String> {
+        let of_account = self.keys_of(revoked.account).filter(|key| key.id != revoked.id).chain([revoked]);
+        let of_account = of_account.filter(|key| key.id != BOOTSTRAP_KEY_ID);
+        let mut revoked: Vec<_> = of_account.filter_map(|key| Some((key.revoked_at?, key.id.clone()))).collect();
+        revoked.sort();
+        revoked.truncate(revoked.len().saturating_sub(REVOKED_MAX));
+        revoked.into_iter().map(|(_, id)| id).collect()
     }
 }
 
 /// All accounts and keys. Blocking calls that sync a disk: async code goes through `spawn_blocking`.
 pub struct Accounts {
-    store: Arc<dyn Store>,
+    state: Arc<State>,
     clock: Clock,
+}
+
+/// What whoever keeps the book up to date shares with whoever changes it.
+pub(super) struct State {
+    store: Arc<dyn Store>,
     ring: Arc<KeyRing>,
     /// Locked for as long as a change takes: what one sees is what it changes.
     book: Mutex<Book>,
 }
 
+impl State {
+    fn lock(&self) -> MutexGuard<'_, Book> {
+        // Whoever panicked has changed nothing: the book is written last.
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes over what other nodes changed. However long the store takes, the book can be read meanwhile.
+    pub(super) fn catch_up(&self) -> Result<(), store::Error> {
+        loop {
+            let version = self.lock().version;
+            let changes = self.store.shared_since(version)?;
+            let mut book = self.lock();
+            // Otherwise a change of this node came in between.
+            if book.version == version {
+                return if changes.version == version { Ok(()) } else { book.apply(changes, &self.ring) };
+            }
+        }
+    }
+
+    /// Writes what `decide` makes of the book. It is asked again when another node has changed something in the meantime.
+    fn change<T>(&self, decide: impl Fn(&Book) -> Result<(Vec<Shared>, T), Error>) -> Result<T, Error> {
+        let mut book = self.lock();
+        for _ in 0..ATTEMPTS {
+            let (documents, made) = decide(&book)?;
+            if documents.is_empty() {
+                return Ok(made);
+            }
+            match self.store.change_shared(book.version, &documents)? {
+                Some(version) => {
+                    book.apply(SharedChanges { version, is_all: false, documents }, &self.ring)?;
+                    return Ok(made);
+                }
+                None => {
+                    let changes = self.store.shared_since(book.version)?;
+                    book.apply(changes, &self.ring)?;
+                }
+            }
+        }
+        Err(store::Error::Failed("other nodes change accounts and keys all the time".into()).into())
+    }
+}
+
 impl Accounts {
-    /// Those that a store keeps.
+    /// Those that a store keeps. Where other nodes change them too, a thread follows.
     pub(super) fn read(store: Arc<dyn Store>, clock: Clock) -> Result<Self, store::Error> {
-        let book = Book::read(&*store)?;
-        let ring = Arc::new(book.ring()?);
-        Ok(Self { store, clock, ring, book: Mutex::new(book) })
+        let heard = store.watch();
+        let (follower, asking) = heard.map(Follower::new).unzip();
+        let state = Arc::new(State { store, ring: Arc::new(KeyRing::new(asking)), book: Mutex::default() });
+        state.catch_up()?;
+        if let Some(follower) = follower {
+            follower.start(&state).map_err(|error| store::Error::Failed(format!("no thread: {error}")))?;
+        }
+        Ok(Self { state, clock })
     }
 
     /// Who is let in, kept up to date.
     pub fn ring(&self) -> Arc<KeyRing> {
-        self.ring.clone()
+        self.state.ring.clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, Book> {
-        // Whoever panicked has changed nothing: the book is written last.
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// The account that a caller asks about: its own, or for an operator any.
@@ -295,24 +403,24 @@ impl Accounts {
     /// # Errors
     /// [`Error::NotOperator`], [`Error::Exists`], [`Error::TooManyAccounts`], [`Error::Denied`], [`Error::Store`].
     pub fn create(&self, by: &Caller, name: &str, identity: IdentityMode) -> Result<Account, Error> {
-        let mut book = self.lock();
-        by.check()?;
-        if !by.may(Scope::Operator) {
-            return Err(Error::NotOperator);
-        }
-        if book.accounts.contains_key(name) {
-            return Err(Error::Exists);
-        }
-        if book.accounts.len() >= ACCOUNTS_MAX {
-            return Err(Error::TooManyAccounts);
-        }
-        // Accounts are never deleted, so no number was anybody else's.
-        let last = book.names.last_key_value().map_or(0, |(last, _)| *last);
-        let number = last.checked_add(1).ok_or(Error::TooManyAccounts)?;
-        let account = Account { number, name: name.into(), identity, created_at: self.clock.now().0, disabled_at: None };
-        put(&*self.store, Kind::Account, name, &account)?;
-        book.insert(account.clone());
-        Ok(account)
+        let created_at = self.clock.now().0;
+        self.state.change(|book| {
+            by.check()?;
+            if !by.may(Scope::Operator) {
+                return Err(Error::NotOperator);
+            }
+            if book.accounts.contains_key(name) {
+                return Err(Error::Exists);
+            }
+            if book.accounts.len() >= ACCOUNTS_MAX {
+                return Err(Error::TooManyAccounts);
+            }
+            // Accounts are never deleted, so no number was anybody else's.
+            let last = book.names.last_key_value().map_or(0, |(last, _)| *last);
+            let number = last.checked_add(1).ok_or(Error::TooManyAccounts)?;
+            let account = Account { number, name: name.into(), identity, created_at, disabled_at: None };
+            Ok((vec![shared(Kind::Account, name, &account)?], account))
+        })
     }
 
     /// Lets nobody of an account in any more. Of one that is disabled already nothing changes.
@@ -320,22 +428,22 @@ impl Accounts {
     /// # Errors
     /// [`Error::NotOperator`], [`Error::UnknownAccount`], [`Error::DefaultStays`], [`Error::Denied`], [`Error::Store`].
     pub fn disable(&self, by: &Caller, name: &str) -> Result<Account, Error> {
-        let mut book = self.lock();
-        by.check()?;
-        if !by.may(Scope::Operator) {
-            return Err(Error::NotOperator);
-        }
-        if name == DEFAULT_ACCOUNT_NAME {
-            return Err(Error::DefaultStays);
-        }
-        let known = book.accounts.get_mut(name).ok_or(Error::UnknownAccount)?;
-        if known.account.disabled_at.is_none() {
-            let disabled = Account { disabled_at: Some(self.clock.now().0), ..known.account.clone() };
-            put(&*self.store, Kind::Account, name, &disabled)?;
-            known.account = disabled;
-            known.is_disabled.store(true, Ordering::Release);
-        }
-        Ok(known.account.clone())
+        let now = self.clock.now().0;
+        self.state.change(|book| {
+            by.check()?;
+            if !by.may(Scope::Operator) {
+                return Err(Error::NotOperator);
+            }
+            if name == DEFAULT_ACCOUNT_NAME {
+                return Err(Error::DefaultStays);
+            }
+            let account = &book.accounts.get(name).ok_or(Error::UnknownAccount)?.account;
+            if account.disabled_at.is_some() {
+                return Ok((Vec::new(), account.clone()));
+            }
+            let disabled = Account { disabled_at: Some(now), ..account.clone() };
+            Ok((vec![shared(Kind::Account, name, &disabled)?], disabled))
+        })
     }
 
     /// The keys of an account by id, revoked ones too.
@@ -354,40 +462,36 @@ impl Accounts {
     /// [`Error::AccountDisabled`], [`Error::OperatorElsewhere`], [`Error::NotOperator`], [`Error::TooManyKeys`], [`Error::Denied`],
     /// [`Error::Store`].
     pub fn create_key(&self, by: &Caller, account: u32, new: NewKey) -> Result<MadeKey, Error> {
-        let mut book = self.lock();
-        by.check()?;
-        let known = book.account(account)?;
-        if known.account.disabled_at.is_some() {
-            return Err(Error::AccountDisabled);
-        }
-        if new.scopes.contains(&Scope::Operator) {
-            if known.account.name != DEFAULT_ACCOUNT_NAME {
-                return Err(Error::OperatorElsewhere);
-            }
-            if !by.may(Scope::Operator) {
-                return Err(Error::NotOperator);
-            }
-        }
-        if book.keys_of(account).filter(|key| key.revoked_at.is_none()).count() >= KEYS_MAX {
-            return Err(Error::TooManyKeys);
-        }
         let id = random_hex::<ID_BYTES>()?;
         let text = key_text(&id)?;
-        let digest = Digest::of(text.as_bytes());
         let key = StoredKey {
             created_at: self.clock.now().0,
             name: new.name,
             created_by: Some(by.key_id.to_string()),
-            ..StoredKey::new(&id, account, new.scopes, new.limit, digest)
+            ..StoredKey::new(&id, account, new.scopes, new.limit, Digest::of(text.as_bytes()))
         };
-        if book.keys.contains_key(&id) {
-            return Err(store::Error::Failed("64 random bits came twice".into()).into());
-        }
-        put(&*self.store, Kind::Key, &id, &key)?;
-        let known = book.account(account)?;
-        self.ring.add(digest, known.caller(&key));
-        let shown = key.shown(&known.account);
-        book.keys.insert(id, key);
+        let shown = self.state.change(|book| {
+            by.check()?;
+            let account = &book.account(account)?.account;
+            if account.disabled_at.is_some() {
+                return Err(Error::AccountDisabled);
+            }
+            if key.scopes.contains(&Scope::Operator) {
+                if account.name != DEFAULT_ACCOUNT_NAME {
+                    return Err(Error::OperatorElsewhere);
+                }
+                if !by.may(Scope::Operator) {
+                    return Err(Error::NotOperator);
+                }
+            }
+            if book.keys_of(account.number).filter(|key| key.revoked_at.is_none()).count() >= KEYS_MAX {
+                return Err(Error::TooManyKeys);
+            }
+            if book.keys.contains_key(&id) {
+                return Err(store::Error::Failed("64 random bits came twice".into()).into());
+            }
+            Ok((vec![shared(Kind::Key, &id, &key)?], key.shown(account)))
+        })?;
         Ok(MadeKey { key: shown, text })
     }
 
@@ -396,45 +500,34 @@ impl Accounts {
     /// # Errors
     /// [`Error::UnknownKey`], also for another account's; [`Error::NotOperator`], [`Error::LastOperator`], [`Error::Denied`], [`Error::Store`].
     pub fn revoke_key(&self, by: &Caller, id: &str) -> Result<ApiKey, Error> {
-        let mut book = self.lock();
-        by.check()?;
-        let is_reached = |key: &&StoredKey| by.may(Scope::Operator) || (by.may(Scope::Admin) && key.account == by.account);
-        let key = book.keys.get(id).filter(is_reached).ok_or(Error::UnknownKey)?;
-        if key.is_operator() {
-            if !by.may(Scope::Operator) {
-                return Err(Error::NotOperator);
+        let now = self.clock.now().0;
+        self.state.change(|book| {
+            by.check()?;
+            let is_reached = |key: &&StoredKey| by.may(Scope::Operator) || (by.may(Scope::Admin) && key.account == by.account);
+            let key = book.keys.get(id).filter(is_reached).ok_or(Error::UnknownKey)?;
+            if key.is_operator() {
+                if !by.may(Scope::Operator) {
+                    return Err(Error::NotOperator);
+                }
+                if book.keys.values().filter(|key| key.is_operator()).count() == 1 {
+                    return Err(Error::LastOperator);
+                }
             }
-            if book.keys.values().filter(|key| key.is_operator()).count() == 1 {
-                return Err(Error::LastOperator);
+            let account = &book.account(key.account)?.account;
+            if key.revoked_at.is_some() {
+                return Ok((Vec::new(), key.shown(account)));
             }
-        }
-        let mut key = key.clone();
-        if key.revoked_at.is_none() {
-            key.revoked_at = Some(self.clock.now().0);
-            put(&*self.store, Kind::Key, id, &key)?;
-            self.ring.revoke(digest(&key)?);
-            book.keys.insert(id.into(), key.clone());
-            self.forget_revoked(&mut book, key.account);
-        }
-        let shown = key.shown(&book.account(key.account)?.account);
-        Ok(shown)
+            let revoked = StoredKey { revoked_at: Some(now), ..key.clone() };
+            let mut documents = vec![shared(Kind::Key, id, &revoked)?];
+            documents.extend(book.excess(&revoked).into_iter().map(|id| Shared { kind: Kind::Key, account: 0, id, body: None }));
+            Ok((documents, revoked.shown(account)))
+        })
     }
+}
 
-    /// Forgets the keys that were revoked first, so that there is an end to them. The bootstrap key is remembered: it must not
-    /// come back with the next start.
-    fn forget_revoked(&self, book: &mut Book, account: u32) {
-        let revoked = book.keys_of(account).filter(|key| key.id != BOOTSTRAP_KEY_ID);
-        let mut revoked: Vec<_> = revoked.filter_map(|key| Some((key.revoked_at?, key.id.clone()))).collect();
-        revoked.sort();
-        let excess = revoked.len().saturating_sub(REVOKED_MAX);
-        for (_, id) in revoked.drain(..excess) {
-            match self.store.change_document(Kind::Key, 0, &id, &mut |_| Change::Remove) {
-                Ok(()) => drop(book.keys.remove(&id)),
-                // It is revoked, which is what counts; the next one that is revoked tries again.
-                Err(error) => tracing::warn!(%error, key = id, "a revoked key could not be forgotten"),
-            }
-        }
-    }
+/// A document as it is to be written.
+fn shared<T: Serialize>(kind: Kind, id: &str, value: &T) -> Result<Shared, store::Error> {
+    Ok(Shared { kind, account: 0, id: id.into(), body: Some(to_json(value)?) })
 }
 
 /// Whether an account may be called so: 1 to 64 bytes, lower case letters, digits, and `-`, `_`, `.` in between.
@@ -456,6 +549,13 @@ pub fn is_key_name(name: &str) -> bool {
 pub fn is_key_id(id: &str) -> bool {
     let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
     id == BOOTSTRAP_KEY_ID || (id.len() == 2 * ID_BYTES && id.bytes().all(is_hex))
+}
+
+/// Whether it may be the text of a key that [`Accounts`] made.
+pub(super) fn is_key_text(text: &[u8]) -> bool {
+    let parts = text.strip_prefix(b"tg_").and_then(|rest| rest.split_at_checked(2 * ID_BYTES));
+    let is_hex = |bytes: &[u8]| bytes.iter().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(byte));
+    parts.is_some_and(|(id, secret)| is_hex(id) && secret.len() == 2 * SECRET_BYTES + 1 && secret[0] == b'_' && is_hex(&secret[1..]))
 }
 
 /// The text of a new key.
@@ -481,10 +581,8 @@ pub(super) fn read_key(id: &str, bytes: &[u8]) -> Result<StoredKey, store::Error
     serde_json::from_slice(bytes).map_err(|error| store::Error::Damaged(format!("key {id}: {error}")))
 }
 
-/// Writes a document, durably.
-pub(super) fn put<T: Serialize>(store: &dyn Store, kind: Kind, id: &str, value: &T) -> Result<(), store::Error> {
-    let bytes = serde_json::to_vec(value).map_err(|error| store::Error::Failed(error.to_string()))?;
-    store.change_document(kind, 0, id, &mut |_| Change::Put(bytes.clone()))
+pub(super) fn to_json<T: Serialize>(value: &T) -> Result<Vec<u8>, store::Error> {
+    serde_json::to_vec(value).map_err(|error| store::Error::Failed(error.to_string()))
 }
 
 #[cfg(test)]

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::book::{Accounts, BOOTSTRAP_KEY_ID, StoredKey, key_text, put, read_account, read_key};
+use super::book::{Accounts, BOOTSTRAP_KEY_ID, StoredKey, key_text, read_account, read_key, to_json};
 use super::ring::Digest;
 use super::{Account, DEFAULT_ACCOUNT, DEFAULT_ACCOUNT_NAME, RateLimit, Scope};
 use crate::clock::{Clock, UnixMillis};
 use crate::event::IdentityMode;
-use crate::store::{Error, Kind, Store};
+use crate::store::{Change, Error, Kind, Store};
 
 /// What the bootstrap key may do.
 const SCOPES: [Scope; 2] = [Scope::Admin, Scope::Operator];
@@ -70,57 +70,74 @@ impl Accounts {
     }
 }
 
+/// Makes of a document what `decide` says, in one step: of several nodes that start at once, one makes what is missing.
+fn change<T>(
+    store: &dyn Store,
+    kind: Kind,
+    id: &str,
+    decide: impl Fn(Option<&[u8]>) -> Result<(Change, T), OpenError>,
+) -> Result<T, OpenError> {
+    let mut decided = Err(Error::Failed("it was never decided".into()).into());
+    let mut change = |stored: Option<&[u8]>| match decide(stored) {
+        Ok((change, made)) => {
+            decided = Ok(made);
+            change
+        }
+        Err(error) => {
+            decided = Err(error);
+            Change::Keep
+        }
+    };
+    store.change_document(kind, 0, id, &mut change)?;
+    decided
+}
+
 fn make_default_account(store: &dyn Store, wanted: Option<IdentityMode>, now: UnixMillis) -> Result<(), OpenError> {
     const NAME: &str = DEFAULT_ACCOUNT_NAME;
-    if let Some(bytes) = store.document(Kind::Account, 0, NAME)? {
-        let kept = read_account(NAME, &bytes)?.identity;
-        return match wanted {
-            Some(set) if set != kept => Err(OpenError::IdentityChanged { kept: kept.label(), set: set.label() }),
-            _ => Ok(()),
+    change(store, Kind::Account, NAME, |stored| {
+        let Some(stored) = stored else {
+            let identity = wanted.unwrap_or_default();
+            let made = Account { number: DEFAULT_ACCOUNT, name: NAME.into(), identity, created_at: now.0, disabled_at: None };
+            return Ok((Change::Put(to_json(&made)?), ()));
         };
-    }
-    let identity = wanted.unwrap_or_default();
-    let account = Account { number: DEFAULT_ACCOUNT, name: NAME.into(), identity, created_at: now.0, disabled_at: None };
-    Ok(put(store, Kind::Account, NAME, &account)?)
+        let kept = read_account(NAME, stored)?.identity;
+        match wanted {
+            Some(set) if set != kept => Err(OpenError::IdentityChanged { kept: kept.label(), set: set.label() }),
+            _ => Ok((Change::Keep, ())),
+        }
+    })
 }
 
 fn bootstrap(store: &dyn Store, given: Option<&str>, now: UnixMillis) -> Result<AdminKey, OpenError> {
-    let stored = store.document(Kind::Key, 0, BOOTSTRAP_KEY_ID)?;
-    let stored = stored.map(|bytes| read_key(BOOTSTRAP_KEY_ID, &bytes)).transpose()?;
-    match (given, stored) {
-        (None, Some(stored)) => {
-            keep(store, stored)?;
-            Ok(AdminKey::Kept)
-        }
-        (None, None) => {
-            let key = key_text(BOOTSTRAP_KEY_ID)?;
-            put_bootstrap(store, &key, now)?;
-            Ok(AdminKey::Made(key))
-        }
-        (Some(given), Some(stored)) if stored.digest == Digest::of(given.as_bytes()).to_hex() => {
-            let is_revoked = stored.revoked_at.is_some();
-            keep(store, stored)?;
-            Ok(if is_revoked { AdminKey::Revoked } else { AdminKey::Given })
-        }
-        (Some(given), _) => {
-            check_is_new(store, given)?;
-            put_bootstrap(store, given, now)?;
-            Ok(AdminKey::Given)
-        }
+    if let Some(given) = given {
+        check_is_new(store, given)?;
     }
+    let random = key_text(BOOTSTRAP_KEY_ID)?;
+    change(store, Kind::Key, BOOTSTRAP_KEY_ID, |stored| {
+        let stored = stored.map(|bytes| read_key(BOOTSTRAP_KEY_ID, bytes)).transpose()?;
+        Ok(match (given, stored) {
+            (None, Some(stored)) => (keep(stored)?, AdminKey::Kept),
+            (None, None) => (make(&random, now)?, AdminKey::Made(random.clone())),
+            (Some(given), Some(stored)) if stored.digest == Digest::of(given.as_bytes()).to_hex() => {
+                let found = if stored.revoked_at.is_some() { AdminKey::Revoked } else { AdminKey::Given };
+                (keep(stored)?, found)
+            }
+            (Some(given), _) => (make(given, now)?, AdminKey::Given),
+        })
+    })
 }
 
 /// Leaves the key as it is; one that was made before there were operators becomes one.
-fn keep(store: &dyn Store, stored: StoredKey) -> Result<(), Error> {
+fn keep(stored: StoredKey) -> Result<Change, Error> {
     if stored.scopes == SCOPES {
-        return Ok(());
+        return Ok(Change::Keep);
     }
-    put(store, Kind::Key, BOOTSTRAP_KEY_ID, &StoredKey { scopes: SCOPES.into(), ..stored })
+    Ok(Change::Put(to_json(&StoredKey { scopes: SCOPES.into(), ..stored })?))
 }
 
-fn put_bootstrap(store: &dyn Store, key: &str, now: UnixMillis) -> Result<(), Error> {
+fn make(key: &str, now: UnixMillis) -> Result<Change, Error> {
     let made = StoredKey::new(BOOTSTRAP_KEY_ID, DEFAULT_ACCOUNT, SCOPES.into(), RateLimit::default(), Digest::of(key.as_bytes()));
-    put(store, Kind::Key, BOOTSTRAP_KEY_ID, &StoredKey { created_at: now.0, ..made })
+    Ok(Change::Put(to_json(&StoredKey { created_at: now.0, ..made })?))
 }
 
 fn check_is_new(store: &dyn Store, given: &str) -> Result<(), OpenError> {

@@ -1,4 +1,5 @@
-//! All keys, in memory: a request costs one digest and one look-up, no I/O.
+//! All keys, in memory: a request costs one digest and one look-up, no I/O. Only a key that is not known here, where another node may
+//! have made it just now, waits until this node has looked ([`KeyRing::find`]).
 
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
@@ -9,6 +10,8 @@ use arc_swap::ArcSwap;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
 
+use super::book::is_key_text;
+use super::follow::Asking;
 use super::{Caller, Denied};
 
 /// SHA-256 of a key. Comparing two takes the same time wherever they differ, also inside a map.
@@ -51,11 +54,28 @@ type Keys = HashMap<Digest, Caller>;
 /// All keys that let somebody in; changed by whole replacement, by [`super::Accounts`] alone.
 pub struct KeyRing {
     keys: ArcSwap<Keys>,
+    /// Where other nodes make keys, too.
+    asking: Option<Asking>,
 }
 
 impl KeyRing {
-    pub(super) fn of(keys: impl IntoIterator<Item = (Digest, Caller)>) -> Self {
-        Self { keys: ArcSwap::from_pointee(keys.into_iter().collect()) }
+    pub(super) fn new(asking: Option<Asking>) -> Self {
+        Self { keys: ArcSwap::default(), asking }
+    }
+
+    /// Whose key it is, among all that were made before this was called, on any node.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub async fn find(&self, key: &[u8]) -> Result<Caller, Denied> {
+        match (self.caller(key), &self.asking) {
+            // Nothing else was ever made by a node.
+            (Err(Denied::Unknown), Some(asking)) if is_key_text(key) => {
+                asking.look().await;
+                self.caller(key)
+            }
+            (known, _) => known,
+        }
     }
 
     /// Whose key it is.
@@ -68,23 +88,20 @@ impl KeyRing {
         Ok(caller)
     }
 
-    /// Lets a key in from now on. Callers are taken over as they are, so what the others have left of their rates stays.
-    pub(super) fn add(&self, digest: Digest, caller: Caller) {
-        self.replace(|keys| drop(keys.insert(digest, caller.clone())));
-    }
-
-    /// Lets a key in no more, nor requests that it let in and that are not with the log yet.
-    pub(super) fn revoke(&self, digest: Digest) {
-        if let Some(caller) = self.keys.load().get(&digest) {
+    /// Lets these keys in no more, nor requests that they let in and that are not with the log yet; and others from now on. Callers are
+    /// taken over as they are, so what the others have left of their rates stays.
+    pub(super) fn change(&self, gone: &[Digest], come: Vec<(Digest, Caller)>) {
+        if gone.is_empty() && come.is_empty() {
+            return;
+        }
+        let before = self.keys.load();
+        for caller in gone.iter().filter_map(|digest| before.get(digest)) {
             caller.standing.is_revoked.store(true, Ordering::Release);
         }
-        self.replace(|keys| drop(keys.remove(&digest)));
-    }
-
-    fn replace(&self, change: impl Fn(&mut Keys)) {
         self.keys.rcu(|keys| {
             let mut keys = Keys::clone(keys);
-            change(&mut keys);
+            gone.iter().for_each(|digest| drop(keys.remove(digest)));
+            keys.extend(come.iter().cloned());
             Arc::new(keys)
         });
     }
@@ -94,13 +111,13 @@ impl KeyRing {
 pub(crate) mod tests {
     use std::sync::Arc;
 
-    use super::super::book::{Accounts, StoredKey, put};
+    use super::super::book::{Accounts, StoredKey, to_json};
     use super::super::{Account, RateLimit, Scope};
     use super::*;
     use crate::clock::Clock;
     use crate::event::IdentityMode;
     use crate::store::memory::MemoryStore;
-    use crate::store::{Kind, Store};
+    use crate::store::{Change, Kind, Store};
 
     /// The ring of these keys, each of an account and with one scope, for tests of what callers may do.
     pub(crate) fn ring_of(store: &Arc<MemoryStore>, keys: &[(&str, u32, Scope)]) -> Arc<KeyRing> {
@@ -108,8 +125,10 @@ pub(crate) mod tests {
             let name = format!("account-{account}");
             let made = Account { number: *account, name, identity: IdentityMode::UniqueId, created_at: 0, disabled_at: None };
             let stored = StoredKey::new(key, *account, vec![*scope], RateLimit::default(), Digest::of(key.as_bytes()));
-            put(&**store, Kind::Account, &made.name, &made).expect("memory");
-            put(&**store, Kind::Key, key, &stored).expect("memory");
+            let put =
+                |kind, id: &str, json: &[u8]| store.change_document(kind, 0, id, &mut |_| Change::Put(json.to_vec())).expect("memory");
+            put(Kind::Account, &made.name, &to_json(&made).expect("JSON"));
+            put(Kind::Key, key, &to_json(&stored).expect("JSON"));
         }
         let store: Arc<dyn Store> = store.clone();
         Accounts::read(store, Clock::start()).expect("memory").ring()

@@ -46,7 +46,6 @@ use crate::event::Code;
 use crate::gateway::Gateway;
 use crate::gateway::letters::{Became, DeadLetter, Refusal};
 use crate::letters::{self, Error, Filter, Letter, Letters, Replay};
-use crate::log::embedded::PARTITION;
 use crate::log::{self, Position};
 use crate::telemetry::Outcome;
 
@@ -227,10 +226,10 @@ fn replayed_one(replay: &Replay) -> Value {
 /// In the words of a receipt.
 fn verdict(became: &Became) -> Map<String, Value> {
     let members = match became {
-        Became::Replayed { unique_id, position: Some(position) } => {
-            json!({"verdict": Outcome::Logged.label(), "uniqueId": unique_id, "partition": PARTITION, "position": position})
+        Became::Replayed { unique_id, partition, position: Some(position) } => {
+            json!({"verdict": Outcome::Logged.label(), "uniqueId": unique_id, "partition": partition, "position": position})
         }
-        Became::Replayed { unique_id, position: None } => json!({"verdict": Outcome::Known.label(), "uniqueId": unique_id}),
+        Became::Replayed { unique_id, position: None, .. } => json!({"verdict": Outcome::Known.label(), "uniqueId": unique_id}),
         Became::Refused(Refusal { code, field, reason }) => {
             json!({"verdict": Outcome::Rejected.label(), "code": code, "field": field, "reason": reason})
         }

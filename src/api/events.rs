@@ -14,7 +14,8 @@
 //! The verdict is `logged` and `event` null where the record, which would tell whether a rule dropped it, has left the log.
 //!
 //! A list has `events` (each with its verdict; a `duplicate` or a `conflict` says under `first` what it is a copy of) and `next`: what to give as
-//! `before` to go on, or null.
+//! `before` to go on, or null. That is a position of the log, or of the dead letters where rejected events are listed; where the log has
+//! several partitions it is a text.
 
 use std::sync::Arc;
 
@@ -26,16 +27,15 @@ use hyper::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::dead_letters::{self, insert_raw, last_replay};
-use super::fields::{LIMIT, before, limit};
+use super::fields::{LIMIT, limit};
 use super::refusals::{RETRY_AFTER_S, check_scope};
 use crate::accounts::{Caller, Scope};
 use crate::dialect::amberflo::AmberfloError;
 use crate::letters::Letter;
-use crate::log::Position;
-use crate::log::embedded::PARTITION;
+use crate::log::{self, Position};
 use crate::materializer::fold::Verdict;
 use crate::telemetry::Outcome;
-use crate::verdicts::{CountedIn, Error, Fate, Filter, Listed, Logged, Verdicts, WantedVerdict};
+use crate::verdicts::{CountedIn, Cursor, Error, Fate, Filter, Listed, Logged, Verdicts, WantedVerdict};
 
 type Parameters = Result<Query<Vec<(String, String)>>, QueryRejection>;
 type Answer = Result<Json<Value>, AmberfloError>;
@@ -63,9 +63,9 @@ async fn show(
     let mut answer = match fate {
         Fate::Unknown => return Err(unknown()),
         Fate::Rejected(letter) => rejected(&letter),
-        Fate::Logged { verdict, position, record, rows, conflicts } => {
+        Fate::Logged { verdict, partition, position, record, rows, conflicts } => {
             let verdict = verdict.map_or(Outcome::Logged.label(), Verdict::label);
-            let mut answer = placed(verdict, position, record.as_deref());
+            let mut answer = placed(verdict, partition, position, record.as_deref());
             answer.insert("rows".into(), rows.iter().map(row).collect());
             answer.insert("conflicts".into(), conflicts.iter().map(|record| Value::Object(content(record))).collect());
             answer
@@ -77,14 +77,16 @@ async fn show(
 
 async fn list(State(verdicts): State<Arc<Verdicts>>, Extension(caller): Extension<Caller>, query: Parameters) -> Answer {
     check_scope(&caller, Scope::Read)?;
-    let filter = filter(pairs(query)?)?;
+    let filter = filter(pairs(query)?, verdicts.partitions())?;
     let page = verdicts.list(caller.account, filter).await.map_err(refusal)?;
     let events: Vec<Value> = page.events.iter().map(|event| Value::Object(listed(event))).collect();
-    Ok(Json(json!({"events": events, "next": page.next.map(|position| position.0)})))
+    Ok(Json(json!({"events": events, "next": page.next})))
 }
 
-pub(super) fn filter(pairs: Vec<(String, String)>) -> Result<Filter, AmberfloError> {
+/// `partitions`: of the log.
+pub(super) fn filter(pairs: Vec<(String, String)>, partitions: u32) -> Result<Filter, AmberfloError> {
     let mut filter = Filter { limit: LIMIT, ..Filter::default() };
+    let mut before = None;
     for (name, value) in pairs {
         match name.as_str() {
             "uniqueId" => filter.unique_id = Some(value),
@@ -92,7 +94,7 @@ pub(super) fn filter(pairs: Vec<(String, String)>) -> Result<Filter, AmberfloErr
             "customerId" => filter.customer = Some(value),
             "meterApiName" => filter.meter = Some(value),
             "verdict" => filter.verdict = Some(verdict(&value)?),
-            "before" => filter.before = Some(before(&value)?),
+            "before" => before = Some(value),
             "limit" => filter.limit = limit(&value)?,
             _ => {
                 let known = "uniqueId, namespace, customerId, meterApiName, verdict, before, limit";
@@ -100,7 +102,15 @@ pub(super) fn filter(pairs: Vec<(String, String)>) -> Result<Filter, AmberfloErr
             }
         }
     }
+    // What it is a place in shows when the verdict is known: dead letters are in one partition.
+    let partitions = if filter.verdict == Some(WantedVerdict::Rejected) { 1 } else { partitions };
+    filter.before = before.map(|text| cursor(&text, partitions)).transpose()?;
     Ok(filter)
+}
+
+fn cursor(text: &str, partitions: u32) -> Result<Cursor, AmberfloError> {
+    let wanted = if partitions == 1 { "must be a position" } else { "must be what `next` was" };
+    Cursor::parse(text, partitions).ok_or_else(|| AmberfloError::bad_field("before", wanted))
 }
 
 fn verdict(text: &str) -> Result<WantedVerdict, AmberfloError> {
@@ -114,7 +124,7 @@ fn listed(event: &Listed) -> Map<String, Value> {
     match event {
         Listed::Rejected(letter) => rejected(letter),
         Listed::Logged(verdict, record, first) => {
-            let mut listed = placed(verdict.label(), record.position, Some(record));
+            let mut listed = placed(verdict.label(), record.partition, record.position, Some(record));
             if let Some(first) = first {
                 let content = first.record.as_ref().map(content).unwrap_or_else(|| object(json!({"position": first.position.0})));
                 listed.insert("first".into(), content.into());
@@ -124,10 +134,10 @@ fn listed(event: &Listed) -> Map<String, Value> {
     }
 }
 
-fn placed(verdict: &str, position: Position, record: Option<&Logged>) -> Map<String, Value> {
+fn placed(verdict: &str, partition: u32, position: Position, record: Option<&Logged>) -> Map<String, Value> {
     let mut placed = record.map(content).unwrap_or_else(|| object(json!({"position": position.0, "received": null, "event": null})));
     placed.insert("verdict".into(), verdict.into());
-    placed.insert("partition".into(), PARTITION.into());
+    placed.insert("partition".into(), partition.into());
     placed
 }
 
@@ -182,10 +192,14 @@ fn unknown() -> AmberfloError {
 pub(super) fn refusal(error: Error) -> AmberfloError {
     match error {
         Error::NotAnId => AmberfloError::bad_request(error.to_string()),
-        Error::View(error) => AmberfloError::unavailable(error.to_string(), RETRY_AFTER_S),
-        Error::Busy => AmberfloError::unavailable(error.to_string(), RETRY_AFTER_S),
+        Error::View(_) | Error::Rows(_) | Error::Busy => AmberfloError::unavailable(error.to_string(), RETRY_AFTER_S),
         Error::Letters(error) => dead_letters::refusal(error),
-        Error::Log(_) | Error::Store(_) | Error::Interrupted => {
+        // It may be a broker that does not answer now.
+        Error::Log(log::Error::Io { .. }) => {
+            tracing::error!(%error, "what became of events cannot be read");
+            AmberfloError::unavailable("the log cannot be read now", RETRY_AFTER_S)
+        }
+        Error::Log(_) | Error::Store(_) | Error::NoPartition(_) | Error::Interrupted => {
             tracing::error!(%error, "what became of events cannot be read");
             AmberfloError::internal()
         }

@@ -13,11 +13,12 @@ pub(crate) fn pairs(uri: &Uri) -> Option<Vec<(String, String)>> {
 }
 
 /// What is wrong with a query, as each of the routes that have parameters sees it.
-pub(crate) fn queries(uri: &Uri) -> [Result<(), AmberfloError>; 3] {
+pub(crate) fn queries(uri: &Uri) -> [Result<(), AmberfloError>; 4] {
     let query = || Query::try_from_uri(uri);
     let pairs = query().map(|Query(pairs)| pairs).map_err(|_| AmberfloError::bad_request("the query cannot be read"));
     let own = OwnQuery::of(query(), &["account", "after", "before", "limit"]).and_then(|query| query.limit().map(drop));
-    [pairs.and_then(events::filter).map(drop), dead_letters::filter(query()).map(drop), own]
+    let events = |partitions| pairs.clone().and_then(|pairs| events::filter(pairs, partitions)).map(drop);
+    [events(1), events(16), dead_letters::filter(query()).map(drop), own]
 }
 
 /// How many ids the body of a reconciliation asks for, all of which have the length of one.

@@ -31,7 +31,6 @@ use crate::accounts::{Caller, Scope};
 use crate::dialect::amberflo::AmberfloError;
 use crate::event::{NAME_BYTES_MAX, NAMESPACE_BYTES_MAX};
 use crate::letters::Letter;
-use crate::log::embedded::PARTITION;
 use crate::materializer::fold::Verdict;
 use crate::telemetry::Outcome;
 use crate::verdicts::{Reconciled, Standing, Verdicts};
@@ -127,8 +126,8 @@ fn verdict(standing: &Standing) -> Option<&'static str> {
 fn shown(unique_id: &str, standing: &Standing) -> Option<Value> {
     let verdict = verdict(standing)?;
     Some(match standing {
-        Standing::Logged { position, conflicts, .. } => json!({
-            "uniqueId": unique_id, "verdict": verdict, "partition": PARTITION, "position": position.0,
+        Standing::Logged { partition, position, conflicts, .. } => json!({
+            "uniqueId": unique_id, "verdict": verdict, "partition": partition, "position": position.0,
             "conflicts": conflicts.iter().map(|conflict| conflict.0).collect::<Vec<_>>(),
         }),
         Standing::Rejected(letter) => rejected(unique_id, verdict, letter),

@@ -56,7 +56,7 @@ fn a_base_has_the_rows_and_conflicts_of_its_snapshot_and_takes_the_older_ones_pl
 
     let copy = EmbeddedStore::open(&dir.path().join("copy.redb")).expect("opens");
     let mut filled = Ok(());
-    copy.fill(Some((0, base.progress())), &mut |visit| {
+    copy.fill(&[(0, base.progress())], &mut |visit| {
         filled = base.visit(visit);
         Ok(())
     })

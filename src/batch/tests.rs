@@ -134,7 +134,7 @@ async fn each_append_has_its_own_outcome_whenever_it_is_known() {
         under_way.push(appends.recv().expect("the appender goes on while nobody was answered"));
     }
     let result = |answer: &Append| match answer.block.fingerprints()[0].identity {
-        1 => Ok(Positions::Each(vec![Place { partition: 3, position: Position(7) }])),
+        1 => Ok(Positions::Each(vec![Place { partition: 3, position: Some(Position(7)) }])),
         2 => Err(Error::Unconfirmed("a test".into())),
         _ => Err(Error::Unavailable("a test".into())),
     };
@@ -152,7 +152,7 @@ async fn each_append_has_its_own_outcome_whenever_it_is_known() {
     for one in waiting {
         outcomes.push(one.await.expect("no panic").map_err(|error| error.is_refusal()));
     }
-    let place = Place { partition: 3, position: Position(7) };
+    let place = Place { partition: 3, position: Some(Position(7)) };
     assert_eq!(outcomes, [Ok(Positions::Each(vec![place])), Err(false), Err(true)]);
     assert_eq!(told.taken(), [(false, 1, vec![]), (false, 1, vec![]), (true, 1, vec![block(1).1])]);
 }

@@ -16,7 +16,8 @@ use crate::ops::backup::{self, Content};
 use crate::ops::doctor::Doctor;
 use crate::ops::rebuild::Rebuild;
 use crate::ops::restore::Restore;
-use crate::ops::verify::{Verified, Verify};
+use crate::ops::verify::cluster::VerifyCluster;
+use crate::ops::verify::{Difference, Verified, Verify};
 use crate::ops::{Error, FromBase, Standing, Step, control};
 
 /// There is a difference, or damage.
@@ -51,6 +52,12 @@ impl DataDirArgs {
 pub(super) struct VerifyArgs {
     #[command(flatten)]
     data_dir: DataDirArgs,
+    /// Verify a cluster: the topic of this Kafka against the rows in --database-url, while it runs
+    #[arg(long, value_name = "HOST:PORT,…", env = "TOLLGATE_KAFKA_BROKERS")]
+    kafka_brokers: Option<String>,
+    /// PostgreSQL that the nodes of a cluster share
+    #[arg(long, value_name = "URL", env = "TOLLGATE_DATABASE_URL", hide_env_values = true)]
+    database_url: Option<String>,
     /// Where the scratch store is made; it goes when all is done [default: in the data directory]
     #[arg(long, value_name = "DIR")]
     scratch: Option<PathBuf>,
@@ -157,7 +164,28 @@ fn not_done(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(NOT_DONE)
 }
 
+impl VerifyArgs {
+    /// The cluster that is meant, if one is.
+    fn cluster(&self) -> anyhow::Result<Option<VerifyCluster>> {
+        let mut config = match &self.data_dir.config {
+            Some(file) => Config::from_file(file).context("the settings cannot be used")?,
+            None => Config::default(),
+        };
+        config.kafka.brokers = self.kafka_brokers.clone().or(config.kafka.brokers);
+        config.database.url = self.database_url.as_deref().map(Into::into).or(config.database.url);
+        let config = config.checked().context("the settings cannot be used")?;
+        let (Some(kafka), Some(database)) = (config.kafka(), config.database()) else { return Ok(None) };
+        let scratch = self.scratch.clone().unwrap_or_else(|| PathBuf::from("."));
+        Ok(Some(VerifyCluster { kafka, topic: config.events_topic(), database, scratch }))
+    }
+}
+
 pub(super) fn verify(args: &VerifyArgs) -> ExitCode {
+    match args.cluster() {
+        Ok(Some(cluster)) => return verify_cluster(&cluster),
+        Ok(None) => {}
+        Err(error) => return not_done(&error),
+    }
     let from_base = if args.from_base { FromBase::Always } else { FromBase::IfNeeded };
     let run = || -> anyhow::Result<Verified> {
         let verify = Verify { data_dir: args.data_dir.path()?, scratch: args.scratch.clone(), from_base };
@@ -180,16 +208,37 @@ fn print_verified(Verified { base, stored, replayed, differences, different }: &
     }
     print(&format!("stored    {}", stored.map_or("cannot be read".into(), |standing| standing.to_string())));
     print(&format!("replayed  {replayed}"));
-    if *different == 0 {
+    let is_equal = print_differences(differences, *different);
+    if is_equal == ExitCode::SUCCESS {
+        return is_equal;
+    }
+    print("`tollgate rebuild` makes the rows again from the log");
+    is_equal
+}
+
+fn verify_cluster(verify: &VerifyCluster) -> ExitCode {
+    let verified = match watched("verify", |watch| verify.run(watch)) {
+        Ok(verified) => verified,
+        Err(error) => return not_done(&error.into()),
+    };
+    for (stored, replayed) in &verified.partitions {
+        print(&format!("stored    {}", stored.map_or("cannot be read".into(), |standing| standing.to_string())));
+        print(&format!("replayed  {replayed}"));
+    }
+    print_differences(&verified.differences, verified.different)
+}
+
+/// The first of them, and how many there are.
+fn print_differences(differences: &[Difference], different: u64) -> ExitCode {
+    if different == 0 {
         print("equal");
         return ExitCode::SUCCESS;
     }
     print(&format!("different: {different}"));
     differences.iter().for_each(|difference| print(&difference.to_string()));
-    if *different > differences.len() as u64 {
-        print(&format!("and {} more", *different - differences.len() as u64));
+    if different > differences.len() as u64 {
+        print(&format!("and {} more", different - differences.len() as u64));
     }
-    print("`tollgate rebuild` makes the rows again from the log");
     ExitCode::from(DIFFERENT)
 }
 

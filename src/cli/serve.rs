@@ -1,50 +1,54 @@
 //! `tollgate serve`: builds every part bottom-up, serves until told to stop, drains along the way of the events.
 
 mod arrival;
+mod cluster;
+mod embedded;
+mod starting;
 
 use std::cell::OnceCell;
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context;
+use axum::Router;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
 
 use super::announce::announce;
 use crate::accounts::audit::Audit;
-use crate::accounts::{Accounts, DefaultAccount};
+use crate::accounts::{Accounts, AdminKey, DefaultAccount};
 use crate::api;
 use crate::batch::Batcher;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Role};
 use crate::customers::Customers;
-use crate::data_dir::{self, DataDir};
+use crate::data_dir::DataDir;
 use crate::gateway::body::BodyLimits;
 use crate::gateway::budget::Budget;
 use crate::gateway::recent::RecentIds;
 use crate::gateway::{self, Gateway};
 use crate::letters::{self, Ledger, Letters};
-use crate::log::Appender;
-use crate::log::disk::room::{Room, WaitingDisk};
-use crate::log::disk::{Disk, RealDisk};
-use crate::log::embedded::{EmbeddedAppender, EmbeddedLog, LogIdentity, Recovered};
-use crate::log::meta::{self, LogMeta};
-use crate::materializer::{self, Materializer, Running};
+use crate::log::disk::RealDisk;
+use crate::log::disk::room::Room;
+use crate::log::meta::LogMeta;
+use crate::log::{Appender, Partition};
 use crate::ops::backup;
 use crate::ops::control::Control;
 use crate::ops::handover::Handover;
 use crate::server::sockets::Sockets;
 use crate::server::tls::{Reloader, Tls};
-use crate::server::{self, ConnectionLimits, Ops, Service, descriptors};
+use crate::server::{self, ConnectionLimits, Front, Ops, Readiness, Service, descriptors};
 use crate::store::Store;
-use crate::store::embedded::EmbeddedStore;
 use crate::telemetry::{self, RoomKind};
-use crate::verdicts::Verdicts;
+use crate::usage::UsageSource;
+use crate::verdicts::{self, Owners, Verdicts};
 use arrival::Place;
+use starting::Starting;
 
 /// How often it is checked that every part is alive.
 const HEARTBEAT: Duration = Duration::from_millis(200);
@@ -82,24 +86,83 @@ impl Budgets {
     }
 }
 
-/// The parts with threads and files of their own, in the order in which they are stopped.
-struct Parts {
+/// What is there before log and store are.
+struct Shell {
+    config: Config,
+    admin_key: Option<String>,
+    clock: Clock,
     recent: RecentIds,
-    events: Batcher,
-    events_thread: JoinHandle<EmbeddedAppender>,
-    dead_letters: Batcher,
-    dead_letters_thread: JoinHandle<EmbeddedAppender>,
-    log: Arc<EmbeddedLog>,
-    dead_letters_log: Arc<EmbeddedLog>,
-    materializer: Materializer,
-    materializing: Running,
-    store: Arc<dyn Store>,
+    /// What the disk of the data directory has left.
     room: Arc<Room>,
-    meta: LogMeta,
-    data_dir: PathBuf,
+    /// Requests that can have room at a time.
+    requests_max: usize,
+    runtime: Handle,
+    /// Where this process is reached.
+    address: SocketAddr,
 }
 
-async fn serve(config: Config, admin_key: Option<String>, passed: Sockets, held: &OnceCell<DataDir>) -> anyhow::Result<()> {
+/// What is behind the door, whichever log and store it is.
+struct Parts {
+    events: Batcher,
+    dead_letters: Batcher,
+    dead_letters_log: Arc<dyn Partition>,
+    /// All partitions of the log, by their numbers.
+    log: Vec<Arc<dyn Partition>>,
+    source: Arc<dyn UsageSource>,
+    owners: Arc<dyn Owners>,
+    store: Arc<dyn Store>,
+    meta: LogMeta,
+    /// What a backup of this node is made of.
+    copied: Option<backup::Source>,
+    /// What it answers other nodes.
+    internal: Option<Router>,
+    readiness: Arc<dyn Readiness>,
+    back: Back,
+}
+
+/// The threads and files behind it, which are stopped last.
+enum Back {
+    Embedded(embedded::Back),
+    Cluster(cluster::Back),
+}
+
+impl Back {
+    /// The name of a part that has ended unasked.
+    fn ended(&self) -> Option<&'static str> {
+        match self {
+            Self::Embedded(back) => back.ended(),
+            Self::Cluster(back) => back.ended(),
+        }
+    }
+
+    /// Stops everything along the way of the events. Blocks.
+    fn drain(self) -> anyhow::Result<()> {
+        match self {
+            Self::Embedded(back) => back.drain(),
+            Self::Cluster(back) => back.drain(),
+        }
+    }
+}
+
+/// The parts, and who may ask them.
+struct Opened {
+    parts: Parts,
+    accounts: Arc<Accounts>,
+    admin_key: AdminKey,
+}
+
+impl Shell {
+    /// Opens everything, with its threads.
+    fn open(&self, data_dir: &DataDir) -> anyhow::Result<Opened> {
+        let parts = if self.config.is_cluster() { cluster::open(self, data_dir)? } else { embedded::open(self, data_dir)? };
+        let default_account = DefaultAccount { admin_key: self.admin_key.as_deref(), identity: self.config.default_account.identity };
+        let opened = Accounts::open(parts.store.clone(), &default_account, self.clock.clone());
+        let (accounts, admin_key) = opened.context("the accounts cannot be used")?;
+        Ok(Opened { parts, accounts: Arc::new(accounts), admin_key })
+    }
+}
+
+async fn serve(config: Config, admin_key: Option<String>, passed: Sockets, held: &OnceCell<Arc<DataDir>>) -> anyhow::Result<()> {
     tracing::info!(?config, "settings");
     let metrics = telemetry::install_metrics().context("the metrics cannot be set up")?;
     let clock = Clock::start();
@@ -108,47 +171,86 @@ async fn serve(config: Config, admin_key: Option<String>, passed: Sockets, held:
     let tls = config.tls.as_ref().map(|files| Tls::load(files, &clock)).transpose()?;
     let (tls, reloader) = tls.unzip();
     let Some(Place { listeners, data_dir }) = arrival::arrive(&config, passed, &mut signals).await? else { return Ok(()) };
+    let data_dir = held.get_or_init(|| Arc::new(data_dir));
     let budgets = Budgets::new(&config);
-    let parts = open(&config, held.get_or_init(|| data_dir), &clock, budgets.ingest.requests_max())?;
-    let default_account = DefaultAccount { admin_key: admin_key.as_deref(), identity: config.default_account.identity };
-    let opened = Accounts::open(parts.store.clone(), &default_account, clock.clone());
-    let (accounts, admin_key) = opened.context("the accounts cannot be used")?;
-    let draining = Arc::new(AtomicBool::new(false));
+    let address = listeners.main.local_addr().context("the listening address is not known")?;
+    let ops_address = listeners.ops.as_ref().map(|ops| ops.local_addr()).transpose().context("the listening address is not known")?;
+    let room = Room::new(Arc::new(RealDisk), &config.data_dir, config.log.disk_reserve_bytes);
+    let (draining, starting) = (Arc::new(AtomicBool::new(false)), Arc::new(Starting::default()));
     let ops = Ops {
         metrics,
         budgets: [budgets.ingest.clone(), budgets.api.clone()],
-        recent: parts.recent.clone(),
-        disk: parts.room.clone(),
-        materializer: parts.materializer.clone(),
+        recent: recent_ids(&config),
+        disk: room.clone(),
+        readiness: starting.clone(),
         draining: draining.clone(),
+        internal: Arc::default(),
     };
     let handover = Arc::new(Handover::of(&listeners).context("the listening sockets cannot be copied")?);
-    let control = control(&parts, handover.clone(), &clock, draining.clone());
-    let limits = limits(&config);
-    let mut service = service(&config, &parts, Arc::new(accounts), budgets, ops.clone(), &clock);
+    let shell = Shell {
+        admin_key,
+        clock: clock.clone(),
+        recent: ops.recent.clone(),
+        room,
+        requests_max: budgets.ingest.requests_max(),
+        runtime: Handle::current(),
+        address: ops_address.unwrap_or(address),
+        config,
+    };
+    let (limits, shell) = (limits(&shell.config), Arc::new(shell));
+    // The one node of a data directory lets clients wait until it can answer them; one of many says that it cannot yet.
+    let opened = if shell.config.is_cluster() { None } else { Some(shell.open(data_dir)?) };
+    let front = Arc::new(Front { ops: ops.clone(), serves_ops: listeners.ops.is_none(), service: OnceLock::new() });
     if let Some(listener) = listeners.ops {
-        tracing::info!(address = %listener.local_addr()?, "health and metrics are served on an address of their own");
-        service.serves_ops = false;
-        tokio::spawn(server::serve_ops(listener, ops, limits.clone()));
+        tracing::info!(address = %shell.address, "health and metrics are served on an address of their own");
+        tokio::spawn(server::serve_ops(listener, ops.clone(), limits.clone()));
     }
-    let address = listeners.main.local_addr().context("the listening address is not known")?;
-    announce(address, tls.is_some(), &config.data_dir, &admin_key, clock.now());
-    let Signals { stop: mut told, hangup } = signals;
-    tokio::spawn(reload(reloader, hangup));
-    let mut ended = None;
+    let has_tls = tls.is_some();
+    let mut ended = Ok(None);
     let stop = async {
-        ended = told_to_stop(&parts, &mut told, &handover).await;
+        let Signals { stop: mut told, hangup } = signals;
+        tokio::spawn(reload(reloader, hangup));
+        let opened = match opened {
+            Some(opened) => Ok(Some(opened)),
+            None => starting::open(&shell, data_dir, &starting, &mut told).await,
+        };
+        if let Ok(Some(Opened { parts, accounts, admin_key })) = opened {
+            starting.is_over(parts.readiness.clone());
+            if let Some(router) = &parts.internal {
+                // Set once: nothing starts twice.
+                let _first = ops.internal.set(router.clone());
+            }
+            let control = control(&parts, data_dir, handover.clone(), &clock, draining.clone());
+            // Set once: nothing starts twice.
+            let _first = front.service.set(service(&shell, &parts, accounts, budgets));
+            announce(address, has_tls, &shell.config.data_dir, &admin_key, clock.now());
+            let unasked = told_to_stop(&parts, &mut told, &handover, &shell.recent).await;
+            ended = Ok(Some(Ended { parts, control, unasked }));
+        } else {
+            ended = opened.map(|_| None);
+        }
         draining.store(true, Ordering::Release);
         handover.close();
         tracing::info!("stopping: requests under way are answered, connections get their last answer");
     };
-    server::serve(listeners.main, tls, Arc::new(service), limits, stop).await;
+    server::serve(listeners.main, tls, front.clone(), limits, stop).await;
+    // With the service go its handles to the log.
+    drop(front);
+    let Some(Ended { parts, control, unasked }) = ended? else { return Ok(()) };
     stop_control(control).await;
     let drained = tokio::task::spawn_blocking(move || drain(parts)).await.context("draining was interrupted")?;
-    match ended {
+    match unasked {
         Some(part) => drained.and(Err(anyhow::anyhow!("it gave no reason"))).with_context(|| format!("{part} ended unasked")),
         None => drained,
     }
+}
+
+/// It was told to stop, or a part ended.
+struct Ended {
+    parts: Parts,
+    control: Option<tokio::task::JoinHandle<()>>,
+    /// The name of a part that ended unasked.
+    unasked: Option<&'static str>,
 }
 
 fn limits(config: &Config) -> ConnectionLimits {
@@ -177,17 +279,16 @@ async fn reload(reloader: Option<Reloader>, mut hangup: Signal) {
 }
 
 /// Answers operators on this machine. Without the socket everything else goes on: a backup then needs the gateway stopped.
-fn control(parts: &Parts, handover: Arc<Handover>, clock: &Clock, stopping: Arc<AtomicBool>) -> Option<tokio::task::JoinHandle<()>> {
-    let control = Control::bind(&parts.data_dir)
+fn control(
+    parts: &Parts,
+    data_dir: &DataDir,
+    handover: Arc<Handover>,
+    clock: &Clock,
+    stopping: Arc<AtomicBool>,
+) -> Option<tokio::task::JoinHandle<()>> {
+    let control = Control::bind(data_dir.path())
         .inspect_err(|error| tracing::warn!(%error, "no control socket; `tollgate backup` and `--take-over` need the gateway stopped"));
-    let source = backup::Source {
-        data_dir: parts.data_dir.clone(),
-        meta: parts.meta,
-        log: parts.log.clone(),
-        dead_letters: parts.dead_letters_log.clone(),
-        store: parts.store.clone(),
-    };
-    Some(tokio::spawn(control.ok()?.serve(source, handover, clock.clone(), stopping)))
+    Some(tokio::spawn(control.ok()?.serve(parts.copied.clone(), handover, clock.clone(), stopping)))
 }
 
 async fn stop_control(control: Option<tokio::task::JoinHandle<()>>) {
@@ -198,7 +299,8 @@ async fn stop_control(control: Option<tokio::task::JoinHandle<()>>) {
     }
 }
 
-fn service(config: &Config, parts: &Parts, accounts: Arc<Accounts>, budgets: Budgets, ops: Ops, clock: &Clock) -> Service {
+fn service(shell: &Shell, parts: &Parts, accounts: Arc<Accounts>, budgets: Budgets) -> Service {
+    let (config, clock) = (&shell.config, &shell.clock);
     let keys = accounts.ring();
     let ingest = &config.ingest;
     let settings = gateway::Settings {
@@ -216,7 +318,7 @@ fn service(config: &Config, parts: &Parts, accounts: Arc<Accounts>, budgets: Bud
         settings,
         keys: keys.clone(),
         budget: budgets.ingest,
-        recent: parts.recent.clone(),
+        recent: shell.recent.clone(),
         events: parts.events.clone(),
         dead_letters: parts.dead_letters.clone(),
         hash_key: parts.meta.hash_key,
@@ -226,79 +328,31 @@ fn service(config: &Config, parts: &Parts, accounts: Arc<Accounts>, budgets: Bud
     let ledger = Arc::new(Ledger::new(parts.dead_letters_log.clone()));
     tokio::spawn(letters::follow(ledger.clone()));
     let letters = Arc::new(Letters::new(ledger, parts.dead_letters.clone(), clock.clone()));
-    let verdicts = Verdicts {
+    let verdicts = Verdicts::new(verdicts::Parts {
         log: parts.log.clone(),
         letters: letters.clone(),
-        materializer: parts.materializer.clone(),
+        source: parts.source.clone(),
+        owners: parts.owners.clone(),
         hash_key: parts.meta.hash_key,
         clock: clock.clone(),
-        reconciling: tokio::sync::Mutex::default(),
-    };
+    });
     let router = api::router(api::Parts {
         accounts,
         audit: Arc::new(Audit::new(parts.store.clone(), clock.clone())),
         verdicts: Arc::new(verdicts),
         customers: Arc::new(Customers::new(parts.store.clone(), clock.clone())),
-        materializer: parts.materializer.clone(),
+        source: parts.source.clone(),
         letters,
         gateway: gateway.clone(),
         clock: clock.clone(),
     });
-    Service { gateway, router, keys, budget: budgets.api, ops, serves_ops: true, http: config.http.clone() }
-}
-
-fn open(config: &Config, data_dir: &DataDir, clock: &Clock, requests_max: usize) -> anyhow::Result<Parts> {
-    data_dir.remove_leftovers().context("what an earlier process left unfinished cannot be removed")?;
-    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    let log_dir = data_dir.join(data_dir::LOG);
-    disk.create_dir(&log_dir).with_context(|| format!("{} cannot be made", log_dir.display()))?;
-    let meta = meta::open_or_create(&*disk, &log_dir, config.fold())?;
-    let identity = |name| LogIdentity { log_id: meta.log_id, name };
-    let (log, appender, recovered) =
-        EmbeddedLog::open(disk.clone(), &log_dir, identity("events"), config.events_log()).context("the log cannot be opened")?;
-    report(&log_dir, &recovered);
-    let letters_dir = data_dir.join(data_dir::DEAD_LETTERS);
-    let opened = EmbeddedLog::open(disk.clone(), &letters_dir, identity("dead_letters"), config.dead_letters_log());
-    let (dead_letters_log, letters_appender, recovered) = opened.context("the dead letters cannot be opened")?;
-    report(&letters_dir, &recovered);
-    // Nothing is derived from dead letters: retention may take them as it likes.
-    dead_letters_log.keep_from(crate::log::Position(u64::MAX));
-    // Rows and index can wait where events are refused.
-    let room = Room::new(disk, &config.data_dir, config.log.disk_reserve_bytes);
-    let disk: Arc<dyn Disk> = Arc::new(WaitingDisk::new(room.clone()));
-    let store = EmbeddedStore::open_with_room(&room, &data_dir.join(data_dir::STORE)).context("the rows cannot be opened")?;
-    let store: Arc<dyn Store> = Arc::new(store);
-    let parts = materializer::Parts {
-        log: log.clone(),
-        meta,
-        store: store.clone(),
-        disk,
-        index_dir: data_dir.join(data_dir::INDEX),
-        clock: clock.clone(),
-        bases: Some(materializer::BaseSettings { dir: data_dir.join(data_dir::BASE), log: log.clone(), retention: config.events_log() }),
-    };
-    let (materializer, materializing) = Materializer::start(parts).context("the rows do not fit the log")?;
-    let runtime = tokio::runtime::Handle::current();
-    let recent = recent_ids(config);
-    let settled = Arc::new(gateway::Settled(recent.clone()));
-    let (events, events_thread) = Batcher::start("events", appender, &runtime, requests_max, settled).context("no thread for the log")?;
-    let (dead_letters, dead_letters_thread) =
-        Batcher::start("dead_letters", letters_appender, &runtime, requests_max, Arc::new(())).context("no thread for the dead letters")?;
-    Ok(Parts {
-        recent,
-        events,
-        events_thread,
-        dead_letters,
-        dead_letters_thread,
-        log,
-        dead_letters_log,
-        materializer,
-        materializing,
-        store,
-        room,
-        meta,
-        data_dir: data_dir.path().to_owned(),
-    })
+    Service {
+        gateway: config.has_role(Role::Gateway).then_some(gateway),
+        router: config.has_role(Role::Api).then_some(router),
+        keys,
+        budget: budgets.api,
+        http: config.http.clone(),
+    }
 }
 
 fn recent_ids(config: &Config) -> RecentIds {
@@ -307,13 +361,6 @@ fn recent_ids(config: &Config) -> RecentIds {
         tracing::info!("recent ids are off: with log.dedup_horizon they need ingest.max_event_age and ingest.max_event_future");
     }
     RecentIds::new(settings)
-}
-
-fn report(dir: &Path, recovered: &Recovered) {
-    if *recovered != Recovered::default() {
-        let Recovered { records, torn_bytes } = recovered;
-        tracing::warn!(dir = %dir.display(), records, torn_bytes, "the last process did not end in good order; its open segment was checked and copied");
-    }
 }
 
 /// What the process is told from outside. Heard from before anybody can know that it runs.
@@ -346,7 +393,7 @@ impl Stop {
 }
 
 /// Waits for a signal, or for a process that takes the place of this one (`None`), or for a part that ends unasked (its name).
-async fn told_to_stop(parts: &Parts, stop: &mut Stop, handover: &Handover) -> Option<&'static str> {
+async fn told_to_stop(parts: &Parts, stop: &mut Stop, handover: &Handover, recent: &RecentIds) -> Option<&'static str> {
     let mut heartbeat = tokio::time::interval(HEARTBEAT);
     loop {
         tokio::select! {
@@ -355,33 +402,24 @@ async fn told_to_stop(parts: &Parts, stop: &mut Stop, handover: &Handover) -> Op
                 tracing::info!("another process has the listening sockets and waits for the data directory");
                 return None;
             }
-            _ = heartbeat.tick() => parts.recent.expire(),
+            _ = heartbeat.tick() => recent.expire(),
         }
-        if parts.materializing.has_ended() {
-            return Some("the materializer");
-        }
-        if parts.events_thread.is_finished() || parts.dead_letters_thread.is_finished() {
-            return Some("an appender");
+        if let Some(part) = parts.back.ended() {
+            return Some(part);
         }
     }
 }
 
 /// Stops what is behind the door, along the way of the events. The service, with its handles, is gone already.
 fn drain(parts: Parts) -> anyhow::Result<()> {
-    let Parts { events, events_thread, dead_letters, dead_letters_thread, materializer, materializing, room, .. } = parts;
-    drop((events, dead_letters, materializer));
-    room.give_up();
-    let logs = [("the log", events_thread), ("the dead letters", dead_letters_thread)];
-    let closed: Vec<anyhow::Result<()>> = logs.into_iter().map(|(name, thread)| close(name, thread)).collect();
-    materializing
-        .stop()
-        .context("the events could not be folded and committed; nothing is lost, the next start goes on from the last commit")?;
-    closed.into_iter().collect::<anyhow::Result<()>>()?;
+    let Parts { events, dead_letters, source, owners, readiness, back, .. } = parts;
+    drop((events, dead_letters, source, owners, readiness));
+    back.drain()?;
     tracing::info!("stopped in good order");
     Ok(())
 }
 
-fn close(name: &str, thread: JoinHandle<EmbeddedAppender>) -> anyhow::Result<()> {
+fn close<A: Appender>(name: &str, thread: JoinHandle<A>) -> anyhow::Result<()> {
     let mut appender = thread.join().map_err(|_| anyhow::anyhow!("the thread of {name} panicked"))?;
     appender.close().with_context(|| format!("{name} could not be closed; the next start recovers it"))
 }

@@ -23,10 +23,14 @@
 //! ```
 //!
 //! Little-endian; measurements sorted by meter, dimensions by key.
+//!
+//! What an event is called, and that alone, also says in which partition it belongs ([`partition`]): that hash has no key, so that
+//! whoever knows what an event is called knows where it is.
 
 use std::hash::Hasher;
 
 use serde::{Deserialize, Serialize};
+use siphasher::sip;
 use siphasher::sip128::{Hasher128, SipHasher13};
 
 use super::{Amount, MeterEvent};
@@ -110,6 +114,21 @@ impl HashKey {
     }
 }
 
+/// The partition of an event: SipHash-1-3 with a key of zeros, 64 bits, over the canonical form of what it is called
+/// ([`write_id`]), modulo the number of partitions. It never changes: an event has to meet its copies.
+pub fn partition(account: u32, namespace: &str, unique_id: &str, partitions: u32) -> u32 {
+    let mut canonical = Vec::with_capacity(64);
+    write_id(&mut canonical, account, namespace, unique_id);
+    partition_of(&canonical, partitions)
+}
+
+/// The same, of the canonical form itself.
+pub fn partition_of(canonical: &[u8], partitions: u32) -> u32 {
+    let mut hasher = sip::SipHasher13::new_with_key(&[0; 16]);
+    hasher.write(canonical);
+    (hasher.finish() % u64::from(partitions.max(1))) as u32
+}
+
 // A checked event: in what follows, every length fits its prefix.
 
 /// Appends the canonical form of what an event is called.
@@ -161,7 +180,8 @@ fn write_dimensions(event: &MeterEvent<'_, '_>, to: &mut Vec<u8>) {
     }
 }
 
-fn write_amount(amount: Amount, to: &mut Vec<u8>) {
+/// Appends the canonical form of a value: a length, and so many bytes.
+pub fn write_amount(amount: Amount, to: &mut Vec<u8>) {
     let scaled = amount.scaled();
     let significant = if scaled < 0 { !scaled } else { scaled };
     let bits = 129 - significant.leading_zeros() as usize;
@@ -193,6 +213,32 @@ mod tests {
         }
         assert_ne!(HashKey::from_bytes([8; 16]).identity_of(1, "", "abc"), Some(all[0]));
         assert_eq!(key.identity_of(1, "", &"x".repeat(256)), None);
+    }
+
+    /// Events were put there, and have to be found there, for ever. Computed by another implementation of SipHash.
+    #[test]
+    fn partitions_never_change() {
+        let vectors = [
+            (1, "", "u-1"),
+            (1, "", "u-2"),
+            (2, "", "u-1"),
+            (1, "svc", "u-1"),
+            (u32::MAX, "", ""),
+            (1, "", "0f5b7d1c-8a35-4a0e-9a7c-3a5f0c3a8f11"),
+        ];
+        let of = |partitions| vectors.map(|(account, namespace, id)| partition(account, namespace, id, partitions));
+        assert_eq!(of(16), [7, 13, 9, 5, 0, 1]);
+        assert_eq!(of(1_000_003), [666_772, 732_697, 735_429, 849_242, 327_857, 520_977]);
+        assert_eq!(of(1), [0; 6]);
+    }
+
+    #[test]
+    fn partitions_are_of_one_size() {
+        let mut sizes = [0_u32; 16];
+        for number in 0..160_000 {
+            sizes[partition(1, "", &format!("event-{number}"), 16) as usize] += 1;
+        }
+        assert!(sizes.iter().all(|size| (9_600..10_400).contains(size)), "{sizes:?}");
     }
 
     proptest! {

@@ -90,7 +90,8 @@ pub(super) fn index(input: &[u8]) -> Kind {
                 if named.expires_at_once() {
                     break;
                 }
-                let found = index.first(asked.identity, Position(u64::MAX), UnixMillis(i64::MIN)).expect("was written just now");
+                let found =
+                    index.first(asked.identity, Position(0)..Position(u64::MAX), UnixMillis(i64::MIN)).expect("was written just now");
                 assert!(found.is_some(), "what was noted stays known");
             }
         }
@@ -117,7 +118,7 @@ fn entries(run: &[u8]) -> Vec<Entry> {
 }
 
 fn ask(index: &FirstPositions, entry: &Entry) -> Result<Option<First>, IndexError> {
-    index.first(entry.identity, Position(entry.first.position.0.saturating_add(1)), entry.first.log_time)
+    index.first(entry.identity, Position(0)..Position(entry.first.position.0.saturating_add(1)), entry.first.log_time)
 }
 
 fn check_found(index: &FirstPositions, entry: &Entry) {

@@ -3,8 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
-
 use super::{Kind, SEPARATOR, flags, mend, parts, unary};
 use crate::clock::UnixMillis;
 use crate::gateway::letters::{Entry, Said, block_of, entries, marks};
@@ -147,9 +145,8 @@ fn open(disk: &SimulatedDisk, identity: LogIdentity) -> Result<(Arc<EmbeddedLog>
 
 /// The position of the block's first record.
 fn append(appender: &mut EmbeddedAppender, block: Block) -> Result<Position, Error> {
-    let done = oneshot::channel().0.into();
-    let answer = appender.append_and_wait(vec![Append { block: block.seal(), done }]).pop().expect("an answer");
-    Ok(answer.result?.iter().next().expect("a record").position)
+    let answer = appender.append_and_wait(vec![Append::unattended(block.seal())]).pop().expect("an answer");
+    Ok(answer.result?.iter().next().and_then(|place| place.position).expect("a record"))
 }
 
 /// Segments with their indexes, in turns: a log as it is found on a disk. The log's id and the files' names are what the segments say.

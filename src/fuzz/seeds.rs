@@ -4,8 +4,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
-
 use super::SEPARATOR;
 use crate::clock::{UnixMicros, UnixMillis};
 use crate::customers::{Customer, CustomerId, Stage};
@@ -95,7 +93,7 @@ fn letter() -> DeadLetter {
 fn all_marks() -> Vec<Mark> {
     let mark = |letter, became| Mark { account: 1, letter, code: "too_old".into(), bytes: 100, became };
     vec![
-        mark(0, Became::Replayed { unique_id: "u".into(), position: Some(3) }),
+        mark(0, Became::Replayed { unique_id: "u".into(), partition: 5, position: Some(3) }),
         mark(1, Became::Refused(letter().refusal)),
         mark(u64::MAX, Became::Deleted),
     ]
@@ -129,8 +127,7 @@ fn log(is_closed: bool) -> SimulatedDisk {
         let mut block = Block::new(UnixMillis(RECEIVED.0 + at), 0);
         let bytes = records(1 + at as usize % 2);
         record::parts(&bytes).for_each(|record| block.push(|to| to.extend_from_slice(record)));
-        let done = oneshot::channel().0.into();
-        let answers = appender.append_and_wait(vec![Append { block: block.seal(), done }]);
+        let answers = appender.append_and_wait(vec![Append::unattended(block.seal())]);
         assert!(answers.iter().all(|answer| answer.result.is_ok()));
     }
     if is_closed {

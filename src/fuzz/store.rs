@@ -75,7 +75,7 @@ pub(super) fn documents(input: &[u8]) -> Kind {
     let said = match kind {
         Document::Account | Document::Key => accounts(&store),
         Document::Customer => customers(&store),
-        Document::Audit | Document::Meter => Audit::new(store.clone(), Clock::start())
+        Document::Audit | Document::Meter | Document::Meta => Audit::new(store.clone(), Clock::start())
             .page(1, None, 10)
             .map(|(page, _)| page.iter().map(|entry| format!("{} {:?}", entry.time(), entry.outcome)).collect::<Vec<_>>().join(","))
             .map_err(|error| damaged(&error)),

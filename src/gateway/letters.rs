@@ -82,6 +82,9 @@ pub enum Became {
     Replayed {
         /// What the event is called.
         unique_id: String,
+        /// The partition of `position`; not written where it is 0, and 0 where nothing is written.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        partition: u32,
         /// Where it stands; `None`: it was known to be durable before.
         position: Option<u64>,
     },
@@ -89,6 +92,11 @@ pub enum Became {
     Refused(Refusal),
     /// Nobody wants it any more.
     Deleted,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over references")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// One record.
@@ -226,8 +234,8 @@ mod tests {
         let mark = |letter, became| Mark { account: 1, letter, code: "too_old".into(), bytes: 100, became };
         let refusal = Refusal { code: "too_old".into(), field: "meterTimeInMillis".into(), reason: "is older".into() };
         let written = vec![
-            mark(1, Became::Replayed { unique_id: "ü".into(), position: Some(u64::MAX) }),
-            mark(2, Became::Replayed { unique_id: "u".into(), position: None }),
+            mark(1, Became::Replayed { unique_id: "ü".into(), partition: u32::MAX, position: Some(u64::MAX) }),
+            mark(2, Became::Replayed { unique_id: "u".into(), partition: 0, position: None }),
             mark(3, Became::Refused(refusal)),
             mark(u64::MAX, Became::Deleted),
         ];

@@ -35,7 +35,7 @@ pub(super) fn receipt(became: &Taken) -> Response<Full<Bytes>> {
             let place = places.next();
             json!({
                 "index": index, "verdict": Outcome::Logged.label(), "uniqueId": unique_id,
-                "partition": place.map(|place| place.partition), "position": place.map(|place| place.position.0),
+                "partition": place.map(|place| place.partition), "position": place.and_then(|place| place.position).map(|position| position.0),
             })
         };
         (*index, event)

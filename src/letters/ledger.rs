@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::State;
 use crate::event::Code;
 use crate::gateway::letters::{Became, Entry, Said, entries};
-use crate::log::{Error, Partition, Position};
+use crate::log::{Error, Partition, Position, read_some};
 use crate::telemetry::{self, LetterChange};
 
 /// Read at once.
@@ -76,11 +76,14 @@ impl Ledger {
         let mut known = self.lock();
         let end = self.log.newest_end()?;
         let is_new = known.next < end;
-        let mut reader = self.log.clone().reader();
-        while known.next < end {
+        let mut reader = is_new.then(|| self.log.clone().look_ups());
+        while let Some(reader) = reader.as_deref_mut().filter(|_| known.next < end) {
             let from = known.next.max(self.log.start());
             known.skip_to(from, self.counted_from);
-            let chunk = match reader.read(from, READ_BYTES) {
+            if from >= end {
+                break;
+            }
+            let chunk = match read_some(reader, from, READ_BYTES) {
                 Ok(chunk) => chunk,
                 // Retention was faster.
                 Err(_) if from < self.log.start() => continue,

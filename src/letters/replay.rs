@@ -109,8 +109,10 @@ async fn bring(gateway: &Gateway, by: &Caller, letter: &Letter, corrected: Optio
     };
     let made_id = gateway.made_id(by.account, letter.position, letter.received);
     Ok(match gateway.replay(event, by, made_id).await.map_err(|error| Error::Door(Box::new(error)))? {
-        Replayed::Logged { unique_id, place } => Became::Replayed { unique_id, position: Some(place.position.0) },
-        Replayed::Known { unique_id } => Became::Replayed { unique_id, position: None },
+        Replayed::Logged { unique_id, place } => {
+            Became::Replayed { unique_id, partition: place.partition, position: place.position.map(|position| position.0) }
+        }
+        Replayed::Known { unique_id } => Became::Replayed { unique_id, partition: 0, position: None },
         Replayed::Rejected(rejection) => Became::Refused(Refusal::from(&rejection)),
     })
 }

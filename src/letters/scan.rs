@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::{Filter, Ledger, Letter, Names, State};
 use crate::gateway::letters::{Entry, Said, entries};
-use crate::log::{Error, LogReader, Position};
+use crate::log::{Error, LogReader, Position, read_some};
 
 /// Records that are looked at together.
 const STEP_RECORDS: u64 = if cfg!(test) { 3 } else { 256 };
@@ -56,7 +56,7 @@ pub(super) fn one(ledger: &Ledger, account: u32, position: Position) -> Result<O
     if position >= ledger.log().end() {
         return Ok(None);
     }
-    let Some(entry) = entry_at(ledger, &mut *ledger.log().clone().reader(), position)? else { return Ok(None) };
+    let Some(entry) = entry_at(ledger, &mut *ledger.log().clone().look_ups(), position)? else { return Ok(None) };
     let found = as_letter(ledger, account, entry).filter(|(_, state)| *state != State::Deleted);
     let mut letters: Vec<_> = found.map(|(letter, _)| letter).into_iter().collect();
     with_last_replays(ledger, &mut letters)?;
@@ -98,7 +98,7 @@ fn back(ledger: &Ledger, before: Option<Position>, mut visit: impl FnMut(Entry) 
     let mut before = before.unwrap_or(end).min(end);
     let stop = Position(before.0.saturating_sub(LOOKED_AT_MAX));
     let mut bytes = 0;
-    let mut reader = log.clone().reader();
+    let mut reader = log.clone().look_ups();
     while before > log.start().max(stop) && bytes < LOOKED_AT_BYTES_MAX {
         let wanted = Position(before.0.saturating_sub(STEP_RECORDS).max(log.start().0));
         let step = match step(&mut *reader, wanted, before) {
@@ -133,7 +133,7 @@ fn step(reader: &mut dyn LogReader, wanted: Position, before: Position) -> Resul
     let mut step = Step { from: wanted, entries: Vec::new(), bytes: 0 };
     let mut next = wanted;
     while next < before {
-        let chunk = reader.read(next, STEP_BYTES)?;
+        let chunk = read_some(reader, next, STEP_BYTES)?;
         for block in chunk.blocks() {
             step.from = step.from.min(block.first);
             step.bytes += block.payload.len() as u64;
@@ -154,7 +154,7 @@ fn as_letter(ledger: &Ledger, account: u32, entry: Entry) -> Option<(Letter, Sta
 
 /// Reads what came of the last replay of each.
 fn with_last_replays(ledger: &Ledger, letters: &mut [Letter]) -> Result<(), Error> {
-    let mut reader = ledger.log().clone().reader();
+    let mut reader = ledger.log().clone().look_ups();
     for letter in letters {
         let Some(marked) = ledger.marked(letter.position) else { continue };
         let Some(entry) = entry_at(ledger, &mut *reader, marked.at)? else { continue };
@@ -167,7 +167,7 @@ fn with_last_replays(ledger: &Ledger, letters: &mut [Letter]) -> Result<(), Erro
 
 /// The record at a position; `None` once retention has taken it.
 fn entry_at(ledger: &Ledger, reader: &mut dyn LogReader, position: Position) -> Result<Option<Entry>, Error> {
-    let chunk = match reader.read(position, READ_BYTES) {
+    let chunk = match read_some(reader, position, READ_BYTES) {
         Ok(chunk) => chunk,
         Err(_) if position < ledger.log().start() => return Ok(None),
         Err(error) => return Err(error),

@@ -89,7 +89,15 @@ impl World {
             raw: raw.as_bytes().to_vec(),
         };
         let block = block_of((0..).zip(raws).map(letter).collect(), self.letters.clock.now());
-        self.letters.batcher.append(block.seal(), None).await.expect("durable").iter().next().expect("some").position
+        self.letters
+            .batcher
+            .append(block.seal(), None)
+            .await
+            .expect("durable")
+            .iter()
+            .next()
+            .and_then(|place| place.position)
+            .expect("some")
     }
 
     async fn all(&self, filter: Filter) -> Vec<u64> {
@@ -147,7 +155,7 @@ async fn what_was_done_with_a_letter_survives_a_restart() {
     world.write(1, &["{}", &good("u-1"), &good("u-2"), "7"]).await;
     assert!(world.letters.delete(1, Position(0)).await.expect("deletes"));
     let first = world.replay(1, None).await;
-    assert_eq!(first.became, Became::Replayed { unique_id: "u-1".into(), position: Some(0) });
+    assert_eq!(first.became, Became::Replayed { unique_id: "u-1".into(), partition: 0, position: Some(0) });
     let refused = world.replay(3, None).await;
     assert!(matches!(&refused.became, Became::Refused(refusal) if refusal.code == "not_an_object"), "{refused:?}");
     let before = world.letters.list(1, Filter { limit: ANY, ..Filter::default() }).await.expect("reads").letters;

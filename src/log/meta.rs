@@ -54,7 +54,7 @@ pub enum MetaError {
     },
     /// A setting differs from what the log was created with.
     #[error(
-        "the log was created with {name} = {kept}, the settings now say {set}; it is part of the data: set it back, or start with a new data directory"
+        "the log was created with {name} = {kept}, the settings now say {set}; it is part of the data: set it back, or start with a new log and new rows"
     )]
     Changed {
         /// The setting.
@@ -148,12 +148,16 @@ fn create(disk: &dyn Disk, dir: &Path, fold: FoldSettings) -> Result<LogMeta, Me
     Ok(LogMeta { log_id: read_id(&file.log_id)?, hash_key: HashKey::from_bytes(read_id(&file.hash_key)?), fold })
 }
 
-fn compare(kept: FoldSettings, wanted: FoldSettings) -> Result<(), MetaError> {
+/// Holds the settings of a log against those that are wanted: they never change.
+///
+/// # Errors
+/// [`MetaError::Changed`].
+pub fn compare(kept: FoldSettings, wanted: FoldSettings) -> Result<(), MetaError> {
     let horizon = |ms: Option<i64>| ms.map_or("unlimited".to_owned(), |ms| format!("{ms} ms"));
     let pairs = [
         ("log.dedup_horizon", horizon(kept.dedup_horizon_ms), horizon(wanted.dedup_horizon_ms)),
         ("log.dimension_sets_max", kept.dimension_sets_max.to_string(), wanted.dimension_sets_max.to_string()),
-        ("log.partitions", kept.partitions.to_string(), wanted.partitions.to_string()),
+        ("kafka.partitions", kept.partitions.to_string(), wanted.partitions.to_string()),
     ];
     match pairs.into_iter().find(|(_, kept, set)| kept != set) {
         Some((name, kept, set)) => Err(MetaError::Changed { name, kept, set }),
@@ -185,7 +189,7 @@ mod tests {
         let error = open_or_create(&RealDisk, dir.path(), changed).expect_err("refused");
         assert_eq!(
             error.to_string(),
-            "the log was created with log.dedup_horizon = unlimited, the settings now say 5 ms; it is part of the data: set it back, or start with a new data directory"
+            "the log was created with log.dedup_horizon = unlimited, the settings now say 5 ms; it is part of the data: set it back, or start with a new log and new rows"
         );
     }
 

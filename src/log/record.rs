@@ -100,6 +100,7 @@ pub struct Record<'b> {
     pub time: UnixMicros,
     /// When the gateway received it.
     pub received: UnixMillis,
+    time_is_received: bool,
     measurements: &'b [u8],
     dimensions: &'b [u8],
 }
@@ -218,12 +219,18 @@ fn read(bytes: &[u8], received: UnixMillis) -> Option<Record<'_>> {
         customer_id,
         time,
         received,
+        time_is_received: time_sent == i64::MIN,
         measurements,
         dimensions,
     })
 }
 
 impl<'b> Record<'b> {
+    /// Whether the event brought no time of its own.
+    pub fn time_is_received(&self) -> bool {
+        self.time_is_received
+    }
+
     /// The meters and what they showed, sorted by meter.
     pub fn measurements(&self) -> impl Iterator<Item = (&'b str, Amount)> + use<'b> {
         let (count, items) = self.measurements.split_first().unwrap_or((&0, &[]));

@@ -35,6 +35,7 @@ mod table;
 mod worker;
 
 use std::cmp::Reverse;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -259,7 +260,7 @@ impl FirstPositions {
                 let is_held = |held: u64| held >> at & 1 == 1;
                 let runs = if is_held(held_anywhere) { held.len() } else { 0 };
                 let suspects = (0..runs).filter(|run| is_held(held[*run]));
-                standings.push(match self.find(record.identity, record.position, log_time, suspects)? {
+                standings.push(match self.find(record.identity, Position(0)..record.position, log_time, suspects)? {
                     Some(first) => Standing::Copy { of: Position(first.position), content: ContentHash(first.content) },
                     None => Standing::First,
                 });
@@ -281,15 +282,15 @@ impl FirstPositions {
         }
     }
 
-    /// The first of which a record at `before`, where the log time is `log_time`, is or would be a copy. Takes note of nothing. Firsts that
-    /// had expired at the committed position may be missing.
+    /// The first within these positions of which a record at their end, where the log time is `log_time`, is or would be a copy. Takes
+    /// note of nothing. Firsts that had expired at the committed position may be missing.
     ///
     /// # Errors
     /// [`IndexError`].
-    pub fn first(&self, identity: IdentityHash, before: Position, log_time: UnixMillis) -> Result<Option<First>, IndexError> {
+    pub fn first(&self, identity: IdentityHash, within: Range<Position>, log_time: UnixMillis) -> Result<Option<First>, IndexError> {
         let probe = Probe::new(identity);
         let suspects = (0..self.runs.len()).filter(|run| self.runs[*run].run.may_hold(&probe));
-        let found = self.find(identity, before, log_time, suspects)?;
+        let found = self.find(identity, within, log_time, suspects)?;
         Ok(found.map(First::from))
     }
 
@@ -299,12 +300,13 @@ impl FirstPositions {
     fn find(
         &self,
         identity: IdentityHash,
-        before: Position,
+        within: Range<Position>,
         log_time: UnixMillis,
         suspects: impl Iterator<Item = usize>,
     ) -> Result<Option<Entry>, IndexError> {
         let buckets = self.place.buckets;
-        let counts = |entry: &Entry| entry.position < before.0 && !buckets.has_expired(entry.log_time, log_time);
+        let within = within.start.0..within.end.0;
+        let counts = |entry: &Entry| within.contains(&entry.position) && !buckets.has_expired(entry.log_time, log_time);
         if let Some(found) = self.tables().find_map(|table| table.find(identity, counts)) {
             return Ok(Some(found));
         }

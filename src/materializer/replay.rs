@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use crossbeam_channel::never;
+
 use super::{Error, Owner, Parts};
 use crate::log::Position;
 use crate::store::Progress;
@@ -15,12 +17,12 @@ use crate::store::Progress;
 /// # Errors
 /// [`Error`]; store and index are no better than scratch then.
 pub fn replay(parts: Parts, until: Position, report: &mut dyn FnMut(Position) -> Result<(), Error>) -> Result<Progress, Error> {
-    let mut owner = Owner::open(parts, Arc::default(), Arc::default())?;
+    let mut owner = Owner::open(parts, Arc::default(), Arc::default(), Arc::default())?;
     if until < owner.committed.next || owner.log.end() < until {
         return Err(Error::LogTooShort { wanted: until, log: owner.log.end() });
     }
     owner.until = until;
-    owner.catch_up_index()?;
+    owner.catch_up_index(&never())?;
     while owner.folded.next < until {
         if owner.working.is_full() {
             owner.begin_commit_if_due(false)?;

@@ -1,7 +1,9 @@
 //! The materializer against a slow, obvious one: maps over all records from the begin.
 
+mod far;
 mod partitions;
 mod power_loss;
+mod wishes;
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -121,7 +123,16 @@ fn start_on(disk: Arc<dyn Disk>, dir: &std::path::Path) -> Tollgate {
     let settings = Settings { segment_bytes: 2_000, retention_age_ms: None, retention_bytes: None, disk_reserve_bytes: 0 };
     let (log, appender, _) = EmbeddedLog::open(disk.clone(), &dir.join("log"), identity, settings).expect("opens");
     let store = Arc::new(EmbeddedStore::open_on(&*disk, &dir.join("store.redb"), None).expect("opens"));
-    let parts = Parts { log: log.clone(), meta: META, store, disk, index_dir: dir.join("index"), clock: Clock::start(), bases: None };
+    let parts = Parts {
+        log: log.clone(),
+        meta: META,
+        store,
+        disk,
+        index_dir: dir.join("index"),
+        clock: Clock::start(),
+        commit_interval: COMMIT_INTERVAL,
+        bases: None,
+    };
     let (materializer, running) = Materializer::start(parts).expect("starts");
     Tollgate { log, appender, materializer, running }
 }
@@ -134,7 +145,7 @@ impl Tollgate {
     fn try_append(&mut self, batch: &[Sent], received: i64) -> Result<(), log::Error> {
         let mut block = Block::new(crate::clock::UnixMillis(received), 0);
         batch.iter().for_each(|sent| sent.push(&mut block));
-        let answers = self.appender.append_and_wait(vec![Append { block: block.seal(), done: oneshot::channel().0.into() }]);
+        let answers = self.appender.append_and_wait(vec![Append::unattended(block.seal())]);
         answers.into_iter().try_for_each(|answer| answer.result.map(drop))
     }
 
@@ -184,8 +195,9 @@ proptest! {
             tollgate.append(&batch, received);
             batch.iter().for_each(|sent| model.record(sent, received));
             match action {
-                0 => {
-                    tollgate.running.stop().expect("stops");
+                0 | 3 => {
+                    let stop = if action == 0 { Running::stop } else { Running::let_go };
+                    stop(tollgate.running).expect("stops");
                     drop((tollgate.appender, tollgate.materializer));
                     if received % 2 == 0 {
                         std::fs::remove_dir_all(dir.path().join("index")).expect("removes");
@@ -221,6 +233,7 @@ fn rows_ahead_of_the_log_stop_the_start() {
         disk,
         index_dir: dir.path().join("index"),
         clock: Clock::start(),
+        commit_interval: COMMIT_INTERVAL,
         bases: None,
     });
     assert!(matches!(started, Err(Error::RowsAheadOfLog { rows: Position(1), log: Position(0) })));

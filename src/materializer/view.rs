@@ -65,14 +65,23 @@ pub enum ViewError {
 }
 
 /// Which first record is looked for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lookup {
     /// The identity that it is to have.
     pub identity: IdentityHash,
+    /// It does not stand before this position.
+    pub from: Position,
     /// It stands before this position.
     pub before: Position,
     /// Log time at that position: older firsts than the horizon do not matter. `i64::MIN`: all that are known.
     pub log_time: UnixMillis,
+}
+
+impl Lookup {
+    /// Any first of an identity.
+    pub fn any(identity: IdentityHash) -> Self {
+        Self { identity, from: Position(0), before: Position(u64::MAX), log_time: UnixMillis(i64::MIN) }
+    }
 }
 
 /// A request to the materializer's thread: what is asked, and how much must be folded before.

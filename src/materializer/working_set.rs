@@ -7,7 +7,7 @@
 //! The overflow guard lives here too: past the limit, new dimension sets of a (partition, customer, meter, day) share one row.
 
 use hashbrown::{HashMap, HashTable};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::BuildHasher;
 
 use crate::event::Amount;
@@ -23,6 +23,14 @@ const ENTRIES_KEPT_MIN: usize = if cfg!(test) { 3 } else { 350_000 };
 const ENTRIES_MAX: usize = if cfg!(test) { 12 } else { 600_000 };
 /// Records whose rows are looked for together, so that the waits for memory overlap.
 pub const LOOK_AHEAD: usize = 32;
+
+/// What was asked of a snapshot ahead of the records that need it.
+#[derive(Default)]
+struct Fetched {
+    rows: HashMap<Vec<u8>, Option<Row>, foldhash::fast::RandomState>,
+    /// Dimension sets by the group prefix of the day key.
+    counts: HashMap<Vec<u8>, u64, foldhash::fast::RandomState>,
+}
 
 /// Counts commits; the first is 1.
 type Epoch = u64;
@@ -62,6 +70,8 @@ pub struct WorkingSet {
     changed: Vec<u32>,
     in_commit: Vec<u32>,
     key: Vec<u8>,
+    /// Empty where the snapshot is near.
+    fetched: Fetched,
 }
 
 impl WorkingSet {
@@ -79,6 +89,7 @@ impl WorkingSet {
             changed: Vec::new(),
             in_commit: Vec::new(),
             key: Vec::with_capacity(512),
+            fetched: Fetched::default(),
         }
     }
 
@@ -124,6 +135,49 @@ impl WorkingSet {
         std::hint::black_box(touched.fold(0, std::ops::BitXor::bitxor));
     }
 
+    /// Asks for everything that adding these records is going to need of a snapshot that is far away: one question for rows, one for
+    /// numbers of dimension sets. All are added before anything else is done here. What is not asked for now, an overflow row, is asked for
+    /// when it is needed.
+    ///
+    /// # Errors
+    /// The snapshot's.
+    pub fn fetch_ahead(&mut self, snapshot: &dyn Snapshot, records: &[Record<'_>]) -> Result<(), Error> {
+        self.fetched = Fetched::default();
+        let mut keys = BTreeSet::new();
+        let mut groups = BTreeMap::new();
+        for record in records {
+            let hour = (record.time.seconds() / HOUR_S) as u32;
+            for (meter, _) in record.measurements() {
+                let key = day_key(self.partition, record, meter);
+                let day = encoded(&key);
+                let entry = self.find(&day).map(|at| &self.entries[at as usize]);
+                if entry.is_none_or(|entry| entry.was_stored && entry.hours.iter().all(|(bucket, _)| *bucket != hour)) {
+                    keys.insert(encoded(&RowKey { grain: Grain::Hour, bucket: hour, ..key }));
+                }
+                if entry.is_none() {
+                    let mut group = Vec::with_capacity(64);
+                    key.write_group(&mut group);
+                    keys.insert(day.clone());
+                    groups.insert(day, group);
+                }
+            }
+        }
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let keys = Vec::from_iter(keys);
+        let rows = snapshot.rows(&keys)?;
+        self.fetched.rows = keys.into_iter().zip(rows).collect();
+        // A set that is not stored is a new one of its group.
+        groups.retain(|key, group| self.fetched.rows.get(key).is_some_and(Option::is_none) && !self.groups.contains_key(group.as_slice()));
+        let groups = Vec::from_iter(groups.into_values().collect::<BTreeSet<_>>());
+        if !groups.is_empty() {
+            let counts = snapshot.counts(&groups)?;
+            self.fetched.counts = groups.into_iter().zip(counts).collect();
+        }
+        Ok(())
+    }
+
     /// Adds one record that counts.
     ///
     /// # Errors
@@ -152,9 +206,18 @@ impl WorkingSet {
             add_to(slot, value, record, current);
             return Ok(());
         }
-        let stored = if entry.was_stored { read_row(snapshot, &RowKey { grain: Grain::Hour, bucket: hour, ..key })? } else { None };
+        let stored = if entry.was_stored {
+            self.fetched.row(snapshot, &encoded(&RowKey { grain: Grain::Hour, bucket: hour, ..key }))?
+        } else {
+            None
+        };
         entry.hours.push((hour, fresh_or(stored, value, record, current)));
         Ok(())
+    }
+
+    /// The entry of an encoded day key, if it is here.
+    fn find(&self, key: &[u8]) -> Option<u32> {
+        self.table.find(self.hasher.hash_one(key), |at| *self.entries[*at as usize].key == *key).copied()
     }
 
     /// The entry of a day key, made or read if it is not here. Turns the key's dimensions into the overflow mark where the
@@ -167,7 +230,7 @@ impl WorkingSet {
             if let Some(at) = self.table.find(hash, |at| *self.entries[*at as usize].key == *self.key) {
                 return Ok(*at);
             }
-            let stored = snapshot.row(&self.key)?;
+            let stored = self.fetched.row(snapshot, &self.key)?;
             let was_stored = stored.is_some();
             if !was_stored && !key.dimensions.is_overflow() && !self.admit(snapshot, key)? {
                 key.dimensions = DimensionSet::OVERFLOW;
@@ -189,7 +252,7 @@ impl WorkingSet {
         let count = match self.groups.get(group.as_slice()) {
             Some(count) => *count,
             // No set of the group is here, so all that there are stand in the snapshot.
-            None => snapshot.count(&group)?,
+            None => self.fetched.count(snapshot, &group)?,
         };
         let fits = count < self.dimension_sets_max;
         self.groups.insert(group.into(), if fits { count + 1 } else { count });
@@ -266,6 +329,24 @@ impl WorkingSet {
     }
 }
 
+impl Fetched {
+    /// A row, from here or from the snapshot.
+    fn row(&self, snapshot: &dyn Snapshot, key: &[u8]) -> Result<Option<Row>, Error> {
+        match self.rows.get(key) {
+            Some(fetched) => Ok(fetched.clone()),
+            None => snapshot.row(key),
+        }
+    }
+
+    /// A number of dimension sets, from here or from the snapshot.
+    fn count(&self, snapshot: &dyn Snapshot, group: &[u8]) -> Result<u64, Error> {
+        match self.counts.get(group) {
+            Some(fetched) => Ok(*fetched),
+            None => snapshot.count(group),
+        }
+    }
+}
+
 impl Entry {
     fn for_each_row(&self, wanted: impl Fn(&Slot) -> bool, visit: &mut dyn FnMut(&[u8], &Row)) {
         if wanted(&self.day) {
@@ -294,10 +375,10 @@ fn day_key<'r>(partition: u32, record: &Record<'r>, meter: &'r str) -> RowKey<'r
     }
 }
 
-fn read_row(snapshot: &dyn Snapshot, key: &RowKey<'_>) -> Result<Option<Row>, Error> {
+fn encoded(key: &RowKey<'_>) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(128);
     key.write(&mut bytes);
-    snapshot.row(&bytes)
+    bytes
 }
 
 fn add_to(slot: &mut Slot, value: Amount, record: &Record<'_>, current: Epoch) {

@@ -233,7 +233,7 @@ impl Writer<'_, '_> {
         let mut stopped = None;
         let to = EmbeddedStore::open(&path)?;
         // A store without rows has no progress either.
-        let progress = (stored.progress.next > Position(0)).then_some((PARTITION, stored.progress));
+        let progress: &[_] = if stored.progress.next > Position(0) { &[(PARTITION, stored.progress)] } else { &[] };
         let filled = to.fill(progress, &mut |visit| {
             snapshot.visit(&mut |item| {
                 if let Item::Row(key, row) = item {

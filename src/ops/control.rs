@@ -120,8 +120,8 @@ impl Control {
         Ok(Self { listener: socket.listen(BACKLOG)?, path: SocketFile(path) })
     }
 
-    /// Answers until the task is dropped. Backups end when `stopping` is set.
-    pub async fn serve(self, source: Source, handover: Arc<Handover>, clock: Clock, stopping: Arc<AtomicBool>) {
+    /// Answers until the task is dropped. Backups end when `stopping` is set. Without a `source` there is nothing here to be copied.
+    pub async fn serve(self, source: Option<Source>, handover: Arc<Handover>, clock: Clock, stopping: Arc<AtomicBool>) {
         let Self { listener, path: _path } = self;
         let shared = Arc::new(Shared { source, handover, clock, stopping, backups: Semaphore::new(BACKUPS_MAX) });
         let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
@@ -145,7 +145,7 @@ impl Control {
 }
 
 struct Shared {
-    source: Source,
+    source: Option<Source>,
     handover: Arc<Handover>,
     clock: Clock,
     stopping: Arc<AtomicBool>,
@@ -191,10 +191,14 @@ impl Shared {
         if !to.is_absolute() {
             return Reply::Error(format!("{} is no absolute path", to.display()));
         }
+        let Some(source) = self.source.clone() else {
+            let what = "events are in Kafka, everything else is in PostgreSQL: back up the database (pg_dump), and keep the topic for as long as the backup is old";
+            return Reply::Error(what.into());
+        };
         let Ok(_permit) = self.backups.try_acquire() else { return Reply::Error("a backup is being made already".into()) };
         tracing::info!(to = %to.display(), "a backup is begun");
         let (progress, mut steps) = mpsc::channel(1);
-        let (source, time, stopping) = (self.source.clone(), self.clock.now(), self.stopping.clone());
+        let (time, stopping) = (self.clock.now(), self.stopping.clone());
         let made = tokio::task::spawn_blocking(move || {
             let mut last = Instant::now();
             source.write(&to, time, &mut |step| {

@@ -64,7 +64,7 @@ impl Rebuild {
         let store = fold_anew(made.path(), &opened, &log, base.as_ref(), until, watch)?;
         let mut documents = 0;
         if let Some(old) = old {
-            store.fill(None, &mut |visit| {
+            store.fill(&[], &mut |visit| {
                 old.visit_documents(&mut |document| {
                     documents += 1;
                     visit(document)

@@ -1,7 +1,9 @@
 //! `tollgate verify`: folds the log once more into a scratch store and compares it with what is stored, row by row.
 //!
 //! It changes nothing in the data directory but lock and scratch: log and store are opened for reading only; a store that was not
-//! closed in good order is copied into the scratch and repaired there.
+//! closed in good order is copied into the scratch and repaired there. [`cluster`] does the same for many nodes.
+
+pub mod cluster;
 
 use std::fmt;
 use std::path::{Path, PathBuf};

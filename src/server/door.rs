@@ -20,7 +20,7 @@ use super::answer::{self, AnswerBody, AnswerRoom};
 use super::drain::{Drain, Leave};
 use super::patience::{Patience, PatientStream, Requests};
 use super::tls::Tls;
-use super::{Answer, Ops, Service};
+use super::{Answer, Front, Ops};
 use crate::api::Peer;
 use crate::telemetry;
 
@@ -69,17 +69,11 @@ pub struct ConnectionLimits {
 
 /// Accepts connections until `stop` completes. Then every connection gets one more answer, or a while to ask for it; those that
 /// come in that while are served, too. All of it ends after the drain time-out.
-pub async fn serve(
-    listener: TcpListener,
-    tls: Option<Tls>,
-    service: Arc<Service>,
-    limits: ConnectionLimits,
-    stop: impl Future<Output = ()>,
-) {
+pub async fn serve(listener: TcpListener, tls: Option<Tls>, front: Arc<Front>, limits: ConnectionLimits, stop: impl Future<Output = ()>) {
     // Whoever comes last in that while has as long again.
     let idle = limits.drain_idle.min(limits.drain_timeout / 2);
     let (drain, leave) = Drain::new(idle);
-    let door = Arc::new(Door::new(Desk::Everybody(service), tls, &limits, leave));
+    let door = Arc::new(Door::new(Desk::Everybody(front), tls, &limits, leave));
     let (mut entrance, mut conversations) = (Entrance::new(listener), JoinSet::new());
     tokio::pin!(stop);
     loop {
@@ -122,7 +116,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Who answers at a door.
 #[derive(Clone)]
 enum Desk {
-    Everybody(Arc<Service>),
+    Everybody(Arc<Front>),
     /// Nothing but health and metrics.
     Operators(Ops),
 }
@@ -130,7 +124,7 @@ enum Desk {
 impl Desk {
     async fn answer(&self, request: Request<Incoming>, is_http2: bool) -> Answer {
         match self {
-            Self::Everybody(service) => service.answer(request, is_http2).await,
+            Self::Everybody(front) => front.answer(request, is_http2).await,
             Self::Operators(ops) => ops.answer_operator(request, is_http2).await,
         }
     }

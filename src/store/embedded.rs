@@ -16,11 +16,15 @@ mod whole;
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crossbeam_channel::Receiver;
 use redb::{Database, Durability, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 
-use super::{CONFLICTS_MAX, Change, Commit, Conflict, Error, Item, Kind, Progress, Row, RowKey, RowSelection, Rows, Snapshot, Store, row};
+use super::{
+    CONFLICTS_MAX, Change, Commit, Conflict, Error, Item, Kind, Progress, Row, RowKey, RowSelection, Rows, Shared, SharedChanges, Snapshot,
+    Store, Version, row,
+};
 use crate::clock::UnixMillis;
 use crate::log::Position;
 use crate::log::disk::room::{NoRoom, Room, WaitingDisk};
@@ -44,6 +48,8 @@ const CACHE_BYTES: usize = 128 << 20;
 pub struct EmbeddedStore {
     database: Database,
     room: Option<Arc<Room>>,
+    /// Of the shared documents; locked while they are changed. Begins with 1 at each start: no copy of them outlives the process.
+    version: Mutex<Version>,
 }
 
 impl EmbeddedStore {
@@ -87,7 +93,7 @@ impl EmbeddedStore {
         builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
         let opened = builder.create_with_backend(file);
         let database = opened.map_err(|error| cannot_open(path, error))?;
-        let store = Self { database, room };
+        let store = Self { database, room, version: Mutex::new(1) };
         store.make_tables()?;
         Ok(store)
     }
@@ -108,6 +114,18 @@ impl EmbeddedStore {
             }
         }
         transaction.commit().map_err(failed)
+    }
+
+    fn version(&self) -> MutexGuard<'_, Version> {
+        self.version.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Nobody changes a document without waiting for the answer: it does not wait for room, nor behind a commit that does.
+    fn refuse_without_room(&self) -> Result<(), Error> {
+        match &self.room {
+            Some(room) if room.is_waited_for() || !room.has_some() => Err(Error::NoRoom(NoRoom.to_string())),
+            _ => Ok(()),
+        }
     }
 
     fn begin_write(&self) -> Result<redb::WriteTransaction, Error> {
@@ -237,10 +255,8 @@ impl Store for EmbeddedStore {
     }
 
     fn change_document(&self, kind: Kind, account: u32, id: &str, change: &mut dyn FnMut(Option<&[u8]>) -> Change) -> Result<(), Error> {
-        // Nobody changes a document without waiting for the answer: it does not wait for room, nor behind a commit that does.
-        if self.room.as_ref().is_some_and(|room| room.is_waited_for() || !room.has_some()) {
-            return Err(Error::NoRoom(NoRoom.to_string()));
-        }
+        self.refuse_without_room()?;
+        let mut version = kind.is_shared().then(|| self.version());
         let transaction = self.begin_write()?;
         {
             let mut documents = transaction.open_table(DOCUMENTS).map_err(failed)?;
@@ -256,7 +272,53 @@ impl Store for EmbeddedStore {
                 Change::Remove => drop(documents.remove(key.as_slice()).map_err(failed)?),
             }
         }
+        // Also if the commit fails: whether it happened is unknown then, and every copy is to be made again.
+        if let Some(version) = &mut version {
+            **version += 1;
+        }
         transaction.commit().map_err(failed)
+    }
+
+    fn shared_since(&self, version: Version) -> Result<SharedChanges, Error> {
+        // Locked for as long as it takes: what is read is of this version.
+        let current = self.version();
+        let mut documents = Vec::new();
+        if version < *current {
+            for kind in [Kind::Account, Kind::Key] {
+                let found = self.documents(kind, 0)?.into_iter();
+                documents.extend(found.map(|(id, body)| Shared { kind, account: 0, id, body: Some(body) }));
+            }
+        }
+        Ok(SharedChanges { version: *current, is_all: version < *current, documents })
+    }
+
+    fn change_shared(&self, version: Version, changed: &[Shared]) -> Result<Option<Version>, Error> {
+        self.refuse_without_room()?;
+        let mut current = self.version();
+        if *current != version {
+            return Ok(None);
+        }
+        let transaction = self.begin_write()?;
+        {
+            let mut documents = transaction.open_table(DOCUMENTS).map_err(failed)?;
+            for Shared { kind, account, id, body } in changed {
+                let key = document_key(kind.code(), *account, id);
+                match body.clone() {
+                    Some(mut body) => {
+                        seal(&key, &mut body);
+                        drop(documents.insert(key.as_slice(), body.as_slice()).map_err(failed)?);
+                    }
+                    None => drop(documents.remove(key.as_slice()).map_err(failed)?),
+                }
+            }
+        }
+        *current += 1;
+        transaction.commit().map_err(failed)?;
+        Ok(Some(*current))
+    }
+
+    fn watch(&self) -> Option<Receiver<()>> {
+        None
     }
 }
 
@@ -398,18 +460,6 @@ mod tests {
     }
 
     #[test]
-    fn rows_and_progress_are_committed_together_and_a_second_owner_changes_nothing() {
-        let (_dir, store) = open();
-        store.commit(&commit(0, 10, vec![keyed(1, "m", 3, "a")])).expect("commits");
-        let zombie = store.commit(&commit(0, 12, vec![keyed(1, "m", 3, "b")])).expect_err("is fenced");
-        assert!(matches!(zombie, Error::Fenced { found: Position(10), .. }));
-        let snapshot = store.snapshot().expect("a snapshot");
-        assert_eq!(snapshot.progress(0).expect("progress"), Progress { next: Position(10), log_time: UnixMillis(7) });
-        assert!(snapshot.row(&keyed(1, "m", 3, "a").0).expect("read").is_some());
-        assert!(snapshot.row(&keyed(1, "m", 3, "b").0).expect("read").is_none());
-    }
-
-    #[test]
     fn a_value_that_is_not_what_was_written_under_its_key_is_an_error() {
         let (_dir, store) = open();
         let rows = [keyed(1, "m", 3, "a"), keyed(1, "m", 3, "b"), keyed(1, "m", 3, "c")];
@@ -434,80 +484,5 @@ mod tests {
         assert!(matches!(store.document(Kind::Customer, 1, "a"), Err(Error::Damaged(_))));
         let selection = RowSelection { account: 1, meter: "m".into(), grain: Grain::Day, from: 0, to: 9, customers: None };
         assert!(matches!(snapshot.scan(&selection, &mut |_, _| Ok(())), Err(Error::Damaged(_))));
-    }
-
-    #[test]
-    fn the_latest_conflicts_of_each_account_stay() {
-        let (_dir, store) = open();
-        let conflict = |account, position| Conflict { account, partition: 0, position: Position(position), first: Position(position / 2) };
-        let conflicts = [conflict(1, 4), conflict(2, 5), conflict(1, 6)].to_vec();
-        store.commit(&Commit { conflicts, ..commit(0, 10, Vec::new()) }).expect("commits");
-        let conflicts = [conflict(1, 12), conflict(1, 14)].to_vec();
-        store.commit(&Commit { conflicts, ..commit(10, 20, Vec::new()) }).expect("commits");
-        let snapshot = store.snapshot().expect("a snapshot");
-        let listed = |account, before, limit| snapshot.conflicts(account, 0, Position(before), limit).expect("listed");
-        assert_eq!(listed(1, u64::MAX, 9), [conflict(1, 14), conflict(1, 12), conflict(1, 6)]);
-        assert_eq!(listed(1, 14, 1), [conflict(1, 12)]);
-        assert_eq!(listed(2, u64::MAX, 9), [conflict(2, 5)]);
-    }
-
-    #[test]
-    fn a_scan_gives_the_selected_rows_and_no_others() {
-        let (_dir, store) = open();
-        let mut rows = vec![
-            keyed(1, "m", 3, "a"),
-            keyed(1, "m", 3, "ab"),
-            keyed(1, "m", 4, "a"),
-            keyed(1, "m", 5, "a"),
-            keyed(1, "mm", 3, "a"),
-            keyed(2, "m", 3, "a"),
-        ];
-        rows.sort_by(|a, b| a.0.cmp(&b.0));
-        store.commit(&commit(0, 10, rows)).expect("commits");
-        let snapshot = store.snapshot().expect("a snapshot");
-        let scanned = |customers: Option<Vec<String>>| {
-            let selection = RowSelection { account: 1, meter: "m".into(), grain: Grain::Day, from: 3, to: 5, customers };
-            let mut found = Vec::new();
-            let mut visit = |key: RowKey<'_>, _: &Row| {
-                assert!(selection.holds(&key));
-                found.push((key.bucket, key.customer.to_owned()));
-                Ok(())
-            };
-            snapshot.scan(&selection, &mut visit).expect("scans");
-            found
-        };
-        assert_eq!(scanned(None), [(3, "a".into()), (3, "ab".into()), (4, "a".into())]);
-        assert_eq!(scanned(Some(vec!["a".into()])), [(3, "a".into()), (4, "a".into())]);
-        assert_eq!(snapshot.meters(1).expect("meters"), ["m", "mm"]);
-        assert_eq!(snapshot.count(&keyed(1, "m", 3, "a").0).expect("counts"), 1);
-    }
-
-    #[test]
-    fn documents_change_in_one_step() {
-        let (_dir, store) = open();
-        let put = |id: &str, text: &str| {
-            store.change_document(Kind::Customer, 1, id, &mut |_| Change::Put(text.as_bytes().to_vec())).expect("changes");
-        };
-        put("a", "1");
-        put("b", "2");
-        store
-            .change_document(Kind::Customer, 2, "a", &mut |old| {
-                assert!(old.is_none());
-                Change::Keep
-            })
-            .expect("keeps");
-        store
-            .change_document(Kind::Customer, 1, "a", &mut |old| {
-                assert_eq!(old, Some(&b"1"[..]));
-                Change::Keep
-            })
-            .expect("keeps");
-        assert_eq!(store.documents(Kind::Customer, 1).expect("lists").len(), 2);
-        assert_eq!(store.document(Kind::Meter, 1, "a").expect("reads"), None);
-        for _ in 0..2 {
-            store.change_document(Kind::Customer, 1, "a", &mut |_| Change::Remove).expect("removes, or finds nothing");
-            assert_eq!(store.document(Kind::Customer, 1, "a").expect("reads"), None);
-        }
-        assert_eq!(store.documents(Kind::Customer, 1).expect("lists"), [("b".to_owned(), b"2".to_vec())]);
     }
 }

@@ -307,7 +307,7 @@ impl Row {
     }
 
     /// Whether amounts can have made it, so that it can be added to others.
-    fn is_possible(&self) -> bool {
+    pub fn is_possible(&self) -> bool {
         self.count > 0 && self.min <= self.max && self.sum.is_of(self.count)
     }
 }

@@ -20,8 +20,6 @@ import harness
 from harness import BINARY, DEPLOY, HELM, ROOT, Server
 
 CHART = DEPLOY / "helm/tollgate"
-# Settings that only the cluster form has.
-UNTIL_CLUSTER = {"TOLLGATE_KAFKA_BROKERS", "TOLLGATE_KAFKA_REPLICATION", "TOLLGATE_DATABASE_URL", "--roles"}
 
 SECRETS = {"TOLLGATE_ADMIN_KEY": "a1", "POSTGRES_PASSWORD": "b2", "GRAFANA_PASSWORD": "c3"}
 
@@ -55,9 +53,7 @@ def cargo_toml() -> dict[str, Any]:
 def known_settings() -> set[str]:
     """Variables and flags that `tollgate serve` takes."""
     text = harness.run("serve", "--help").stdout
-    known = set(re.findall(r"\[env: (\w+)", text)) | set(re.findall(r"--[\w-]+", text))
-    assert known.isdisjoint(UNTIL_CLUSTER), "the binary has these now: take them out of UNTIL_CLUSTER"
-    return known | UNTIL_CLUSTER
+    return set(re.findall(r"\[env: (\w+)", text)) | set(re.findall(r"--[\w-]+", text))
 
 
 # --- Prometheus -----------------------------------------------------------------------------------------------------

@@ -8,9 +8,11 @@ mod answer;
 mod command;
 mod decimal;
 mod event;
+pub(crate) mod kafka;
 mod keys;
 mod metrics;
 mod random;
+mod shared;
 mod usage;
 pub(crate) mod wire;
 
@@ -34,6 +36,7 @@ pub(crate) use event::{Event, batch, event, event_without_id, wide_event};
 pub(crate) use keys::MadeKey;
 pub(crate) use metrics::Metrics;
 pub(crate) use random::Random;
+pub(crate) use shared::Shared;
 pub(crate) use usage::Question;
 
 /// How long anything may take before a test gives up. Far beyond what it takes on a slow machine.
@@ -70,12 +73,18 @@ const LIKE_SYSTEMD: &str = "exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ LIS
 pub(crate) enum Pair {
     /// Both in the data directory.
     Embedded,
+    /// A topic of a real Kafka, a database of a real PostgreSQL.
+    Cluster,
 }
 
 impl Pair {
-    /// The pair that this run of the suite is about.
+    /// The pair that this run of the suite is about: `TOLLGATE_TEST_PAIR`, `embedded` or `cluster`.
     pub(crate) fn of_this_run() -> Self {
-        Self::Embedded
+        match std::env::var("TOLLGATE_TEST_PAIR").as_deref() {
+            Err(_) | Ok("embedded") => Self::Embedded,
+            Ok("cluster") => Self::Cluster,
+            Ok(other) => panic!("TOLLGATE_TEST_PAIR is {other}, and not embedded or cluster"),
+        }
     }
 }
 
@@ -92,6 +101,8 @@ pub(crate) struct Setup {
     launcher: Vec<String>,
     /// Passed to the process as systemd does it.
     socket: Option<Arc<TcpListener>>,
+    /// What it has in common with other nodes.
+    shared: Option<Arc<Shared>>,
 }
 
 impl Setup {
@@ -133,32 +144,53 @@ impl Setup {
         self
     }
 
+    /// A node beside others: log and rows are these.
+    pub(crate) fn node_of(mut self, shared: &Arc<Shared>) -> Self {
+        self.shared = Some(shared.clone());
+        self
+    }
+
     /// A variable of its environment.
     pub(crate) fn variable(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.into(), value.into()));
         self
     }
 
-    /// Starts it on a fresh data directory, on the pair of this run.
+    /// Starts it on a fresh data directory, on the pair of this run, unless it is a node beside others.
     pub(crate) fn start(self) -> Gateway {
-        start(Pair::of_this_run(), self)
+        let pair = if self.shared.is_some() { Pair::Cluster } else { Pair::of_this_run() };
+        start(pair, self)
+    }
+}
+
+impl Setup {
+    /// Starts a process that need not get ready, and returns when it can be asked for its health, on an address of its own.
+    pub(crate) fn start_unready(mut self) -> Gateway {
+        self.has_ops_listener = true;
+        let client = Client::of(SocketAddr::from(([127, 0, 0, 1], 0)), None);
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut gateway = Gateway { setup: self, dir, starts: 0, process: None, address: None, client };
+        gateway.spawn();
+        let ops = wait_for("the operator's address", || ops_address(&gateway.stderr()));
+        gateway.client = Client::of(ops, Some(ops));
+        gateway
     }
 }
 
 /// Starts a gateway with everything that it needs, on a fresh data directory. Returns when it is ready.
-pub(crate) fn start(pair: Pair, setup: Setup) -> Gateway {
-    let dir = match pair {
-        Pair::Embedded => tempfile::tempdir().expect("a directory"),
-    };
+pub(crate) fn start(pair: Pair, mut setup: Setup) -> Gateway {
+    let dir = tempfile::tempdir().expect("a directory");
+    if pair == Pair::Cluster && setup.shared.is_none() {
+        setup.shared = Some(Shared::of_one_partition());
+    }
     let client = Client::of(SocketAddr::from(([127, 0, 0, 1], 0)), None);
-    let mut gateway = Gateway { pair, setup, dir, starts: 0, process: None, address: None, client };
+    let mut gateway = Gateway { setup, dir, starts: 0, process: None, address: None, client };
     gateway.restart();
     gateway
 }
 
 /// One `tollgate serve` after another on one data directory; at most one at a time.
 pub(crate) struct Gateway {
-    pair: Pair,
     setup: Setup,
     dir: TempDir,
     starts: usize,
@@ -448,7 +480,8 @@ impl Gateway {
     fn spawn(&mut self) -> Receiver<SocketAddr> {
         assert!(self.process.is_none(), "a process runs already");
         self.starts += 1;
-        std::fs::write(self.dir.path().join("tollgate.toml"), &self.setup.settings).expect("written");
+        let settings = self.setup.shared.iter().fold(self.setup.settings.clone(), |settings, shared| settings + &shared.settings());
+        std::fs::write(self.dir.path().join("tollgate.toml"), settings).expect("written");
         let stderr = File::create(self.stderr_path()).expect("created");
         let mut process = self.command().stdout(Stdio::piped()).stderr(stderr).spawn().expect("the binary runs");
         let announced = read_announcement(process.stdout.take().expect("piped"));
@@ -482,12 +515,14 @@ impl Gateway {
             command.env_remove(name);
         }
         let socket = self.setup.socket.as_ref().map(|socket| OwnedFd::from(socket.try_clone().expect("a file descriptor")));
+        if let Some(shared) = &self.setup.shared {
+            let node = self.dir.path().file_name().expect("a name").to_string_lossy().into_owned();
+            command.envs(shared.environment()).env("TOLLGATE_NODE", node);
+        }
         command.env("TOLLGATE_ADMIN_KEY", ADMIN_KEY).stdin(socket.map_or_else(Stdio::null, Stdio::from));
         command.envs(self.setup.environment.iter().map(|(name, value)| (name, value)));
         command.args(["serve", "--listen", "127.0.0.1:0", "--config"]).arg(self.dir.path().join("tollgate.toml"));
-        match self.pair {
-            Pair::Embedded => command.arg("--data-dir").arg(self.data_dir()),
-        };
+        command.arg("--data-dir").arg(self.data_dir());
         if self.setup.has_ops_listener {
             command.args(["--ops-listen", "127.0.0.1:0"]);
         }

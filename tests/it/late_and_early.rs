@@ -70,7 +70,8 @@ fn what_the_fold_goes_by_is_fixed_with_the_log() {
     gateway.stop();
 
     gateway.change_settings(&settings("38d", 100));
-    let said = gateway.start_in_vain().because(&["log.dedup_horizon = 3196800000 ms", "3283200000 ms", "start with a new data directory"]);
+    let said =
+        gateway.start_in_vain().because(&["log.dedup_horizon = 3196800000 ms", "3283200000 ms", "start with a new log and new rows"]);
     assert_eq!(said.lines().count(), 1, "{said}");
     gateway.change_settings("[log]\ndimension_sets_max = 100");
     gateway.start_in_vain().because(&["log.dedup_horizon = 3196800000 ms", "unlimited"]);

@@ -66,7 +66,7 @@ fn rewrite(gateway: &Gateway, keep: impl Fn(&Item<'_>) -> bool) {
     let path = gateway.file("store.new");
     let new = EmbeddedStore::open(&path).expect("opens");
     let progress = old.progress(0).expect("progress");
-    new.fill(Some((0, progress)), &mut |visit| old.visit(&mut |item| if keep(&item) { visit(item) } else { Ok(()) })).expect("fills");
+    new.fill(&[(0, progress)], &mut |visit| old.visit(&mut |item| if keep(&item) { visit(item) } else { Ok(()) })).expect("fills");
     drop((old, store, new));
     fs::rename(path, gateway.file("store.redb")).expect("renamed");
 }

@@ -6,7 +6,6 @@ use super::*;
 use crate::log::disk::RealDisk;
 use crate::log::disk::simulated::{Fault, SimulatedDisk};
 use proptest::prelude::*;
-use tokio::sync::oneshot;
 
 const IDENTITY: LogIdentity = LogIdentity { log_id: [3; 16], name: "events" };
 const SMALL: Settings = Settings { segment_bytes: 300, retention_age_ms: None, retention_bytes: None, disk_reserve_bytes: 0 };
@@ -29,7 +28,7 @@ fn append(appender: &mut EmbeddedAppender, blocks: &[u32]) -> Vec<Result<Range<P
     let mut first = appender.next().0;
     let mut group = Vec::new();
     for count in blocks {
-        group.push(Append { block: block(first, *count), done: oneshot::channel().0.into() });
+        group.push(Append::unattended(block(first, *count)));
         first += u64::from(*count);
     }
     appender.append_and_wait(group).into_iter().map(|answer| answer.result.map(range)).collect()
@@ -389,7 +388,7 @@ fn a_reader_knows_the_log_time_wherever_it_begins() {
         let mut block = Block::new(received(position), 64);
         // Large enough for a landmark in the index now and then.
         block.push(|to| to.extend_from_slice(&[0; 30_000]));
-        let group = vec![Append { block: block.seal(), done: oneshot::channel().0.into() }];
+        let group = vec![Append::unattended(block.seal())];
         for answer in appender.append_and_wait(group) {
             answer.result.expect("is durable");
         }

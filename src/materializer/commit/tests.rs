@@ -5,7 +5,7 @@ use crate::clock::{UnixMicros, UnixMillis};
 use crate::event::Amount;
 use crate::log::Position;
 use crate::store::embedded::EmbeddedStore;
-use crate::store::{Change, DimensionSet, Error as StoreError, Grain, Kind, Row, RowKey, Snapshot};
+use crate::store::{Change, DimensionSet, Error as StoreError, Grain, Kind, Row, RowKey, Shared, SharedChanges, Snapshot};
 
 /// What becomes of a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,8 +13,10 @@ enum Fate {
     Done,
     /// It is durable, and nobody hears of it.
     AnswerLost,
-    /// Nothing happened.
+    /// Nothing happened, or not yet.
     Failed,
+    /// The one before it, which had been on its way all the time, comes first.
+    Overtaken,
 }
 
 /// A store that answers as it is told, and then as it should.
@@ -38,6 +40,10 @@ impl Store for Unreliable {
                 Err(StoreError::Failed("the answer is lost".into()))
             }
             Fate::Failed => Err(StoreError::Failed("nothing happened".into())),
+            Fate::Overtaken => {
+                self.store.commit(commit)?;
+                self.store.commit(commit)
+            }
         }
     }
 
@@ -61,6 +67,18 @@ impl Store for Unreliable {
         change: &mut dyn FnMut(Option<&[u8]>) -> Change,
     ) -> Result<(), StoreError> {
         self.store.change_document(kind, account, id, change)
+    }
+
+    fn shared_since(&self, version: u64) -> Result<SharedChanges, StoreError> {
+        self.store.shared_since(version)
+    }
+
+    fn change_shared(&self, version: u64, documents: &[Shared]) -> Result<Option<u64>, StoreError> {
+        self.store.change_shared(version, documents)
+    }
+
+    fn watch(&self) -> Option<Receiver<()>> {
+        self.store.watch()
     }
 }
 
@@ -101,6 +119,17 @@ fn a_commit_whose_answer_is_lost_is_found_to_have_happened_and_not_made_again() 
         let attempts = fates.iter().take_while(|fate| **fate == Fate::Failed).count() + 1;
         assert_eq!(*store.commits.lock().expect("no panic"), attempts as u32, "{fates:?}");
     }
+}
+
+#[test]
+fn a_commit_that_lands_behind_the_look_for_it_is_its_owner_s_own() {
+    let (_dir, store) = unreliable(&[Fate::Failed, Fate::Overtaken]);
+    let tried_again = commit(&store, 3);
+    assert_eq!(commit_once(&store, &tried_again).expect("it happened"), tried_again.reached);
+    assert_eq!(stored(&store), (Position(10), Some(Amount::from_int(3))));
+    let (_dir, store) = unreliable(&[Fate::Overtaken]);
+    let never_tried = commit(&store, 3);
+    assert!(matches!(commit_once(&store, &never_tried), Err(Error::Store(StoreError::Fenced { .. }))));
 }
 
 #[test]

@@ -292,7 +292,7 @@ fn a_look_up_takes_note_of_nothing() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut index = open(dir.path(), Some(100));
     let first = |index: &FirstPositions, id, before, log_time| {
-        index.first(identity(id), Position(before), UnixMillis(log_time)).expect("answers").map(|first| {
+        index.first(identity(id), Position(0)..Position(before), UnixMillis(log_time)).expect("answers").map(|first| {
             assert_eq!(first.content, ContentHash(id));
             (first.position.0, first.log_time.0)
         })

@@ -36,7 +36,7 @@ fn write_log(dir: &Path) -> Arc<EmbeddedLog> {
             let account = record::Account { number: 1, identity: IdentityMode::UniqueId };
             block.push(|to| _ = record::write(to, &KEY, account, &event, record::Decisions::default()));
         }
-        for answer in appender.append_and_wait(vec![Append { block: block.seal(), done: tokio::sync::oneshot::channel().0.into() }]) {
+        for answer in appender.append_and_wait(vec![Append::unattended(block.seal())]) {
             answer.result.expect("is durable");
         }
     }
@@ -53,6 +53,7 @@ fn replayed(dir: &Path, log: &Arc<EmbeddedLog>, until: u64) -> Result<(Progress,
         disk: Arc::new(RealDisk),
         index_dir: dir.join("index"),
         clock: Clock::start(),
+        commit_interval: crate::materializer::COMMIT_INTERVAL,
         bases: None,
     };
     let progress = replay(parts, Position(until), &mut |at| {

@@ -24,11 +24,11 @@ pub(super) fn visit_documents(transaction: &ReadTransaction, visit: &mut dyn FnM
 pub type Source<'s> = dyn FnMut(&mut dyn FnMut(Item<'_>) -> Result<(), Error>) -> Result<(), Error> + 's;
 
 impl EmbeddedStore {
-    /// Adds all that `source` hands over, and a partition's progress, in one transaction.
+    /// Adds all that `source` hands over, and the progress of these partitions, in one transaction.
     ///
     /// # Errors
     /// The source's, and [`Error::Failed`]; nothing was added then.
-    pub fn fill(&self, progress: Option<(u32, Progress)>, source: &mut Source<'_>) -> Result<(), Error> {
+    pub fn fill(&self, progress: &[(u32, Progress)], source: &mut Source<'_>) -> Result<(), Error> {
         let transaction = self.begin_write()?;
         {
             let mut rows = transaction.open_table(ROWS).map_err(failed)?;
@@ -55,9 +55,9 @@ impl EmbeddedStore {
                 }
                 Ok(())
             })?;
-            if let Some((partition, progress)) = progress {
-                let mut kept = transaction.open_table(PROGRESS).map_err(failed)?;
-                kept.insert(partition, (progress.next.0, progress.log_time.0)).map_err(failed)?;
+            let mut kept = transaction.open_table(PROGRESS).map_err(failed)?;
+            for (partition, progress) in progress {
+                kept.insert(*partition, (progress.next.0, progress.log_time.0)).map_err(failed)?;
             }
         }
         transaction.commit().map_err(failed)

@@ -62,6 +62,15 @@ impl Gateway {
         self.tollgate_command(arguments).output().expect("the binary runs").into()
     }
 
+    /// Runs `tollgate verify` on the log and the rows that this node shares with others.
+    pub(crate) fn verify_cluster(&self) -> Ran {
+        let shared = self.setup.shared.as_ref().expect("a node of a cluster");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+        command.arg("verify").arg("--config").arg(self.dir.path().join("tollgate.toml")).arg("--scratch").arg(self.dir.path());
+        without_settings(&mut command);
+        command.envs(shared.environment()).stdin(Stdio::null()).output().expect("the binary runs").into()
+    }
+
     /// The same, on a disk that fails past this size of a file.
     pub(crate) fn tollgate_on_a_full_disk(&self, file_bytes_max: u64, arguments: &[&str]) -> Ran {
         let script = format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", file_bytes_max / 512);

@@ -63,6 +63,14 @@ impl<'c> Question<'c> {
     /// Asks, and expects an answer.
     #[track_caller]
     pub(crate) fn ask(self, aggregation: &str) -> Usage {
+        let answer = self.ask_somehow(aggregation);
+        assert_eq!(answer.status, 200, "{}", answer.shown());
+        Usage { report: answer.json(), answer }
+    }
+
+    /// Asks, and takes whatever comes.
+    #[track_caller]
+    pub(crate) fn ask_somehow(self, aggregation: &str) -> Answer {
         let mut query = json!({
             "meterApiName": self.meter, "aggregation": aggregation, "timeGroupingInterval": self.interval,
             "timeRange": {"startTimeInSeconds": self.from_s, "endTimeInSeconds": self.to_s},
@@ -75,9 +83,7 @@ impl<'c> Question<'c> {
         }
         let prefer = self.wait_s.map(|seconds| format!("wait={seconds}"));
         let headers: Vec<_> = prefer.iter().map(|value| ("prefer", value.as_str())).collect();
-        let answer = self.client.post("/usage", &headers, query.to_string());
-        assert_eq!(answer.status, 200, "{}", answer.shown());
-        Usage { report: answer.json(), answer }
+        self.client.post("/usage", &headers, query.to_string())
     }
 
     /// The exact sum, all in all.

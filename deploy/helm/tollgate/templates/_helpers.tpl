@@ -69,6 +69,13 @@ containers:
         value: "0.0.0.0:9090"
       - name: TOLLGATE_DATA_DIR
         value: /var/lib/tollgate
+      # Where other nodes ask this one for verdicts; its name is the pod's.
+      - name: POD_IP
+        valueFrom:
+          fieldRef:
+            fieldPath: status.podIP
+      - name: TOLLGATE_ADVERTISE
+        value: http://$(POD_IP):9090
       - name: TOLLGATE_KAFKA_BROKERS
         value: {{ $values.kafka.brokers | quote }}
       - name: TOLLGATE_KAFKA_REPLICATION

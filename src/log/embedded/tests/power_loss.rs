@@ -107,7 +107,7 @@ impl Log {
         let append = |records: &Vec<[u8; 7]>| {
             let mut block = Block::new(UnixMillis(1_000), 64);
             records.iter().for_each(|record| block.push(|to| to.extend_from_slice(record)));
-            Append { block: block.seal(), done: oneshot::channel().0.into() }
+            Append::unattended(block.seal())
         };
         let answers = self.appender.append_and_wait(blocks.iter().map(append).collect());
         match answers.first().map(|answer| answer.result.clone()) {

@@ -90,7 +90,7 @@ impl World {
             for ((at, (id, _, first)), standing) in block.iter().zip(standings) {
                 let right = first.map_or(Standing::First, |first| Standing::Copy { of: Position(first), content: ContentHash(*id) });
                 assert_eq!(standing, right, "position {at}");
-                let found = self.index().first(identity(*id), Position(*at as u64), log_time).expect("answers");
+                let found = self.index().first(identity(*id), Position(0)..Position(*at as u64), log_time).expect("answers");
                 assert_eq!(found.map(|found| found.position.0), *first, "position {at}");
             }
         }

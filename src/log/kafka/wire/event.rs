@@ -1,0 +1,250 @@
+//! Events.
+
+use super::json::{Scanner, read_hex, write_hex, write_number, write_text};
+use super::{Incoming, Outgoing, VERSION, only};
+use crate::clock::UnixMillis;
+use crate::event::Amount;
+use crate::event::identity::{partition_of, write_amount, write_id};
+use crate::log::record::Record;
+
+const GENERATED: u8 = 1;
+const FILTERED: u8 = 2;
+const TIME_RECEIVED: u8 = 4;
+/// Both flags that a record has itself.
+const RECORD_FLAGS: u8 = GENERATED | FILTERED;
+/// Where a record has its canonical name: behind length, hashes and flags.
+const NAME_AT: usize = 4 + 16 + 8 + 1;
+/// 10^12, the scale of amounts.
+const SCALE: u128 = 1_000_000_000_000;
+
+pub(super) fn encode(bytes: &[u8], received: UnixMillis, partitions: u32, to: &mut Outgoing) -> Option<()> {
+    let record = only(bytes, received)?;
+    let account_and_namespace = 4 + 2 + record.namespace.len();
+    let name = bytes.get(NAME_AT..NAME_AT + account_and_namespace + 1 + record.unique_id.len())?;
+    to.partition = partition_of(name, partitions);
+    write_key(&record, &mut to.key);
+    write_header(&record, &mut to.header);
+    write_value(&record, &mut to.value);
+    Some(())
+}
+
+fn write_key(record: &Record<'_>, to: &mut Vec<u8>) {
+    write_number(u64::from(record.account), to);
+    to.push(b'/');
+    if !record.namespace.is_empty() {
+        to.extend_from_slice(record.namespace.as_bytes());
+        to.push(b'/');
+    }
+    to.extend_from_slice(record.unique_id.as_bytes());
+}
+
+fn write_header(record: &Record<'_>, to: &mut Vec<u8>) {
+    write_number(u64::from(VERSION), to);
+    to.push(b' ');
+    write_hex(&record.identity.0.to_be_bytes(), to);
+    to.push(b' ');
+    write_hex(&record.content.0.to_be_bytes(), to);
+    to.push(b' ');
+    let flag = |is_set: bool, flag: u8| if is_set { flag } else { 0 };
+    let flags =
+        flag(record.unique_id_generated, GENERATED) | flag(record.filtered, FILTERED) | flag(record.time_is_received(), TIME_RECEIVED);
+    to.push(b'0' + flags);
+}
+
+/// Appends the value of an event's message.
+pub fn write_value(record: &Record<'_>, to: &mut Vec<u8>) {
+    to.extend_from_slice(b"{\"uniqueId\":");
+    write_text(record.unique_id.as_bytes(), to);
+    if !record.namespace.is_empty() {
+        to.extend_from_slice(b",\"namespace\":");
+        write_text(record.namespace.as_bytes(), to);
+    }
+    to.extend_from_slice(b",\"customerId\":");
+    write_text(record.customer_id.as_bytes(), to);
+    to.extend_from_slice(b",\"meterTimeInMillis\":");
+    write_number(record.time.millis().0.unsigned_abs(), to);
+    if record.time.0 % 1_000 != 0 {
+        to.extend_from_slice(b",\"meterTimeInMicros\":");
+        write_number(record.time.0.unsigned_abs(), to);
+    }
+    let mut measurements = record.measurements();
+    if let (Some((meter, value)), None) = (measurements.next(), measurements.next()) {
+        to.extend_from_slice(b",\"meterApiName\":");
+        write_text(meter.as_bytes(), to);
+        to.extend_from_slice(b",\"meterValue\":");
+        write_decimal(value, to);
+    } else {
+        to.extend_from_slice(b",\"values\":{");
+        for (at, (meter, value)) in record.measurements().enumerate() {
+            write_member(at, meter, to);
+            write_decimal(value, to);
+        }
+        to.push(b'}');
+    }
+    to.extend_from_slice(b",\"dimensions\":{");
+    for (at, (key, value)) in record.dimensions().enumerate() {
+        write_member(at, key, to);
+        write_text(value.as_bytes(), to);
+    }
+    to.extend_from_slice(b"}}");
+}
+
+fn write_member(at: usize, name: &str, to: &mut Vec<u8>) {
+    if at > 0 {
+        to.push(b',');
+    }
+    write_text(name.as_bytes(), to);
+    to.push(b':');
+}
+
+fn write_decimal(amount: Amount, to: &mut Vec<u8>) {
+    let scaled = amount.scaled();
+    let magnitude = scaled.unsigned_abs();
+    match u64::try_from(magnitude / SCALE) {
+        Ok(whole) if magnitude.is_multiple_of(SCALE) => {
+            if scaled < 0 {
+                to.push(b'-');
+            }
+            write_number(whole, to);
+        }
+        _ => to.extend_from_slice(amount.to_string().as_bytes()),
+    }
+}
+
+pub(super) fn decode(message: &Incoming<'_>, to: &mut Vec<u8>) -> Option<()> {
+    let start = to.len();
+    let header = Header::read(message.header?)?;
+    let (account, name) = read_account(message.key?)?;
+    to.extend_from_slice(&[0; 4]);
+    to.extend_from_slice(&header.identity.to_le_bytes());
+    to.extend_from_slice(&header.content.to_le_bytes());
+    to.push(header.flags & RECORD_FLAGS);
+    let mut value = Scanner(message.value?);
+    value.literal(b"{\"uniqueId\":")?;
+    read_name(account, name, &mut value, to)?;
+    value.literal(b",\"customerId\":")?;
+    short_text(&mut value, to)?;
+    let time = read_time(&mut value)?;
+    if header.flags & TIME_RECEIVED == 0 {
+        to.extend_from_slice(&time.to_le_bytes());
+    } else {
+        // What the event did not bring is what the message says itself.
+        (time == message.received.micros().0).then_some(())?;
+        to.extend_from_slice(&i64::MIN.to_le_bytes());
+    }
+    read_measurements(&mut value, to)?;
+    value.literal(b",\"dimensions\":{")?;
+    read_members(&mut value, to, |value, to| {
+        let length_at = to.len();
+        to.extend_from_slice(&[0; 2]);
+        let length = value.text(usize::from(u16::MAX), to)?;
+        to[length_at..length_at + 2].copy_from_slice(&(length as u16).to_le_bytes());
+        Some(())
+    })?;
+    value.literal(b"}")?;
+    value.0.is_empty().then_some(())?;
+    let length = u32::try_from(to.len() - start - 4).ok()?;
+    to[start..start + 4].copy_from_slice(&length.to_le_bytes());
+    // Texts are UTF-8, the time has a bucket: whatever else makes a record.
+    only(&to[start..], message.received).map(drop)
+}
+
+struct Header {
+    identity: u128,
+    content: u64,
+    flags: u8,
+}
+
+impl Header {
+    fn read(header: &[u8]) -> Option<Self> {
+        let rest = header.strip_prefix(b"1 ")?;
+        let (identity, rest) = rest.split_first_chunk::<32>()?;
+        let (content, rest) = rest.strip_prefix(b" ")?.split_first_chunk::<16>()?;
+        let [b' ', flags @ b'0'..=b'7'] = rest else { return None };
+        Some(Self { identity: read_hex(identity)?, content: u64::try_from(read_hex(content)?).ok()?, flags: flags - b'0' })
+    }
+}
+
+/// The account of a key, and what follows it.
+fn read_account(key: &[u8]) -> Option<(u32, &[u8])> {
+    let (account, name) = key.split_at_checked(memchr::memchr(b'/', key)?)?;
+    Some((std::str::from_utf8(account).ok()?.parse().ok()?, name.get(1..)?))
+}
+
+/// Writes account, namespace and uniqueId, which stand in the value the other way round, and in the key.
+fn read_name(account: u32, name: &[u8], value: &mut Scanner<'_>, to: &mut Vec<u8>) -> Option<()> {
+    let at = to.len();
+    let id_length = value.text(usize::from(u8::MAX), to)?;
+    if !value.0.starts_with(b",\"namespace\":") {
+        let id = to.get(at..at + id_length)?;
+        (id == name).then_some(())?;
+        to.truncate(at);
+        write_id(to, account, "", std::str::from_utf8(name).ok()?);
+        return Some(());
+    }
+    value.literal(b",\"namespace\":")?;
+    let namespace_length = value.text(usize::from(u16::MAX), to).filter(|length| *length > 0)?;
+    let (id, namespace) = to.get(at..)?.split_at_checked(id_length)?;
+    let (in_key, id_in_key) = name.split_at_checked(namespace_length)?;
+    (in_key == namespace && id_in_key.strip_prefix(b"/") == Some(id)).then_some(())?;
+    to.truncate(at);
+    write_id(to, account, std::str::from_utf8(in_key).ok()?, std::str::from_utf8(&id_in_key[1..]).ok()?);
+    Some(())
+}
+
+/// In µs.
+fn read_time(value: &mut Scanner<'_>) -> Option<i64> {
+    value.literal(b",\"meterTimeInMillis\":")?;
+    let millis = value.whole()?;
+    if !value.has(b",\"meterTimeInMicros\":") {
+        return millis.checked_mul(1_000);
+    }
+    let micros = value.whole()?;
+    (micros / 1_000 == millis && micros % 1_000 != 0).then_some(micros)
+}
+
+fn read_measurements(value: &mut Scanner<'_>, to: &mut Vec<u8>) -> Option<()> {
+    if value.has(b",\"meterApiName\":") {
+        to.push(1);
+        short_text(value, to)?;
+        value.literal(b",\"meterValue\":")?;
+        return read_decimal(value, to);
+    }
+    value.literal(b",\"values\":{")?;
+    read_members(value, to, read_decimal)
+}
+
+fn read_decimal(value: &mut Scanner<'_>, to: &mut Vec<u8>) -> Option<()> {
+    write_amount(Amount::parse(value.number()?).ok()?, to);
+    Some(())
+}
+
+/// Writes the members of an object behind their number, up to and with its end. Their names are sorted, and no two alike.
+fn read_members(value: &mut Scanner<'_>, to: &mut Vec<u8>, item: impl Fn(&mut Scanner<'_>, &mut Vec<u8>) -> Option<()>) -> Option<()> {
+    let count_at = to.len();
+    to.push(0);
+    let mut last: Option<std::ops::Range<usize>> = None;
+    while !value.has(b"}") {
+        if last.is_some() {
+            value.literal(b",")?;
+        }
+        let name = short_text(value, to)?;
+        if let Some(last) = last {
+            (to[last] < to[name.clone()]).then_some(())?;
+        }
+        last = Some(name);
+        value.literal(b":")?;
+        item(value, to)?;
+        to[count_at] = to[count_at].checked_add(1)?;
+    }
+    Some(())
+}
+
+/// Writes a text behind its length; gives back where it stands.
+fn short_text(value: &mut Scanner<'_>, to: &mut Vec<u8>) -> Option<std::ops::Range<usize>> {
+    let length_at = to.len();
+    to.push(0);
+    let length = value.text(usize::from(u8::MAX), to)?;
+    to[length_at] = length as u8;
+    Some(length_at + 1..to.len())
+}
