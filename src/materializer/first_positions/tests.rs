@@ -135,6 +135,126 @@ fn what_the_threads_have_finished_is_taken_over_between_batches() {
         std::thread::yield_now();
         maintain(&mut index);
     }
+    assert_eq!(index.runs[0].level, 1, "it waits for others of its level");
+    let run = &index.runs[0].run;
+    assert_eq!(run.bytes(), run::Run::bytes_for(run.len()));
+}
+
+#[test]
+fn a_filter_takes_few_for_there_that_are_not_and_none_for_missing_that_are() {
+    let probe = |id| filter::Probe::new(identity(id));
+    let mut filter = filter::Filter::for_entries(10_000);
+    let empty = filter::Filter::for_entries(10_000);
+    for id in 0..10_000 {
+        let (upper, lower) = entry::halves(identity(id));
+        filter.insert(upper, lower);
+    }
+    assert!(filter != empty, "what is in it tells it apart");
+    assert!((0..10_000).all(|id| filter.may_hold(&probe(id))));
+    let wrong = (10_000..30_000).filter(|id| filter.may_hold(&probe(*id))).count();
+    assert!(wrong < 20_000 / 200, "{wrong} of 20,000, where one in 620 is expected");
+    let probes: Vec<_> = (9_990..10_010).map(probe).collect();
+    let each = probes.iter().enumerate().fold(0, |found, (at, probe)| found + (u64::from(filter.may_hold(probe)) << at));
+    assert_eq!(filter.may_hold_all(&probes), each);
+    assert_eq!(entry::halves(IdentityHash(3 << 64 | 4)), (3, 4));
+}
+
+#[test]
+fn an_index_of_another_log_or_horizon_or_without_one_of_its_runs_is_begun_anew() {
+    let made = || {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut index = open(dir.path(), Some(1_000));
+        (0..60).for_each(|id| assert_eq!(stand(&mut index, id, id, 5), None));
+        flush(&mut index, 60, 5);
+        drop(index);
+        let checked = check(&RealDisk, dir.path(), LOG);
+        assert_eq!((checked.findings.len(), checked.entries, checked.covered), (0, 60, Some(Position(60))));
+        dir
+    };
+    let opened = |dir: &Path, log, horizon| {
+        let index = FirstPositions::open(Arc::new(RealDisk), dir, log, horizon, UnixMillis(i64::MAX)).expect("opens");
+        index.covered()
+    };
+    assert_eq!(opened(made().path(), LOG, Some(1_000)), Position(60));
+    assert_eq!(opened(made().path(), [8; 16], Some(1_000)), Position(0));
+    assert_eq!(opened(made().path(), LOG, Some(1_001)), Position(0));
+    let dir = made();
+    std::fs::remove_file(only_run(dir.path())).expect("removes");
+    assert_eq!(
+        check(&RealDisk, dir.path(), LOG).findings.iter().map(|finding| finding.what.contains("missing")).collect::<Vec<_>>(),
+        [true]
+    );
+    assert_eq!(opened(dir.path(), LOG, Some(1_000)), Position(0));
+}
+
+/// Changes what stands behind the pages of a run, and puts the right checksums to it.
+fn change_run(path: &Path, change: impl FnOnce(&mut Vec<u8>, &mut [u8])) {
+    let bytes = std::fs::read(path).expect("read");
+    let (body, footer) = bytes.split_at(bytes.len() - 64);
+    let pages = entry::u64_at(footer, 16) as usize;
+    let (entries, memory) = body.split_at(pages * 1_024);
+    let (mut memory, mut footer) = (memory.to_vec(), footer.to_vec());
+    change(&mut memory, &mut footer);
+    footer[32..36].copy_from_slice(&crc32c::crc32c(&memory).to_le_bytes());
+    let sum = crc32c::crc32c(&footer[..60]);
+    footer[60..].copy_from_slice(&sum.to_le_bytes());
+    std::fs::write(path, [entries, memory.as_slice(), footer.as_slice()].concat()).expect("written");
+}
+
+#[test]
+fn a_run_whose_footer_or_fences_do_not_fit_is_damaged_though_its_checksums_are_right() {
+    let add = |footer: &mut [u8], at: usize, more: u64| {
+        let number = entry::u64_at(footer, at) + more;
+        footer[at..at + 8].copy_from_slice(&number.to_le_bytes());
+    };
+    let finding = |change: &dyn Fn(&mut Vec<u8>, &mut [u8])| {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut index = open(dir.path(), Some(1_000));
+        (0..60).for_each(|id| assert_eq!(stand(&mut index, id, id, 5), None));
+        flush(&mut index, 60, 5);
+        drop(index);
+        change_run(&only_run(dir.path()), |memory, footer| change(memory, footer));
+        check(&RealDisk, dir.path(), LOG).findings.into_iter().map(|finding| finding.what).collect::<Vec<_>>().join(", ")
+    };
+    assert_eq!(finding(&|_, _| {}), "");
+    let unfit = "the footer does not fit the file";
+    assert!(finding(&|_, footer| add(footer, 8, 25)).contains(unfit), "entries");
+    assert!(finding(&|_, footer| add(footer, 24, 1)).contains(unfit), "lines of the filter");
+    assert!(finding(&|memory, _| memory.extend([0; 8])).contains(unfit), "more than fences and filter");
+    let fences = finding(&|memory, _| memory[..8].iter_mut().for_each(|byte| *byte ^= 1));
+    assert_eq!(fences, "2 fences are not the first identity of their page");
+    let filter = finding(&|memory, _| memory.last_mut().into_iter().for_each(|byte| *byte ^= 1));
+    assert_eq!(filter, "the filter does not fit the entries");
+}
+
+#[test]
+fn a_manifest_whose_numbers_or_names_make_no_sense_is_damaged() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let written = |change: &dyn Fn(&mut Manifest)| {
+        let mut manifest = Manifest::empty(hex::encode(LOG), None);
+        manifest.runs.push(manifest::NamedRun { file: "1.run".into(), bucket: 0, level: 999 });
+        manifest.covered = (1 << 62) - 1;
+        change(&mut manifest);
+        manifest.write(&RealDisk, dir.path()).expect("writes");
+        match Manifest::read(&RealDisk, dir.path()) {
+            Ok(_) => String::new(),
+            Err(error) => error.to_string(),
+        }
+    };
+    assert_eq!(written(&|_| {}), "");
+    let senseless: [&dyn Fn(&mut Manifest); 5] = [
+        &|manifest| manifest.covered = 1 << 62,
+        &|manifest| manifest.last_file = 1 << 62,
+        &|manifest| manifest.runs[0].level = 1_000,
+        &|manifest| manifest.runs[0].file = "../1.run".into(),
+        &|manifest| manifest.runs[0].file = "1.ran".into(),
+    ];
+    for change in senseless {
+        let what = written(change);
+        assert!(what.contains("makes no sense"), "{what}");
+    }
+    let other = written(&|manifest| manifest.format += 1);
+    assert!(other.contains("another version"), "{other}");
 }
 
 #[test]
