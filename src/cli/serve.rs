@@ -198,37 +198,42 @@ async fn serve(config: Config, admin_key: Option<String>, passed: Sockets, held:
         config,
     };
     let (limits, shell) = (limits(&shell.config), Arc::new(shell));
-    // The one node of a data directory lets clients wait until it can answer them; one of many says that it cannot yet.
-    let opened = if shell.config.is_cluster() { None } else { Some(shell.open(data_dir)?) };
     let front = Arc::new(Front { ops: ops.clone(), serves_ops: listeners.ops.is_none(), service: OnceLock::new() });
     if let Some(listener) = listeners.ops {
         tracing::info!(address = %shell.address, "health and metrics are served on an address of their own");
         tokio::spawn(server::serve_ops(listener, ops.clone(), limits.clone()));
     }
     let has_tls = tls.is_some();
+    let enter = |Opened { parts, accounts, admin_key }: Opened| {
+        starting.is_over(parts.readiness.clone());
+        if let Some(router) = &parts.internal {
+            // Set once: nothing starts twice.
+            let _first = ops.internal.set(router.clone());
+        }
+        let control = control(&parts, data_dir, handover.clone(), &clock, draining.clone());
+        // Set once: nothing starts twice.
+        let _first = front.service.set(service(&shell, &parts, accounts, budgets));
+        announce(address, has_tls, &shell.config.data_dir, &admin_key, clock.now());
+        (parts, control)
+    };
+    // The one node of a data directory lets nobody in before it can answer; one of many says that it cannot yet.
+    let (entered, enter) = if shell.config.is_cluster() { (None, Some(enter)) } else { (Some(enter(shell.open(data_dir)?)), None) };
     let mut ended = Ok(None);
     let stop = async {
         let Signals { stop: mut told, hangup } = signals;
         tokio::spawn(reload(reloader, hangup));
-        let opened = match opened {
-            Some(opened) => Ok(Some(opened)),
-            None => starting::open(&shell, data_dir, &starting, &mut told).await,
+        let entered = match (entered, enter) {
+            (None, Some(enter)) => starting::open(&shell, data_dir, &starting, &mut told).await.map(|opened| opened.map(enter)),
+            (entered, _) => Ok(entered),
         };
-        if let Ok(Some(Opened { parts, accounts, admin_key })) = opened {
-            starting.is_over(parts.readiness.clone());
-            if let Some(router) = &parts.internal {
-                // Set once: nothing starts twice.
-                let _first = ops.internal.set(router.clone());
+        ended = match entered {
+            Ok(Some((parts, control))) => {
+                let unasked = told_to_stop(&parts, &mut told, &handover, &shell.recent).await;
+                Ok(Some(Ended { parts, control, unasked }))
             }
-            let control = control(&parts, data_dir, handover.clone(), &clock, draining.clone());
-            // Set once: nothing starts twice.
-            let _first = front.service.set(service(&shell, &parts, accounts, budgets));
-            announce(address, has_tls, &shell.config.data_dir, &admin_key, clock.now());
-            let unasked = told_to_stop(&parts, &mut told, &handover, &shell.recent).await;
-            ended = Ok(Some(Ended { parts, control, unasked }));
-        } else {
-            ended = opened.map(|_| None);
-        }
+            Ok(None) => Ok(None),
+            Err(error) => Err(error),
+        };
         draining.store(true, Ordering::Release);
         handover.close();
         tracing::info!("stopping: requests under way are answered, connections get their last answer");

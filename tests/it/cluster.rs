@@ -30,6 +30,15 @@ fn wait_until_shared(nodes: &[&Gateway]) {
     });
 }
 
+/// Lets those who send stop also when a test fails: a scope waits for its threads.
+struct Stops<'s>(&'s AtomicBool);
+
+impl Drop for Stops<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// A client that sends batches to some nodes in turn, now and then the same one again elsewhere, until it is told to stop. It sends what was not
 /// answered again, for as long as it takes, and returns the ids that were acked.
 fn send_until(stop: &AtomicBool, clients: &[Client], name: &str) -> BTreeSet<String> {
@@ -127,6 +136,7 @@ fn nodes_that_are_killed_and_frozen_under_load_lose_nothing_and_count_nothing_tw
                 threads.spawn(move || send_until(stop, &clients, &format!("s{sender}")))
             })
             .collect();
+        let stops = Stops(&stop);
         wait_until_shared(&[&nodes[0], &nodes[1], &third]);
         nodes[0].kill_and_restart();
         // Past the session time-out: others take its partitions, and it comes back as a zombie.
@@ -135,7 +145,7 @@ fn nodes_that_are_killed_and_frozen_under_load_lose_nothing_and_count_nothing_tw
         wait_for("the others to have everything", || (owned_by_others() == 4.0).then_some(()));
         nodes[1].signal("CONT");
         wait_until_shared(&[&nodes[0], &nodes[1], &third]);
-        stop.store(true, Ordering::Relaxed);
+        drop(stops);
         let acked = senders.into_iter().flat_map(|sender| sender.join().expect("no panic")).collect();
         nodes.push(third);
         acked
@@ -164,6 +174,7 @@ fn broker_and_database_that_are_killed_and_nodes_that_come_and_go_under_load_los
                 threads.spawn(move || send_until(stop, &clients, &format!("s{sender}")))
             })
             .collect();
+        let stops = Stops(&stop);
         cluster.crash();
         wait_for("nodes to miss the database", || says("PostgreSQL does not answer"));
         cluster.start_again();
@@ -176,7 +187,7 @@ fn broker_and_database_that_are_killed_and_nodes_that_come_and_go_under_load_los
         for _ in 0..5 {
             drop(Setup::default().node_of(&shared).start());
         }
-        stop.store(true, Ordering::Relaxed);
+        drop(stops);
         senders.into_iter().flat_map(|sender| sender.join().expect("no panic")).collect()
     });
     assert!(acked.len() > 100, "there was a load");

@@ -14,7 +14,10 @@ fn functions(dir: &Path, ending: &str, keyword: &str, found: &mut BTreeSet<Strin
             functions(&path, ending, keyword, found);
         } else if path.extension().is_some_and(|known| known == ending) {
             let text = fs::read_to_string(&path).expect("text");
-            let names = text.lines().filter_map(|line| line.trim_start().strip_prefix(keyword));
+            let names = text.lines().filter_map(|line| {
+                let line = line.trim_start();
+                line.strip_prefix("async ").unwrap_or(line).strip_prefix(keyword)
+            });
             found.extend(names.filter_map(|name| Some(name.split_once('(')?.0.to_owned())));
         }
     }

@@ -111,15 +111,16 @@ pub(super) fn open(shell: &Shell, data_dir: &DataDir) -> anyhow::Result<Parts> {
 
 /// The topic of events, held against what the rows were made from.
 fn find_log(config: &Config, kafka: &kafka::Settings, store: &PostgresStore) -> anyhow::Result<(Recorded, Found)> {
-    let wanted = config.events_topic();
-    let found = find(kafka, &wanted)?;
+    // Before the topic is looked at: other nodes go on folding, and rows must not stand behind an end that was read before them.
+    let stored = store.progress()?;
+    let found = find(kafka, &config.events_topic())?;
     let recorded = match cluster::recorded(store)? {
         Some(recorded) => recorded,
         None => record(config, &found, store)?,
     };
     meta::compare(recorded.fold(), config.fold())?;
     let mut positions = vec![Position(0); recorded.partitions as usize];
-    for (partition, progress) in store.progress()? {
+    for (partition, progress) in stored {
         if let Some(position) = positions.get_mut(partition as usize) {
             *position = progress.next;
         }

@@ -39,7 +39,10 @@ impl Readiness for Starting {
     fn missing(&self) -> Vec<String> {
         match self.there.get() {
             Some(readiness) => readiness.missing(),
-            None => vec![format!("starting: {}", self.why.lock().unwrap_or_else(PoisonError::into_inner))],
+            None => match self.why.lock().unwrap_or_else(PoisonError::into_inner).as_str() {
+                "" => vec!["starting".into()],
+                why => vec![format!("starting: {why}")],
+            },
         }
     }
 }
