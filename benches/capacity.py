@@ -3,7 +3,7 @@
 
     cargo build --release
     tests/tools/kafka install
-    python3 benches/capacity.py target/release/tollgate [--events N] [--shapes b,s,100] [--set NAME=VALUE,...]...
+    python3 benches/capacity.py target/release/tollgate [--events N] [--shapes b,s,100] [--customers N] [--set NAME=VALUE,...]...
 
 Starts a broker (Java's usual settings, 2 GiB) and a PostgreSQL of its own, then for each `--set` (settings of [kafka], as
 `linger="5ms"`; none: the defaults) and shape: a node with the role gateway takes the events; when it has ended, nodes with the role
@@ -151,17 +151,18 @@ class Node:
         self.process.wait(timeout=120)
 
 
-def load(binary, node, shape, events):
+def load(binary, node, shape, events, customers):
     sizes = {"s": ["--shape", "s"], "b": ["--shape", "b"]}
     of = sizes.get(shape) or ["--events-per-request", shape, "--connections", "64"]
-    done = subprocess.run([binary, "bench", "--url", f"http://127.0.0.1:{node.port}", "--key", KEY, "--events", str(events), "--json", *of],
+    done = subprocess.run([binary, "bench", "--url", f"http://127.0.0.1:{node.port}", "--key", KEY, "--events", str(events),
+                           "--customers", str(customers), "--json", *of],
                           capture_output=True, text=True)
     if done.returncode:
         sys.exit(done.stderr or done.stdout)
     return json.loads(done.stdout)
 
 
-def measured(binary, kafka, postgres, scratch, number, setting, shape, events):
+def measured(binary, kafka, postgres, scratch, number, setting, shape, events, customers):
     topic, database = f"events-{number}", f"bench_{number}"
     postgres.sql(f"CREATE DATABASE {database}")
     lines = "\n".join(setting.split(",")) if setting else ""
@@ -172,10 +173,10 @@ def measured(binary, kafka, postgres, scratch, number, setting, shape, events):
     }
     gateway = Node(binary, scratch, f"gateway-{number}", "gateway", settings, environment)
     # Warm: connections, leaders, code of the JVM.
-    load(binary, gateway, shape, max(events // 10, 1_000))
+    load(binary, gateway, shape, max(events // 10, 1_000), customers)
     before = [cpu_s(pid) for pid in (gateway.pid, kafka.pid)]
     bytes_before = kafka.topic_bytes(topic)
-    report = load(binary, gateway, shape, events)
+    report = load(binary, gateway, shape, events, customers)
     gateway_s, broker_s = (cpu_s(pid) - was for pid, was in zip((gateway.pid, kafka.pid), before))
     print(json.dumps({
         "setting": setting, "shape": shape, "events": events, "events_per_s": round(report["events_per_second"]),
@@ -216,6 +217,7 @@ def main():
     parser.add_argument("--events", type=int, default=2_000_000)
     parser.add_argument("--shapes", default="b")
     parser.add_argument("--set", action="append", default=[])
+    parser.add_argument("--customers", type=int, default=1_000, help="each has 4 meters and 4 sets of dimensions")
     parser.add_argument("--no-fold", action="store_true")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="tollgate-capacity.") as scratch:
@@ -227,7 +229,7 @@ def main():
                 for shape in arguments.shapes.split(","):
                     number += 1
                     events = arguments.events if shape != "s" else arguments.events // 10
-                    made = measured(arguments.binary, kafka, postgres, scratch, number, setting, shape, events)
+                    made = measured(arguments.binary, kafka, postgres, scratch, number, setting, shape, events, arguments.customers)
                     if not arguments.no_fold:
                         folded(arguments.binary, kafka, postgres, scratch, number, made, events)
         finally:

@@ -477,7 +477,8 @@ impl Owner {
             if self.stop == Some(Stop::Now) {
                 return Ok(());
             }
-            let chunk = self.reader.read(next, READ_BYTES)?;
+            // What comes is no sign of the end: Kafka may have fetched nothing yet of what there is.
+            let chunk = log::read_some(&mut *self.reader, next, READ_BYTES)?;
             for block in chunk.blocks().take_while(|block| block.first < self.committed.next) {
                 log_time = log_time.max(block.received);
                 let due = |at: &Position| next <= *at && *at < self.committed.next;
