@@ -25,6 +25,7 @@ use crate::accounts::{Accounts, AdminKey, DefaultAccount};
 use crate::api;
 use crate::batch::Batcher;
 use crate::clock::Clock;
+use crate::cluster::internal;
 use crate::config::{Config, Role};
 use crate::customers::Customers;
 use crate::data_dir::DataDir;
@@ -42,7 +43,7 @@ use crate::ops::control::Control;
 use crate::ops::handover::Handover;
 use crate::server::sockets::Sockets;
 use crate::server::tls::{Reloader, Tls};
-use crate::server::{self, ConnectionLimits, Front, Ops, Readiness, Service, descriptors};
+use crate::server::{self, ConnectionLimits, Front, Internal, Ops, Readiness, Service, descriptors};
 use crate::store::Store;
 use crate::telemetry::{self, RoomKind};
 use crate::usage::UsageSource;
@@ -184,7 +185,7 @@ async fn serve(config: Config, admin_key: Option<String>, passed: Sockets, held:
         disk: room.clone(),
         readiness: starting.clone(),
         draining: draining.clone(),
-        internal: Arc::default(),
+        internal: Internal { prefix: internal::PREFIX, router: Arc::default() },
     };
     let handover = Arc::new(Handover::of(&listeners).context("the listening sockets cannot be copied")?);
     let shell = Shell {
@@ -208,7 +209,7 @@ async fn serve(config: Config, admin_key: Option<String>, passed: Sockets, held:
         starting.is_over(parts.readiness.clone());
         if let Some(router) = &parts.internal {
             // Set once: nothing starts twice.
-            let _first = ops.internal.set(router.clone());
+            let _first = ops.internal.router.set(router.clone());
         }
         let control = control(&parts, data_dir, handover.clone(), &clock, draining.clone());
         // Set once: nothing starts twice.

@@ -23,6 +23,7 @@ use crate::log::kafka::topics::{self, Found, Wanted};
 use crate::log::kafka::wire::Form;
 use crate::log::kafka::{self, Ends, KafkaAppender, KafkaPartition};
 use crate::log::{Partition, Position, meta};
+use crate::server::Readiness;
 use crate::store::postgres::PostgresStore;
 
 /// Queries that read rows at a time: half of the connections for reading, so that keys, customers and folds find one.
@@ -217,6 +218,12 @@ fn advertised(shell: &Shell) -> String {
         true => format!("http://{}:{}", host(), address.port()),
         false => format!("http://{address}"),
     })
+}
+
+impl Readiness for Ready {
+    fn missing(&self) -> Vec<String> {
+        Ready::missing(self)
+    }
 }
 
 impl Back {
