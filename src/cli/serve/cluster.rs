@@ -114,7 +114,7 @@ impl Shared {
             Form::DeadLetters => &self.dead_letters,
         };
         let appender = KafkaAppender::start(&self.kafka, &topic.name, form, topic.watermarks.len() as u32)?;
-        Batcher::start(form.label(), appender, &shell.runtime, shell.requests_max, settle)
+        Batcher::start(form.label(), appender, &shell.runtime, shell.requests_max(), settle)
             .with_context(|| format!("no thread for {}", topic.name))
     }
 
@@ -242,7 +242,7 @@ fn host() -> String {
 
 /// Where other nodes ask this one, unless it is said.
 fn advertised(shell: &Shell) -> String {
-    let address = shell.address;
+    let address = shell.ops_address;
     shell.config.cluster.advertise.clone().unwrap_or_else(|| match address.ip().is_unspecified() {
         true => format!("http://{}:{}", host(), address.port()),
         false => format!("http://{address}"),

@@ -64,7 +64,7 @@ pub(super) fn open(shell: &Shell, data_dir: &DataDir) -> anyhow::Result<Parts> {
     };
     let (materializer, materializing) = Materializer::start(parts).context("the rows do not fit the log")?;
     let settled = Arc::new(gateway::Settled(shell.recent.clone()));
-    let (runtime, requests_max) = (&shell.runtime, shell.requests_max);
+    let (runtime, requests_max) = (&shell.runtime, shell.requests_max());
     let (events, events_thread) = Batcher::start("events", appender, runtime, requests_max, settled).context("no thread for the log")?;
     let (dead_letters, dead_letters_thread) =
         Batcher::start("dead_letters", letters_appender, runtime, requests_max, Arc::new(())).context("no thread for the dead letters")?;
