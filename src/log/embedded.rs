@@ -646,34 +646,46 @@ fn read_blocks(open: &mut OpenRead, from: Position, readable: &Readable, bytes_m
         wanted = wanted.min(usize::try_from(left).unwrap_or(usize::MAX));
         bytes.resize(wanted, 0);
         let read = open.file.read_at(open.offset, &mut bytes).map_err(|error| io_error(&open.path, &error))?;
+        let Whole { bytes: whole, needed } = open.take_blocks(&bytes[..read], from, stop, &mut chunk)?;
+        open.offset += whole as u64;
+        if !chunk.is_empty() || open.next >= stop {
+            break;
+        }
+        if whole == 0 && (read < wanted || wanted as u64 == left) {
+            return Err(open.corrupt(open.offset, format!("the file ends before position {stop}, which was durable")));
+        }
+        // Nothing fitted, or all of it came before `from`: go on behind it, with room for what comes next.
+        wanted = bytes_max.max(needed.unwrap_or(2 * BLOCK_HEADER_BYTES));
+    }
+    if chunk.blocks.first().is_none_or(|block| block.first > from) {
+        return Err(open.corrupt(open.offset, format!("position {from} is not where the index says")));
+    }
+    chunk.bytes = bytes;
+    Ok(chunk)
+}
+
+/// How much of what was read are whole blocks.
+struct Whole {
+    bytes: usize,
+    /// Bytes that the next block has, as far as they are known; `None`: there is no next one.
+    needed: Option<usize>,
+}
+
+impl OpenRead {
+    /// Goes on through `bytes`, which stand at `self.offset`, for as long as blocks in it are whole; notes in `chunk` where those are that do
+    /// not end before `from`.
+    #[inline]
+    fn take_blocks(&mut self, bytes: &[u8], from: Position, stop: Position, chunk: &mut Chunk) -> Result<Whole, Error> {
         let mut at = 0;
-        let mut needed = None;
-        while open.next < stop {
-            let offset = open.offset + at as u64;
-            let corrupt = |what: String| Error::Corrupt { file: open.path.display().to_string(), offset, what };
-            let Some(header) = bytes[at..read].first_chunk::<BLOCK_HEADER_BYTES>() else {
-                needed = Some(BLOCK_HEADER_BYTES);
-                break;
-            };
-            let header = BlockHeader::read(header).map_err(corrupt)?;
-            if header.version > record::VERSION {
-                return Err(Error::Newer {
-                    file: open.path.display().to_string(),
-                    offset,
-                    version: header.version,
-                    known: record::VERSION,
-                });
-            }
-            let end = Position(header.first.0 + u64::from(header.count));
-            if end > stop {
-                return Err(corrupt(format!("the block goes on to position {end}, the segment ends at {stop}")));
-            }
+        while self.next < stop {
+            let Some(header) = bytes[at..].first_chunk() else { return Ok(Whole { bytes: at, needed: Some(BLOCK_HEADER_BYTES) }) };
+            let (header, end) = self.header(header, self.offset + at as u64, stop)?;
             let payload = at + BLOCK_HEADER_BYTES..at + BLOCK_HEADER_BYTES + header.payload_bytes as usize;
-            if payload.end > read {
-                needed = Some(payload.len() + BLOCK_HEADER_BYTES);
-                break;
+            if payload.end > bytes.len() {
+                return Ok(Whole { bytes: at, needed: Some(payload.len() + BLOCK_HEADER_BYTES) });
             }
             if end > from {
+                let corrupt = |what: String| self.corrupt(self.offset + at as u64, what);
                 if crc32c::crc32c(&bytes[payload.clone()]) != header.payload_crc {
                     return Err(corrupt("the checksum of the block's records does not fit".into()));
                 }
@@ -683,36 +695,37 @@ fn read_blocks(open: &mut OpenRead, from: Position, readable: &Readable, bytes_m
                     return Err(corrupt(format!("the block begins at position {}, the one before it ends at {before}", header.first)));
                 }
                 if chunk.is_empty() {
-                    chunk.log_time_before = open.log_time;
+                    chunk.log_time_before = self.log_time;
                 }
-                chunk.blocks.push(BlockAt {
-                    first: header.first,
-                    count: header.count,
-                    received: header.received,
-                    payload: payload.clone(),
-                });
+                let (first, count, received) = (header.first, header.count, header.received);
+                chunk.blocks.push(BlockAt { first, count, received, payload: payload.clone() });
             }
             at = payload.end;
-            open.next = end;
-            open.log_time = open.log_time.max(header.received);
+            self.next = end;
+            self.log_time = self.log_time.max(header.received);
         }
-        open.offset += at as u64;
-        if !chunk.is_empty() || open.next >= stop {
-            break;
-        }
-        if at == 0 && (read < wanted || wanted as u64 == left) {
-            let what = format!("the file ends before position {stop}, which was durable");
-            return Err(Error::Corrupt { file: open.path.display().to_string(), offset: open.offset, what });
-        }
-        // Nothing fitted, or all of it came before `from`: go on behind it, with room for what comes next.
-        wanted = bytes_max.max(needed.unwrap_or(2 * BLOCK_HEADER_BYTES));
+        Ok(Whole { bytes: at, needed: None })
     }
-    if chunk.blocks.first().is_none_or(|block| block.first > from) {
-        let what = format!("position {from} is not where the index says");
-        return Err(Error::Corrupt { file: open.path.display().to_string(), offset: open.offset, what });
+
+    /// The header of a block at `offset`, and where the block ends.
+    #[inline]
+    fn header(&self, bytes: &[u8; BLOCK_HEADER_BYTES], offset: u64, stop: Position) -> Result<(BlockHeader, Position), Error> {
+        let header = BlockHeader::read(bytes).map_err(|what| self.corrupt(offset, what))?;
+        if header.version > record::VERSION {
+            let file = self.path.display().to_string();
+            return Err(Error::Newer { file, offset, version: header.version, known: record::VERSION });
+        }
+        let end = Position(header.first.0 + u64::from(header.count));
+        if end > stop {
+            return Err(self.corrupt(offset, format!("the block goes on to position {end}, the segment ends at {stop}")));
+        }
+        Ok((header, end))
     }
-    chunk.bytes = bytes;
-    Ok(chunk)
+
+    #[cold]
+    fn corrupt(&self, offset: u64, what: String) -> Error {
+        Error::Corrupt { file: self.path.display().to_string(), offset, what }
+    }
 }
 
 fn io_error(path: &Path, error: &io::Error) -> Error {
