@@ -13,6 +13,8 @@
 mod conformance;
 pub mod digest;
 pub mod embedded;
+#[cfg(test)]
+pub(crate) mod intercepted;
 #[cfg(any(test, feature = "fuzz"))]
 #[cfg_attr(not(test), expect(dead_code, reason = "tests use more of it"))]
 pub(crate) mod memory;
