@@ -9,11 +9,12 @@ use anyhow::{Context, bail};
 use super::{Parts, Shell};
 use crate::batch::Batcher;
 use crate::cluster::group::{Member, Membership};
+use crate::cluster::handover::{self, Handover, Lending};
 use crate::cluster::health::{Asking, Health, Ready};
 use crate::cluster::marks::Marks;
 use crate::cluster::owners::{self, Owned};
 use crate::cluster::source::{self, ClusterSource, Wishes};
-use crate::cluster::{self, NodeSecret, OwnedHere, OwnerAddress, Routed, internal};
+use crate::cluster::{self, NodeAddress, NodeSecret, OwnedHere, Routed, internal};
 use crate::config::{Config, Role};
 use crate::data_dir::{self, DataDir};
 use crate::gateway;
@@ -57,8 +58,24 @@ pub(super) fn open(shell: &Shell, data_dir: &DataDir) -> anyhow::Result<Parts> {
     };
     let (events, events_thread) = batcher(shell, &kafka, Form::Events, &found, Arc::new(gateway::Settled(shell.recent.clone())))?;
     let (dead_letters, dead_letters_thread) = batcher(shell, &kafka, Form::DeadLetters, &letters, Arc::new(()))?;
-    let address = OwnerAddress { node: node(config), url: advertised(shell) };
-    let owned = owned(shell, data_dir, &kafka, &found, meta, log.clone(), store.clone(), address)?;
+    let address = NodeAddress { node: node(config), url: advertised(shell) };
+    let secret = NodeSecret::open(&*store)?;
+    let (disk, index_dir): (Arc<dyn Disk>, _) = (Arc::new(RealDisk), data_dir.join(data_dir::INDEX));
+    disk.create_dir(&index_dir).with_context(|| format!("{} cannot be made", index_dir.display()))?;
+    let lending = Lending::new(disk.clone(), index_dir.clone(), recorded.partitions);
+    let marks = Marks { log: log.clone(), topic: found.name.clone(), store: store.clone() };
+    let owned = Owned::new(owners::Parts {
+        log: log.clone(),
+        meta,
+        store: store.clone(),
+        disk,
+        index_dir,
+        clock: shell.clock.clone(),
+        address,
+        handover: Handover::new(secret.clone(), shell.runtime.clone(), handover::Costs::default()),
+        kept: owners::KEPT,
+        check: Box::new(move |partition| marks.check(partition)),
+    });
     let wishes = {
         let owned = owned.clone();
         Wishes::hear(&store, move |partition, position| {
@@ -67,11 +84,11 @@ pub(super) fn open(shell: &Shell, data_dir: &DataDir) -> anyhow::Result<Parts> {
             }
         })
     };
-    let ends = || Ends::new(&kafka, &found.name, recorded.partitions);
+    let ends = Arc::new(Ends::new(&kafka, &found.name, recorded.partitions)?);
     let queries_max = (database.connections_max / QUERIES_PART).max(1);
     let source =
-        ClusterSource::start(source::Parts { store: store.clone(), ends: ends()?, queries_max }).context("no thread for queries")?;
-    let (health, ends, asked) = (Health::default(), ends()?, store.clone());
+        ClusterSource::start(source::Parts { store: store.clone(), ends: ends.clone(), queries_max }).context("no thread for queries")?;
+    let (health, asked) = (Health::default(), store.clone());
     let asking = health.ask(
         Box::new(move || ends.newest().map(drop).map_err(|error| error.to_string())),
         Box::new(move || asked.progress().map(drop).map_err(|error| error.to_string())),
@@ -90,9 +107,8 @@ pub(super) fn open(shell: &Shell, data_dir: &DataDir) -> anyhow::Result<Parts> {
     let has_joined = member.as_ref().map_or_else(|| Arc::new(AtomicBool::new(false)), Member::has_joined);
     let readiness = Ready { roles: config.cluster.roles.clone(), health, owned: owned.clone(), has_joined };
     let here: Arc<dyn OwnedHere> = Arc::new(owned.clone());
-    let secret = NodeSecret::open(&*store)?;
     let owners = Routed::new(log.clone(), here.clone(), store.clone(), secret.clone());
-    let internal = internal::router(log.clone(), here, secret);
+    let internal = internal::router(log.clone(), here, secret, lending);
     Ok(Parts {
         events,
         dead_letters,
@@ -172,33 +188,6 @@ fn batcher(
     let appender = KafkaAppender::start(kafka, &found.name, form, found.watermarks.len() as u32)?;
     Batcher::start(form.label(), appender, &shell.runtime, shell.requests_max, settle)
         .with_context(|| format!("no thread for {}", found.name))
-}
-
-#[expect(clippy::too_many_arguments, reason = "what folds are started from, each from another place")]
-fn owned(
-    shell: &Shell,
-    data_dir: &DataDir,
-    kafka: &kafka::Settings,
-    found: &Found,
-    meta: meta::LogMeta,
-    log: Vec<Arc<dyn Partition>>,
-    store: Arc<PostgresStore>,
-    address: OwnerAddress,
-) -> anyhow::Result<Owned> {
-    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    let index_dir = data_dir.join(data_dir::INDEX);
-    disk.create_dir(&index_dir).with_context(|| format!("{} cannot be made", index_dir.display()))?;
-    let marks = Marks { kafka: kafka.clone(), topic: found.name.clone(), store: store.clone() };
-    Ok(Owned::new(owners::Parts {
-        log,
-        meta,
-        store,
-        disk,
-        index_dir,
-        clock: shell.clock.clone(),
-        address,
-        check: Box::new(move |partition| marks.check(partition)),
-    }))
 }
 
 /// The node's name.
