@@ -477,7 +477,7 @@ impl Owner {
             if self.stop == Some(Stop::Now) {
                 return Ok(false);
             }
-// What comes is no sign of the end: Kafka may have fetched nothing yet of what there is.
+            // What comes is no sign of the end: Kafka may have fetched nothing yet of what there is.
             let chunk = log::read_some(&mut *self.reader, next, READ_BYTES)?;
             for block in chunk.blocks().take_while(|block| block.first < self.committed.next) {
                 log_time = log_time.max(block.received);

@@ -43,7 +43,7 @@ use crate::materializer::first_positions::TableShares;
 
 pub use costs::Costs;
 pub use lend::Lending;
-pub(super) use taking::{Now, TakingOver};
+pub(super) use taking::Now;
 
 /// Indexes that are fetched at a time: they share network and disk, and a filter of each is in memory twice while it is checked.
 const FETCHED_MAX: usize = 2;

@@ -102,7 +102,7 @@ struct Best {
 impl TakingOver {
     /// The name of the node whose index is in its place now; `None`: the log is to be read.
     async fn fetch(&self, shared: &Shared, place: &IndexPlace<'_>, standing: &IndexStanding) -> Result<Option<String>, Unwanted> {
-        let deadline = self.now.began.max(Instant::now()) + shared.costs.patience(standing);
+        let deadline = Instant::now() + shared.costs.patience(standing);
         let _turn = self.while_wanted(shared.turns.acquire()).await?;
         let mut nodes = self.before.clone();
         while Instant::now() < deadline {

@@ -3,17 +3,18 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::Router;
 use axum::response::Redirect;
-use axum::routing::any;
+use axum::routing;
 use proptest::prelude::*;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::Runtime;
 
 use super::wire::{HEAD_BYTES_MAX, Head};
+use super::taking::TakingOver;
 use super::*;
 use crate::clock::UnixMillis;
 use crate::cluster::routing::tests::{listen, serve};
@@ -327,7 +328,7 @@ fn an_answer_that_is_none_is_told_by_its_reason_and_the_log_is_read() {
     }
     assert_eq!(world.reason(&nobody()), Some(NotFetched::Unreachable));
     assert_eq!(world.reason(&NodeAddress { url: "nonsense".into(), ..nobody() }), Some(NotFetched::Unreachable));
-    let redirects = world.serve("redirects", Router::new().fallback(any(|| async { Redirect::temporary("/elsewhere") })));
+    let redirects = world.serve("redirects", Router::new().fallback(routing::any(|| async { Redirect::temporary("/elsewhere") })));
     assert_eq!(world.reason(&redirects), Some(NotFetched::Refused));
     // One that tells a good head and then something else.
     let cuts = [head.to_bytes().len(), good.len() / 2, good.len() - 1].map(|cut| good[..cut].to_vec());
@@ -421,7 +422,7 @@ impl DiskFile for FullFile {
         self.0.read_at(offset, buffer)
     }
     fn write_at(&self, offset: u64, bytes: &[u8]) -> std::io::Result<()> {
-        if offset > 2_000 { Err(std::io::ErrorKind::StorageFull.into()) } else { self.0.write_at(offset, bytes) }
+        if offset + bytes.len() as u64 > 2_000 { Err(std::io::ErrorKind::StorageFull.into()) } else { self.0.write_at(offset, bytes) }
     }
     fn sync(&self) -> std::io::Result<()> {
         self.0.sync()
