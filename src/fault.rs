@@ -75,10 +75,16 @@ mod armed {
         let (name, passes) = text.split_once(':').unwrap_or((&text, "1"));
         let left = passes.parse().ok().filter(|passes| *passes > 0);
         match left {
-            Some(left) if super::POINTS.contains(&name) || super::CLUSTER_POINTS.contains(&name) => Some(Armed { name: name.to_owned(), left: AtomicU64::new(left) }),
+            Some(left) if super::POINTS.contains(&name) || super::CLUSTER_POINTS.contains(&name) => {
+                Some(Armed { name: name.to_owned(), left: AtomicU64::new(left) })
+            }
             // A test that arms nothing would pass for the wrong reason.
             _ => {
-                eprintln!("TOLLGATE_KILL_AT={text} names no point and pass of it; the points are {:?} {:?}", super::POINTS, super::CLUSTER_POINTS);
+                eprintln!(
+                    "TOLLGATE_KILL_AT={text} names no point and pass of it; the points are {:?} {:?}",
+                    super::POINTS,
+                    super::CLUSTER_POINTS
+                );
                 std::process::abort();
             }
         }

@@ -71,7 +71,8 @@ struct Shared {
 impl Owned {
     /// Owns nothing yet.
     pub fn new(parts: Parts) -> Self {
-        let owned = Self { shared: Arc::new(Shared { parts, running: RwLock::default(), taken: Mutex::default(), keepers: Mutex::default() }) };
+        let owned =
+            Self { shared: Arc::new(Shared { parts, running: RwLock::default(), taken: Mutex::default(), keepers: Mutex::default() }) };
         owned.look_after_files();
         owned
     }

@@ -13,8 +13,8 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::Runtime;
 
-use super::wire::{HEAD_BYTES_MAX, Head};
 use super::taking::TakingOver;
+use super::wire::{HEAD_BYTES_MAX, Head};
 use super::*;
 use crate::clock::UnixMillis;
 use crate::cluster::routing::tests::{listen, serve};
@@ -300,7 +300,10 @@ fn without_the_secret_and_by_paths_that_are_tricks_nothing_is_given() {
             String::from_utf8_lossy(&answer[9..12]).into_owned()
         })
     };
-    assert_eq!((status("/internal/v1/partitions/1/index", true), status("/internal/v1/partitions/1/index", false)), ("200".into(), "401".into()));
+    assert_eq!(
+        (status("/internal/v1/partitions/1/index", true), status("/internal/v1/partitions/1/index", false)),
+        ("200".into(), "401".into())
+    );
     for path in ["0", "2", "4294967295", "4294967296", "-1", "..", "1%2f..%2f1", "%2e%2e%2f1", "../1", "1/../1", "01x", ""] {
         assert_eq!(status(&format!("/internal/v1/partitions/{path}/index"), true), "404", "{path}");
     }
@@ -320,7 +323,8 @@ fn an_answer_that_is_none_is_told_by_its_reason_and_the_log_is_read() {
     let nameless = Head { manifest: "{}".into(), ..head.clone() };
     let more = Head { sizes: [&head.sizes[..], &[1_000]].concat(), ..head.clone() };
     let huge = Head { sizes: vec![u64::MAX; head.sizes.len()], ..head.clone() };
-    let damaged = [b"<html>".to_vec(), vec![], good[..20].to_vec(), flipped, long, bytes(&other), bytes(&nameless), bytes(&more), bytes(&huge)];
+    let damaged =
+        [b"<html>".to_vec(), vec![], good[..20].to_vec(), flipped, long, bytes(&other), bytes(&nameless), bytes(&more), bytes(&huge)];
     for (at, answer) in damaged.into_iter().enumerate() {
         let liar = world.liar(answer, true);
         assert_eq!(world.reason(&liar), Some(NotFetched::Damaged), "{at}");

@@ -38,7 +38,13 @@ const RUN_BYTES_MORE: u64 = PAGE_BYTES as u64 + 256;
 pub struct Outgoing {
     manifest: Vec<u8>,
     covered: Position,
-    files: Vec<(Box<dyn DiskFile>, u64)>,
+    runs: Vec<Given>,
+}
+
+/// A run that is given.
+struct Given {
+    file: Box<dyn DiskFile>,
+    bytes: u64,
 }
 
 impl Outgoing {
@@ -51,14 +57,13 @@ impl Outgoing {
         for _ in 0..OPENED_MAX {
             let Some(bytes) = found else { return Ok(None) };
             let named = Manifest::parse(&bytes)?;
-            let files = named.runs.iter().map(|named| open_run(disk, dir, named)).collect::<Result<Option<Vec<_>>, _>>()?;
+            let runs = named.runs.iter().map(|named| open_run(disk, dir, named)).collect::<Result<Option<Vec<_>>, _>>()?;
             // Files go only after the manifest that named them: if it is still there, these are its.
             found = read_file(disk, &dir.join(manifest::FILE))?;
-            match files {
-                Some(files) if found.as_ref() == Some(&bytes) => {
-                    return Ok(Some(Self { manifest: bytes, covered: Position(named.covered), files }));
-                }
-                _ => {}
+            if let Some(runs) = runs
+                && found.as_ref() == Some(&bytes)
+            {
+                return Ok(Some(Self { manifest: bytes, covered: Position(named.covered), runs }));
             }
         }
         Err(IndexError::Io("its runs are merged faster than they can be opened".into()))
@@ -76,7 +81,7 @@ impl Outgoing {
 
     /// Bytes of the runs, in the manifest's order.
     pub fn sizes(&self) -> impl Iterator<Item = u64> {
-        self.files.iter().map(|(_, bytes)| *bytes)
+        self.runs.iter().map(|run| run.bytes)
     }
 
     /// Reads of a run, by its number in that order; fewer bytes only at its end.
@@ -84,15 +89,15 @@ impl Outgoing {
     /// # Errors
     /// What the operating system says.
     pub fn read_at(&self, run: usize, offset: u64, buffer: &mut [u8]) -> std::io::Result<usize> {
-        self.files[run].0.read_at(offset, buffer)
+        self.runs[run].file.read_at(offset, buffer)
     }
 }
 
-fn open_run(disk: &dyn Disk, dir: &Path, named: &NamedRun) -> Result<Option<(Box<dyn DiskFile>, u64)>, IndexError> {
+fn open_run(disk: &dyn Disk, dir: &Path, named: &NamedRun) -> Result<Option<Given>, IndexError> {
     match disk.open(&dir.join(&named.file)) {
         Ok(file) => {
             let bytes = file.len()?;
-            Ok(Some((file, bytes)))
+            Ok(Some(Given { file, bytes }))
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error.into()),

@@ -26,7 +26,12 @@ fn event(number: u64) -> Event {
 
 impl Place {
     fn new() -> Self {
-        Self { dir: tempfile::tempdir().expect("a directory"), log: MemoryLog::new(0), store: Arc::new(MemoryStore::default()), horizon_ms: None }
+        Self {
+            dir: tempfile::tempdir().expect("a directory"),
+            log: MemoryLog::new(0),
+            store: Arc::new(MemoryStore::default()),
+            horizon_ms: None,
+        }
     }
 
     fn append(&self, numbers: std::ops::Range<u64>) -> Vec<Position> {
