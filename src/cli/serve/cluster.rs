@@ -76,24 +76,12 @@ pub(super) fn open(shell: &Shell, data_dir: &DataDir) -> anyhow::Result<Parts> {
         kept: owners::KEPT,
         check: Box::new(move |partition| marks.check(partition)),
     });
-    let wishes = {
-        let owned = owned.clone();
-        Wishes::hear(&store, move |partition, position| {
-            if let Some(fold) = owned.get(partition) {
-                fold.commit_from(position);
-            }
-        })
-    };
+    let wishes = hear_wishes(&store, owned.clone());
     let ends = Arc::new(Ends::new(&kafka, &found.name, recorded.partitions)?);
     let queries_max = (database.connections_max / QUERIES_PART).max(1);
     let source =
         ClusterSource::start(source::Parts { store: store.clone(), ends: ends.clone(), queries_max }).context("no thread for queries")?;
-    let (health, asked) = (Health::default(), store.clone());
-    let asking = health.ask(
-        Box::new(move || ends.newest().map(drop).map_err(|error| error.to_string())),
-        Box::new(move || asked.progress().map(drop).map_err(|error| error.to_string())),
-    );
-    let asking = asking.context("no thread for health")?;
+    let (health, asking) = ask(ends, store.clone())?;
     let member = config.has_role(Role::Materializer).then(|| {
         let membership = Membership {
             kafka: kafka.clone(),
@@ -123,6 +111,25 @@ pub(super) fn open(shell: &Shell, data_dir: &DataDir) -> anyhow::Result<Parts> {
         readiness: Arc::new(readiness),
         back: super::Back::Cluster(Back { events_thread, dead_letters_thread, member, asking, _wishes: wishes }),
     })
+}
+
+/// Has folds commit what another node waits for.
+fn hear_wishes(store: &PostgresStore, owned: Owned) -> Wishes {
+    Wishes::hear(store, move |partition, position| {
+        if let Some(fold) = owned.get(partition) {
+            fold.commit_from(position);
+        }
+    })
+}
+
+/// Asks Kafka and PostgreSQL again and again whether they are there.
+fn ask(ends: Arc<Ends>, store: Arc<PostgresStore>) -> anyhow::Result<(Health, Asking)> {
+    let health = Health::default();
+    let asking = health.ask(
+        Box::new(move || ends.newest().map(drop).map_err(|error| error.to_string())),
+        Box::new(move || store.progress().map(drop).map_err(|error| error.to_string())),
+    );
+    Ok((health, asking.context("no thread for health")?))
 }
 
 /// The topic of events, held against what the rows were made from.

@@ -220,11 +220,12 @@ fn a_partition_that_is_lost_while_its_index_is_fetched_is_let_go_at_once() {
     a.owned.let_go(&[0], WAIT);
     // Somebody who accepts connections and says nothing had it last.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    silent.set_nonblocking(true).expect("is set");
     let address = format!("http://{}", silent.local_addr().expect("an address"));
     OwnerAddress::take(&NodeAddress { node: "silent".into(), url: address }, &*world.store, 0).expect("written");
     for _ in 0..3 {
         b.owned.take(&[0]);
-        let asked = silent.accept().expect("it asks");
+        let asked = world.wait_for("it to be asked", || silent.accept().ok());
         b.owned.let_go(&[0], WAIT);
         assert!(b.owned.get(0).is_none());
         drop(asked);
