@@ -128,6 +128,7 @@ impl Ready {
             }
             missing.extend(self.owned.behind().into_iter().map(|partition| match self.owned.get(partition) {
                 Some(fold) => format!("materializer: recovering: folding partition {partition} from position {}", fold.folded()),
+                None if self.owned.is_taking(partition) => format!("materializer: recovering: partition {partition} is being taken over"),
                 None => format!("materializer: the fold of partition {partition} does not run"),
             }));
         }

@@ -33,8 +33,8 @@ const TURN_PATIENCE: Duration = Duration::from_secs(10);
 pub struct Parts {
     /// Has the rows.
     pub store: Arc<PostgresStore>,
-    /// Of the topic of events.
-    pub ends: Ends,
+    /// Of the topic of events; others may ask, too.
+    pub ends: Arc<Ends>,
     /// Queries whose rows are read at the same time. Each has a connection to itself: fewer than the store has for reading.
     pub queries_max: usize,
 }

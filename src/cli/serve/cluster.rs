@@ -9,11 +9,12 @@ use anyhow::{Context, bail};
 use super::{Parts, Shell};
 use crate::batch::{Batcher, Settle};
 use crate::cluster::group::{Member, Membership};
+use crate::cluster::handover::{self, Handover, Lending};
 use crate::cluster::health::{Asking, Health, Ready};
 use crate::cluster::marks::Marks;
 use crate::cluster::owners::{self, Owned};
 use crate::cluster::source::{self, ClusterSource, Wishes};
-use crate::cluster::{self, NodeSecret, OwnedHere, OwnerAddress, Routed, internal};
+use crate::cluster::{self, NodeAddress, NodeSecret, OwnedHere, Routed, internal};
 use crate::config::{Config, Role};
 use crate::data_dir::{self, DataDir};
 use crate::gateway;
@@ -23,7 +24,7 @@ use crate::log::kafka::topics::{self, Found, Wanted};
 use crate::log::kafka::wire::Form;
 use crate::log::kafka::{self, Ends, KafkaAppender, KafkaPartition};
 use crate::log::meta::{self, LogMeta};
-use crate::log::{self, Partition, Position};
+use crate::log::{Partition, Position};
 use crate::server::Readiness;
 use crate::store::postgres::{self, PostgresStore};
 
@@ -53,17 +54,17 @@ pub(super) fn open(shell: &Shell, data_dir: &DataDir) -> anyhow::Result<Parts> {
     let dead_letters_log = shared.dead_letters_log()?;
     let (events, events_thread) = shared.batcher(shell, Form::Events, Arc::new(gateway::Settled(shell.recent.clone())))?;
     let (dead_letters, dead_letters_thread) = shared.batcher(shell, Form::DeadLetters, Arc::new(()))?;
-    let owned = shared.owned(shell, data_dir)?;
+    let (owned, lending) = shared.owned(shell, data_dir)?;
     let wishes = hear_wishes(&shared.store, owned.clone());
-    let source = shared.source(database.connections_max)?;
-    let (health, asking) = shared.ask()?;
+    let ends = Arc::new(Ends::new(&shared.kafka, &shared.events.name, shared.meta.fold.partitions)?);
+    let source = shared.source(ends.clone(), database.connections_max)?;
+    let (health, asking) = shared.ask(ends)?;
     let member = config.has_role(Role::Materializer).then(|| shared.join(config, owned.clone())).transpose()?;
     let has_joined = member.as_ref().map_or_else(|| Arc::new(AtomicBool::new(false)), Member::has_joined);
     let readiness = Ready { roles: config.cluster.roles.clone(), health, owned: owned.clone(), has_joined };
     let here: Arc<dyn OwnedHere> = Arc::new(owned);
-    let secret = NodeSecret::open(&*shared.store)?;
-    let owners = Routed::new(shared.log.clone(), here.clone(), shared.store.clone(), secret.clone());
-    let internal = internal::router(shared.log.clone(), here, secret);
+    let owners = Routed::new(shared.log.clone(), here.clone(), shared.store.clone(), shared.secret.clone());
+    let internal = internal::router(shared.log.clone(), here, shared.secret, lending);
     let Shared { store, meta, log, .. } = shared;
     Ok(Parts {
         events,
@@ -91,6 +92,7 @@ struct Shared {
     meta: LogMeta,
     /// All partitions of events, by their numbers.
     log: Vec<Arc<dyn Partition>>,
+    secret: NodeSecret,
 }
 
 impl Shared {
@@ -100,7 +102,8 @@ impl Shared {
         let meta = recorded.meta()?;
         let dead_letters = find_letters(config, &kafka)?;
         let log = partitions(kafka::partitions(&kafka, &events, Form::Events)?);
-        Ok(Self { kafka, store, events, dead_letters, meta, log })
+        let secret = NodeSecret::open(&*store)?;
+        Ok(Self { kafka, store, events, dead_letters, meta, log, secret })
     }
 
     fn dead_letters_log(&self) -> anyhow::Result<Arc<dyn Partition>> {
@@ -118,38 +121,36 @@ impl Shared {
             .with_context(|| format!("no thread for {}", topic.name))
     }
 
-    /// Owns nothing yet.
-    fn owned(&self, shell: &Shell, data_dir: &DataDir) -> anyhow::Result<Owned> {
-        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-        let index_dir = data_dir.join(data_dir::INDEX);
+    /// Owns nothing yet; beside it, what other nodes are given of its dedup indexes.
+    fn owned(&self, shell: &Shell, data_dir: &DataDir) -> anyhow::Result<(Owned, Lending)> {
+        let (disk, index_dir): (Arc<dyn Disk>, _) = (Arc::new(RealDisk), data_dir.join(data_dir::INDEX));
         disk.create_dir(&index_dir).with_context(|| format!("{} cannot be made", index_dir.display()))?;
-        let marks = Marks { kafka: self.kafka.clone(), topic: self.events.name.clone(), store: self.store.clone() };
-        Ok(Owned::new(owners::Parts {
+        let lending = Lending::new(disk.clone(), index_dir.clone(), self.meta.fold.partitions);
+        let marks = Marks { log: self.log.clone(), topic: self.events.name.clone(), store: self.store.clone() };
+        let owned = Owned::new(owners::Parts {
             log: self.log.clone(),
             meta: self.meta,
             store: self.store.clone(),
             disk,
             index_dir,
             clock: shell.clock.clone(),
-            address: OwnerAddress { node: node(&shell.config), url: advertised(shell) },
+            address: NodeAddress { node: node(&shell.config), url: advertised(shell) },
+            handover: Handover::new(self.secret.clone(), shell.runtime.clone(), handover::Costs::default()),
+            kept: owners::KEPT,
             check: Box::new(move |partition| marks.check(partition)),
-        }))
+        });
+        Ok((owned, lending))
     }
 
-    /// Where all partitions of events end.
-    fn ends(&self) -> Result<Ends, log::Error> {
-        Ends::new(&self.kafka, &self.events.name, self.meta.fold.partitions)
-    }
-
-    fn source(&self, connections_max: usize) -> anyhow::Result<ClusterSource> {
+    fn source(&self, ends: Arc<Ends>, connections_max: usize) -> anyhow::Result<ClusterSource> {
         let queries_max = (connections_max / QUERIES_PART).max(1);
-        let parts = source::Parts { store: self.store.clone(), ends: self.ends()?, queries_max };
+        let parts = source::Parts { store: self.store.clone(), ends, queries_max };
         ClusterSource::start(parts).context("no thread for queries")
     }
 
     /// Asks Kafka and PostgreSQL again and again whether they are there.
-    fn ask(&self) -> anyhow::Result<(Health, Asking)> {
-        let (health, ends, store) = (Health::default(), self.ends()?, self.store.clone());
+    fn ask(&self, ends: Arc<Ends>) -> anyhow::Result<(Health, Asking)> {
+        let (health, store) = (Health::default(), self.store.clone());
         let asking = health.ask(
             Box::new(move || ends.newest().map(drop).map_err(|error| error.to_string())),
             Box::new(move || store.progress().map(drop).map_err(|error| error.to_string())),

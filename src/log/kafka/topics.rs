@@ -13,8 +13,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::client::Listener;
 use super::reader::Watermarks;
-use super::{KafkaReader, Settings, wire};
-use crate::log::{LogReader, Position};
+use super::{Settings, wire};
+use crate::log::{LogReader, Position, read_some};
 use crate::park;
 
 pub use check::{TopicError, check, check_replication, check_settings};
@@ -182,12 +182,12 @@ fn found(cluster: String, wanted: &Wanted, replication: u32, watermarks: Vec<Wat
     }
 }
 
-/// The mark of the record at a position; `None`: there is none there.
+/// The mark of the record at a position before the end; `None`: there is none there.
 ///
 /// # Errors
 /// [`crate::log::Error`].
-pub fn mark(reader: &mut KafkaReader, position: Position) -> Result<Option<Mark>, crate::log::Error> {
-    let chunk = reader.read(position, 1)?;
+pub fn mark(reader: &mut dyn LogReader, position: Position) -> Result<Option<Mark>, crate::log::Error> {
+    let chunk = read_some(reader, position, 1)?;
     let Some(block) = chunk.blocks().next().filter(|block| block.first == position) else { return Ok(None) };
     let time = crc32c::crc32c(&block.received.0.to_le_bytes());
     let crc32c = crate::log::record::parts(block.payload).next().map_or(time, |record| crc32c::crc32c_append(time, record));
