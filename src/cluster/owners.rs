@@ -2,7 +2,7 @@
 //!
 //! A partition has a thread of its own that starts its [`Materializer`], and starts it again when it ends with an error: Kafka or the
 //! database may be gone for a while, and another owner may have committed in between (the fold goes on from what the store says
-//! then). What one partition suffers stops no other one. Taking and letting go go through that thread ([`keeper`]), one after the other: two folds of
+//! then). What one partition suffers stops no other one. Taking and letting go go through that thread (`keeper`), one after the other: two folds of
 //! one partition are never at its index at a time.
 //!
 //! The index of a partition that was let go stays on the disk: whoever has it now may ask for it ([`super::handover`]), and it may come back. It is removed
