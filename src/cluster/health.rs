@@ -9,7 +9,6 @@ use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 
 use super::owners::Owned;
 use crate::config::Role;
-use crate::server::Readiness;
 
 /// Between two questions.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -99,8 +98,9 @@ pub struct Ready {
     pub has_joined: Arc<AtomicBool>,
 }
 
-impl Readiness for Ready {
-    fn missing(&self) -> Vec<String> {
+impl Ready {
+    /// What is missing, a line for each thing, for an operator; empty: nothing.
+    pub fn missing(&self) -> Vec<String> {
         let (kafka, database) = (self.health.kafka(), self.health.database());
         let mut missing = Vec::new();
         let mut needs = |role: &str, what: &str, error: &Option<String>| {

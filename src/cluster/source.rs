@@ -23,7 +23,7 @@ use self::standing::{Looking, Standing};
 use crate::log::Position;
 use crate::log::kafka::Ends;
 use crate::store::postgres::{Gone, Heard, PostgresStore};
-use crate::store::{self, Row, RowKey, RowSelection, Rows, Snapshot, Store};
+use crate::store::{self, RowSelection, Rows, Snapshot, Store, Visit};
 use crate::usage::{UsageSource, View, ViewError, ViewFuture, ViewRequest};
 
 /// How long a query waits for its turn to read rows, on top of its wait for them.
@@ -116,11 +116,7 @@ struct InTurn {
 }
 
 impl Rows for InTurn {
-    fn scan(
-        &self,
-        selection: &RowSelection,
-        visit: &mut dyn FnMut(RowKey<'_>, &Row) -> Result<(), store::Error>,
-    ) -> Result<(), store::Error> {
+    fn scan(&self, selection: &RowSelection, visit: &mut Visit<'_>) -> Result<(), store::Error> {
         self.snapshot.scan(selection, visit)
     }
 

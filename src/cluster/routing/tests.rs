@@ -50,6 +50,12 @@ struct Node {
     server: JoinHandle<()>,
 }
 
+impl<F: Fn(u32) -> Option<Materializer> + Send + Sync + 'static> OwnedHere for F {
+    fn get(&self, partition: u32) -> Option<Materializer> {
+        self(partition)
+    }
+}
+
 impl World {
     fn new() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
