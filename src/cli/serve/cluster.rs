@@ -1,6 +1,5 @@
 //! Log on Kafka, rows in PostgreSQL, other nodes beside this one.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
@@ -55,9 +54,7 @@ pub(super) fn open(shell: &Shell, data_dir: &DataDir) -> anyhow::Result<Parts> {
     let dead_letters_log = shared.dead_letters_log()?;
     let (events, events_thread) = shared.batcher(shell, Form::Events, Arc::new(gateway::Settled(shell.recent.clone())))?;
     let (dead_letters, dead_letters_thread) = shared.batcher(shell, Form::DeadLetters, Arc::new(()))?;
-    let secret = NodeSecret::open(&*shared.store)?;
-    let index_dir = data_dir.join(data_dir::INDEX);
-    let owned = shared.owned(shell, &index_dir, &secret)?;
+    let (owned, lending) = shared.owned(shell, data_dir)?;
     let wishes = hear_wishes(&shared.store, owned.clone());
     let ends = Arc::new(Ends::new(&shared.kafka, &shared.events.name, shared.meta.fold.partitions)?);
     let source = shared.source(ends.clone(), database.connections_max)?;
@@ -66,8 +63,8 @@ pub(super) fn open(shell: &Shell, data_dir: &DataDir) -> anyhow::Result<Parts> {
     let has_joined = member.as_ref().map_or_else(|| Arc::new(AtomicBool::new(false)), Member::has_joined);
     let readiness = Ready { roles: config.cluster.roles.clone(), health, owned: owned.clone(), has_joined };
     let here: Arc<dyn OwnedHere> = Arc::new(owned);
-    let owners = Routed::new(shared.log.clone(), here.clone(), shared.store.clone(), secret.clone());
-    let internal = internal::router(shared.log.clone(), here, secret, shared.lending(index_dir));
+    let owners = Routed::new(shared.log.clone(), here.clone(), shared.store.clone(), shared.secret.clone());
+    let internal = internal::router(shared.log.clone(), here, shared.secret, lending);
     let Shared { store, meta, log, .. } = shared;
     Ok(Parts {
         events,
@@ -95,6 +92,7 @@ struct Shared {
     meta: LogMeta,
     /// All partitions of events, by their numbers.
     log: Vec<Arc<dyn Partition>>,
+    secret: NodeSecret,
 }
 
 impl Shared {
@@ -104,7 +102,8 @@ impl Shared {
         let meta = recorded.meta()?;
         let dead_letters = find_letters(config, &kafka)?;
         let log = partitions(kafka::partitions(&kafka, &events, Form::Events)?);
-        Ok(Self { kafka, store, events, dead_letters, meta, log })
+        let secret = NodeSecret::open(&*store)?;
+        Ok(Self { kafka, store, events, dead_letters, meta, log, secret })
     }
 
     fn dead_letters_log(&self) -> anyhow::Result<Arc<dyn Partition>> {
@@ -122,28 +121,25 @@ impl Shared {
             .with_context(|| format!("no thread for {}", topic.name))
     }
 
-    /// Owns nothing yet.
-    fn owned(&self, shell: &Shell, index_dir: &Path, secret: &NodeSecret) -> anyhow::Result<Owned> {
-        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-        disk.create_dir(index_dir).with_context(|| format!("{} cannot be made", index_dir.display()))?;
+    /// Owns nothing yet; beside it, what other nodes are given of its dedup indexes.
+    fn owned(&self, shell: &Shell, data_dir: &DataDir) -> anyhow::Result<(Owned, Lending)> {
+        let (disk, index_dir): (Arc<dyn Disk>, _) = (Arc::new(RealDisk), data_dir.join(data_dir::INDEX));
+        disk.create_dir(&index_dir).with_context(|| format!("{} cannot be made", index_dir.display()))?;
+        let lending = Lending::new(disk.clone(), index_dir.clone(), self.meta.fold.partitions);
         let marks = Marks { log: self.log.clone(), topic: self.events.name.clone(), store: self.store.clone() };
-        Ok(Owned::new(owners::Parts {
+        let owned = Owned::new(owners::Parts {
             log: self.log.clone(),
             meta: self.meta,
             store: self.store.clone(),
             disk,
-            index_dir: index_dir.to_owned(),
+            index_dir,
             clock: shell.clock.clone(),
             address: NodeAddress { node: node(&shell.config), url: advertised(shell) },
-            handover: Handover::new(secret.clone(), shell.runtime.clone(), handover::Costs::default()),
+            handover: Handover::new(self.secret.clone(), shell.runtime.clone(), handover::Costs::default()),
             kept: owners::KEPT,
             check: Box::new(move |partition| marks.check(partition)),
-        }))
-    }
-
-    /// Gives other nodes the indexes that lie here.
-    fn lending(&self, index_dir: PathBuf) -> Lending {
-        Lending::new(Arc::new(RealDisk), index_dir, self.meta.fold.partitions)
+        });
+        Ok((owned, lending))
     }
 
     fn source(&self, ends: Arc<Ends>, connections_max: usize) -> anyhow::Result<ClusterSource> {
