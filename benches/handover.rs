@@ -78,7 +78,8 @@ fn measure(brokers: &str, ids: u64, runtime: &Handle) {
     let found = topics::open(&settings, &wanted).expect("found");
     // As if everything were in the rows.
     let reached = Progress { next: found.watermarks[0].end, log_time: UnixMillis(Clock::start().now().0) };
-    store.commit(&Commit { reached, ..Commit::default() }).expect("committed");
+    let expected = store.snapshot().and_then(|snapshot| snapshot.progress(0)).expect("progress");
+    store.commit(&Commit { expected, reached, ..Commit::default() }).expect("committed");
     let log = || partitions(&settings, &found, Form::Events).expect("opens").remove(0);
     let (a, b) = (dir.path().join("a"), dir.path().join("b"));
     let a = node(log(), &store, &a, runtime);
