@@ -14,6 +14,7 @@ pub mod first_positions;
 pub mod fold;
 pub mod replay;
 mod sealing;
+mod shares;
 mod taking;
 mod view;
 mod wishes;
@@ -40,6 +41,7 @@ use first_positions::{Asked, First, FirstPositions, IndexError, Standing};
 use fold::{Verdict, verdict};
 pub use sealing::BaseSettings;
 use sealing::Sealing;
+pub use shares::Shares;
 use taking::Taken;
 pub use taking::{CaughtUp, IndexPlace, IndexStanding, Taking};
 pub use view::{Lookup, View, ViewError, Wanted};
@@ -379,7 +381,7 @@ impl Owner {
             committer: Committer::start(parts.store.clone())?,
             store: parts.store,
             snapshot,
-            working: WorkingSet::new(parts.log.number(), parts.meta.fold.dimension_sets_max),
+            working: WorkingSet::new(parts.log.number(), parts.meta.fold.dimension_sets_max, taking.shares()),
             log: parts.log,
             conflicts: BTreeMap::new(),
             conflicts_in_commit: Vec::new(),
