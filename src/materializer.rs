@@ -14,6 +14,7 @@ pub mod first_positions;
 pub mod fold;
 pub mod replay;
 mod sealing;
+mod undecodable;
 mod view;
 mod wishes;
 pub mod working_set;
@@ -39,6 +40,8 @@ use first_positions::{Asked, First, FirstPositions, IndexError, Standing};
 use fold::{Verdict, verdict};
 pub use sealing::BaseSettings;
 use sealing::Sealing;
+use undecodable::Found;
+pub use undecodable::{KeepUndecodable, UndecodableRecord};
 pub use view::{Lookup, View, ViewError, Wanted};
 use view::{Overlaid, Question, Reply, Request, stopping, view_failed};
 use wishes::Wishes;
@@ -122,6 +125,9 @@ pub enum Error {
     /// The dedup index cannot be read or written.
     #[error(transparent)]
     Index(#[from] IndexError),
+    /// Records that cannot be decoded were not kept, so the rows did not pass them.
+    #[error("records that cannot be decoded could not be put with the dead letters: {0}")]
+    Undecodable(log::Error),
     /// Whoever wanted a replay does not any more.
     #[error("it was stopped before it was done")]
     Stopped,
@@ -148,6 +154,8 @@ pub struct Parts {
     pub commit_interval: Duration,
     /// Where bases are and when they are made; `None`: none are made or used.
     pub bases: Option<BaseSettings>,
+    /// Where records go that cannot be decoded, before a commit passes them; `None`: nowhere, as they were kept when they were folded first.
+    pub undecodable: Option<Arc<dyn KeepUndecodable>>,
 }
 
 /// A handle for everyone who asks the materializer something.
@@ -322,6 +330,8 @@ struct Owner {
     conflicts: BTreeMap<u32, VecDeque<Conflict>>,
     /// Those of the commit under way.
     conflicts_in_commit: Vec<Conflict>,
+    /// Found since the last commit was begun.
+    undecodable: Found,
     clock: Clock,
     /// Nothing from here on is folded.
     until: Position,
@@ -385,7 +395,8 @@ impl Owner {
             log: parts.log,
             partition,
             index,
-            committer: Committer::start(parts.store.clone())?,
+            undecodable: Found::kept(parts.undecodable.is_some()),
+            committer: Committer::start(parts.store.clone(), parts.undecodable)?,
             store: parts.store,
             snapshot,
             working: WorkingSet::new(partition, parts.meta.fold.dimension_sets_max),
@@ -422,7 +433,7 @@ impl Owner {
             self.pending.extend(requests.try_iter().take(REQUESTS));
             self.answer_requests();
             self.hear_stop(stops);
-            let moved = self.stop != Some(Stop::Now) && !self.working.is_full() && self.fold_some()?;
+            let moved = self.stop != Some(Stop::Now) && !self.is_full() && self.fold_some()?;
             // A commit that has ended may have made room to go on folding.
             let ended = self.committer.finished();
             let goes_on = moved || ended.is_some();
@@ -465,6 +476,14 @@ impl Owner {
             Err(TryRecvError::Disconnected) => self.stop = self.stop.or(Some(Stop::AtTheEnd)),
             Err(TryRecvError::Empty) => {}
         }
+        if self.stop.is_some() {
+            self.committer.hurry();
+        }
+    }
+
+    /// Whether a commit has to come before anything further is folded.
+    fn is_full(&self) -> bool {
+        self.working.is_full() || self.undecodable.is_full()
     }
 
     /// Gives the index what it does not cover of the records that the rows have already.
@@ -539,6 +558,9 @@ impl Owner {
             }
             let mut standings = standings.iter();
             for (at, record) in &ahead {
+                if let Err(undecodable) = record {
+                    self.undecodable.note(*at, *undecodable);
+                }
                 let stands = record.ok().and_then(|record| Some((record, *standings.next()?)));
                 verdicts[self.fold_record(*at, stands)? as usize] += 1;
             }
@@ -555,10 +577,7 @@ impl Owner {
 
     /// `stands`: a record that can be decoded, and what the index says of it.
     fn fold_record(&mut self, at: Position, stands: Option<(record::Record<'_>, Standing)>) -> Result<Verdict, Error> {
-        let Some((record, standing)) = stands else {
-            tracing::error!(position = at.0, "a record of the log cannot be decoded, it counts nowhere");
-            return Ok(Verdict::Undecodable);
-        };
+        let Some((record, standing)) = stands else { return Ok(Verdict::Undecodable) };
         let verdict = verdict(standing, &record);
         match (verdict, standing) {
             (Verdict::Counted, _) => self.working.add(&*self.snapshot, &record)?,
@@ -617,7 +636,7 @@ impl Owner {
 
     fn begin_commit_if_due(&mut self, is_stopping: bool) -> Result<(), Error> {
         let is_wished = self.is_wished() && self.wished <= self.folded.next;
-        let is_due = is_stopping || is_wished || self.working.is_full() || self.last_commit.elapsed() >= self.commit_interval;
+        let is_due = is_stopping || is_wished || self.is_full() || self.last_commit.elapsed() >= self.commit_interval;
         if self.committed == self.folded || !is_due || self.committer.is_busy() {
             return Ok(());
         }
@@ -626,7 +645,8 @@ impl Owner {
         let rows = self.working.begin_commit();
         let conflicts: Vec<_> = std::mem::take(&mut self.conflicts).into_values().flatten().collect();
         self.conflicts_in_commit.clone_from(&conflicts);
-        self.committer.begin(Commit { partition: self.partition, expected: self.committed, reached: self.folded, rows, conflicts })
+        let commit = Commit { partition: self.partition, expected: self.committed, reached: self.folded, rows, conflicts };
+        self.committer.begin(commit, self.undecodable.take())
     }
 
     fn end_commit(&mut self, reached: Progress) -> Result<(), Error> {
@@ -699,7 +719,7 @@ impl Owner {
     }
 }
 
-fn positions<'b>(block: &BlockView<'b>) -> impl Iterator<Item = (Position, Result<record::Record<'b>, record::Undecodable>)> {
+fn positions<'b>(block: &BlockView<'b>) -> impl Iterator<Item = (Position, Result<record::Record<'b>, record::Undecodable<'b>>)> {
     let first = block.first.0;
     let records = record::records(block.payload, block.count, block.received);
     (first..).map(Position).zip(records)

@@ -19,7 +19,7 @@ use crate::log::disk::Disk;
 use crate::log::meta::LogMeta;
 use crate::log::{Partition, Position};
 use crate::materializer::first_positions::IndexError;
-use crate::materializer::{self, Materializer, Running};
+use crate::materializer::{self, KeepUndecodable, Materializer, Running};
 use crate::store::Store;
 use crate::telemetry;
 
@@ -48,6 +48,8 @@ pub struct Parts {
     pub clock: Clock,
     /// Where others ask this node.
     pub address: OwnerAddress,
+    /// Where records go that cannot be decoded.
+    pub undecodable: Arc<dyn KeepUndecodable>,
     /// What has to hold of a partition before it is folded.
     pub check: Box<dyn Fn(u32) -> Result<(), materializer::Error> + Send + Sync>,
 }
@@ -280,5 +282,6 @@ fn start(parts: &Parts, partition: u32) -> Result<(Materializer, Running), mater
         clock: parts.clock.clone(),
         commit_interval: materializer::commit_interval(),
         bases: None,
+        undecodable: Some(parts.undecodable.clone()),
     })
 }

@@ -62,7 +62,7 @@ fn begin_logs() {
         gauge!(LOG_CLOSED, "log" => log).set(0.0);
     }
     for change in LetterChange::ALL.map(LetterChange::label) {
-        for reason in Code::ALL.map(Code::label).into_iter().chain(["other", "unread"]) {
+        for reason in Code::ALL.map(Code::label).into_iter().chain(["undecodable", "other", "unread"]) {
             counter!(LETTERS_TOTAL, "change" => change, "reason" => reason).increment(0);
         }
     }

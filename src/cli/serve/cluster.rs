@@ -17,6 +17,7 @@ use crate::cluster::{self, NodeSecret, OwnedHere, OwnerAddress, Routed, internal
 use crate::config::{Config, Role};
 use crate::data_dir::{self, DataDir};
 use crate::gateway;
+use crate::letters::UndecodableLetters;
 use crate::log::disk::{Disk, RealDisk};
 use crate::log::kafka::recorded::Recorded;
 use crate::log::kafka::topics::{self, Found, Wanted};
@@ -33,6 +34,7 @@ pub(super) struct Back {
     events_thread: JoinHandle<KafkaAppender>,
     dead_letters_thread: JoinHandle<KafkaAppender>,
     member: Option<Member>,
+    undecodable: Arc<UndecodableLetters>,
     asking: Asking,
     _wishes: Wishes,
 }
@@ -58,7 +60,8 @@ pub(super) fn open(shell: &Shell, data_dir: &DataDir) -> anyhow::Result<Parts> {
     let (events, events_thread) = batcher(shell, &kafka, Form::Events, &found, Arc::new(gateway::Settled(shell.recent.clone())))?;
     let (dead_letters, dead_letters_thread) = batcher(shell, &kafka, Form::DeadLetters, &letters, Arc::new(()))?;
     let address = OwnerAddress { node: node(config), url: advertised(shell) };
-    let owned = owned(shell, data_dir, &kafka, &found, meta, log.clone(), store.clone(), address)?;
+    let undecodable = Arc::new(UndecodableLetters::new(dead_letters.clone(), shell.runtime.clone(), shell.clock.clone()));
+    let owned = owned(shell, data_dir, &kafka, &found, meta, log.clone(), store.clone(), address, undecodable.clone())?;
     let wishes = {
         let owned = owned.clone();
         Wishes::hear(&store, move |partition, position| {
@@ -105,7 +108,7 @@ pub(super) fn open(shell: &Shell, data_dir: &DataDir) -> anyhow::Result<Parts> {
         copied: None,
         internal: Some(internal),
         readiness: Arc::new(readiness),
-        back: super::Back::Cluster(Back { events_thread, dead_letters_thread, member, asking, _wishes: wishes }),
+        back: super::Back::Cluster(Back { events_thread, dead_letters_thread, member, undecodable, asking, _wishes: wishes }),
     })
 }
 
@@ -184,6 +187,7 @@ fn owned(
     log: Vec<Arc<dyn Partition>>,
     store: Arc<PostgresStore>,
     address: OwnerAddress,
+    undecodable: Arc<UndecodableLetters>,
 ) -> anyhow::Result<Owned> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let index_dir = data_dir.join(data_dir::INDEX);
@@ -197,6 +201,7 @@ fn owned(
         index_dir,
         clock: shell.clock.clone(),
         address,
+        undecodable,
         check: Box::new(move |partition| marks.check(partition)),
     }))
 }
@@ -228,13 +233,15 @@ impl Back {
     }
 
     pub(super) fn drain(self) -> anyhow::Result<()> {
-        let Self { events_thread, dead_letters_thread, member, asking, .. } = self;
-        let logs = [("the log", events_thread), ("the dead letters", dead_letters_thread)];
-        let closed: Vec<anyhow::Result<()>> = logs.into_iter().map(|(name, thread)| super::close(name, thread)).collect();
+        let Self { events_thread, dead_letters_thread, member, undecodable, asking, .. } = self;
+        let events = super::close("the log", events_thread);
         if let Some(member) = member {
             member.end();
         }
+        // What the folds still found is with them.
+        undecodable.close();
+        let dead_letters = super::close("the dead letters", dead_letters_thread);
         asking.end();
-        closed.into_iter().collect()
+        events.and(dead_letters)
     }
 }

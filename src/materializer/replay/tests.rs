@@ -55,6 +55,7 @@ fn replayed(dir: &Path, log: &Arc<EmbeddedLog>, until: u64) -> Result<(Progress,
         clock: Clock::start(),
         commit_interval: crate::materializer::COMMIT_INTERVAL,
         bases: None,
+        undecodable: None,
     };
     let progress = replay(parts, Position(until), &mut |at| {
         assert!(at.0 <= until);
