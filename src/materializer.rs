@@ -603,9 +603,14 @@ impl Owner {
     }
 
     fn report_lag(&self) {
+        self.report_uncommitted();
         let records = self.log.end().0.saturating_sub(self.folded.next.0);
         let behind_ms = self.clock.now().0.saturating_sub(self.folded.log_time.0).max(0);
         telemetry::set_lag(self.partition, records, if records == 0 { 0.0 } else { behind_ms as f64 / 1e3 });
+    }
+
+    fn report_uncommitted(&self) {
+        telemetry::set_uncommitted(self.partition, self.folded.next.0.saturating_sub(self.committed.next.0));
     }
 
     /// Whether a wish is waiting for a commit to be begun.
@@ -654,6 +659,7 @@ impl Owner {
         self.committer.busy = false;
         self.commit_interval = self.commit_interval_min.max(self.last_commit.elapsed() * COMMIT_PAUSE);
         self.committed = reached;
+        self.report_uncommitted();
         self.snapshot = self.store.snapshot()?;
         self.working.end_commit();
         self.conflicts_in_commit.clear();

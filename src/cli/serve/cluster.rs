@@ -25,6 +25,7 @@ use crate::log::kafka::wire::Form;
 use crate::log::kafka::{self, Ends, KafkaAppender, KafkaPartition};
 use crate::log::{Partition, Position, meta};
 use crate::store::postgres::PostgresStore;
+use crate::telemetry;
 
 /// Queries that read rows at a time: half of the connections for reading, so that keys, customers and folds find one.
 const QUERIES_PART: usize = 4;
@@ -43,6 +44,7 @@ pub(super) struct Back {
 pub(super) fn open(shell: &Shell, data_dir: &DataDir) -> anyhow::Result<Parts> {
     let config = &shell.config;
     let (Some(kafka), Some(database)) = (config.kafka(), config.database()) else { bail!("a cluster needs both Kafka and PostgreSQL") };
+    telemetry::begin_cluster();
     if data_dir.join(data_dir::LOG).exists() {
         bail!(
             "{} has a log of its own, which a cluster does not read: give this node another directory with --data-dir",
