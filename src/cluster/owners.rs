@@ -131,6 +131,7 @@ impl Owned {
             }
             if let Some(keeper) = keepers.get_mut(partition) {
                 keeper.is_owned = true;
+                telemetry::begin_owner(*partition);
                 // Its thread ends with its keeper.
                 let _is_there = keeper.orders.send(Order::Take);
             }

@@ -206,6 +206,11 @@ pub fn set_owned_partitions(partitions: usize) {
     gauge!(OWNED_PARTITIONS).set(partitions as f64);
 }
 
+/// Says that a partition is this node's: what is counted of it begins.
+pub fn begin_owner(partition: u32) {
+    counter!(OWNER_RESTARTS_TOTAL, "partition" => partition.to_string()).increment(0);
+}
+
 /// Counts a fold that ended with an error.
 pub fn count_owner_restart(partition: u32) {
     counter!(OWNER_RESTARTS_TOTAL, "partition" => partition.to_string()).increment(1);
