@@ -92,7 +92,7 @@ pub(super) fn keep(
         }
         tracing::warn!(partition, %error, again_in = ?pause, "records that cannot be decoded cannot be kept, the rows of the partition wait");
         // Nothing ever comes: it is over when the time is, or when nobody waits any more.
-        drop(hurry.recv_timeout(pause));
+        let _is_over = hurry.recv_timeout(pause);
         pause = (2 * pause).min(PAUSE_MAX);
     }
     let (first, why) = records.first().map_or((Position(0), ""), |record| (record.position, record.why.reason()));
