@@ -7,45 +7,45 @@ use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gau
 use rdkafka::statistics::{Statistics, Window};
 
 /// Seconds from the begin of an append to Kafka's confirmation of all its records, or its end without one. Labels: `log`.
-pub const KAFKA_CONFIRMED_SECONDS: &str = "tollgate_kafka_confirmed_seconds";
+const KAFKA_CONFIRMED_SECONDS: &str = "tollgate_kafka_confirmed_seconds";
 /// Messages in the queues of librdkafka. Labels: `client` = events | dead_letters | reader | group | ends | admin.
-pub const KAFKA_QUEUED_MESSAGES: &str = "tollgate_kafka_queued_messages";
+const KAFKA_QUEUED_MESSAGES: &str = "tollgate_kafka_queued_messages";
 /// Their bytes. Labels: `client`.
-pub const KAFKA_QUEUED_BYTES: &str = "tollgate_kafka_queued_bytes";
+const KAFKA_QUEUED_BYTES: &str = "tollgate_kafka_queued_bytes";
 /// Requests that wait for the answer of a broker. Labels: `client`.
-pub const KAFKA_IN_FLIGHT_REQUESTS: &str = "tollgate_kafka_in_flight_requests";
+const KAFKA_IN_FLIGHT_REQUESTS: &str = "tollgate_kafka_in_flight_requests";
 /// Brokers that librdkafka is connected to. Labels: `client`.
-pub const KAFKA_CONNECTED_BROKERS: &str = "tollgate_kafka_connected_brokers";
+const KAFKA_CONNECTED_BROKERS: &str = "tollgate_kafka_connected_brokers";
 /// Seconds that brokers took to answer, of the slowest one. Labels: `client`, `quantile` = 0.5 | 0.99.
-pub const KAFKA_ROUND_TRIP_SECONDS: &str = "tollgate_kafka_round_trip_seconds";
+const KAFKA_ROUND_TRIP_SECONDS: &str = "tollgate_kafka_round_trip_seconds";
 /// Mean bytes of a batch sent lately. Labels: `client`.
-pub const KAFKA_BATCH_BYTES: &str = "tollgate_kafka_batch_bytes";
+const KAFKA_BATCH_BYTES: &str = "tollgate_kafka_batch_bytes";
 /// Mean messages of a batch sent lately. Labels: `client`.
-pub const KAFKA_BATCH_MESSAGES: &str = "tollgate_kafka_batch_messages";
+const KAFKA_BATCH_MESSAGES: &str = "tollgate_kafka_batch_messages";
 /// Requests to brokers that failed or took too long. Labels: `client`.
-pub const KAFKA_REQUEST_ERRORS_TOTAL: &str = "tollgate_kafka_request_errors_total";
+const KAFKA_REQUEST_ERRORS_TOTAL: &str = "tollgate_kafka_request_errors_total";
 /// Errors that librdkafka reported for a client as a whole. Labels: `client`.
-pub const KAFKA_ERRORS_TOTAL: &str = "tollgate_kafka_errors_total";
+const KAFKA_ERRORS_TOTAL: &str = "tollgate_kafka_errors_total";
 /// Partitions that this node owns.
-pub const OWNED_PARTITIONS: &str = "tollgate_owned_partitions";
+const OWNED_PARTITIONS: &str = "tollgate_owned_partitions";
 /// Partitions that came to this node or went to others. Labels: `change` = taken | let_go.
-pub const PARTITIONS_MOVED_TOTAL: &str = "tollgate_partitions_moved_total";
+const PARTITIONS_MOVED_TOTAL: &str = "tollgate_partitions_moved_total";
 /// Folds that ended with an error and were started again. Labels: `partition`.
-pub const OWNER_RESTARTS_TOTAL: &str = "tollgate_owner_restarts_total";
+const OWNER_RESTARTS_TOTAL: &str = "tollgate_owner_restarts_total";
 /// Times that the consumer group changed what is this node's, or failed to say. Labels: `outcome` = assigned | revoked | failed.
-pub const REBALANCES_TOTAL: &str = "tollgate_group_rebalances_total";
+const REBALANCES_TOTAL: &str = "tollgate_group_rebalances_total";
 /// What other nodes were asked, by what came of each try. Labels: `question` = firsts | conflicts, `outcome` = answered | behind | busy |
 /// failed (it cannot answer now) | not_owner | unreachable (no connection, no answer in time, no address) | nonsense.
-pub const QUESTIONS_TOTAL: &str = "tollgate_node_questions_total";
+const QUESTIONS_TOTAL: &str = "tollgate_node_questions_total";
 /// Seconds of such a try. Labels: `question`.
-pub const QUESTION_SECONDS: &str = "tollgate_node_question_seconds";
+const QUESTION_SECONDS: &str = "tollgate_node_question_seconds";
 /// What other nodes asked this one, by how it was answered. Labels: `outcome` = answered | behind | busy | failed | not_owner | refused (no
 /// question, or not from a node).
-pub const ANSWERS_TOTAL: &str = "tollgate_node_answers_total";
+const ANSWERS_TOTAL: &str = "tollgate_node_answers_total";
 /// Seconds of such an answer.
-pub const ANSWER_SECONDS: &str = "tollgate_node_answer_seconds";
+const ANSWER_SECONDS: &str = "tollgate_node_answer_seconds";
 /// Seconds that somebody waited for a connection to the database, with the making of new ones. Labels: `outcome` = had | failed.
-pub const DATABASE_WAIT_SECONDS: &str = "tollgate_database_wait_seconds";
+const DATABASE_WAIT_SECONDS: &str = "tollgate_database_wait_seconds";
 
 /// Histograms of seconds.
 pub(super) const SECONDS: [&str; 4] = [KAFKA_CONFIRMED_SECONDS, QUESTION_SECONDS, ANSWER_SECONDS, DATABASE_WAIT_SECONDS];

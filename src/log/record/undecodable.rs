@@ -13,7 +13,7 @@
 //! so that whoever reads the block finds a record that cannot be decoded, and what was there. Nothing of it is ever written to a log.
 
 /// Bytes that are kept of what was found.
-pub const BYTES_MAX: usize = 64 << 10;
+const BYTES_MAX: usize = 64 << 10;
 
 /// Zeros where an event's record has its hashes, and flags that no record has.
 const MARK: [u8; 25] = {

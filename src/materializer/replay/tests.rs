@@ -123,6 +123,7 @@ fn an_index_that_was_lost_is_made_of_a_log_that_comes_little_by_little() {
             clock: Clock::start(),
             commit_interval: crate::materializer::COMMIT_INTERVAL,
             bases: None,
+            undecodable: None,
         };
         replay(parts, Position(until), &mut |_| Ok(())).expect("is folded");
         let mut count = 0;
