@@ -97,6 +97,7 @@ fn what_cannot_be_decoded_is_kept_before_the_rows_pass_it_however_much_it_is() {
     let keeper = Keeper::failing(&store, 3);
     let others = mixed(&log, 60);
     let (materializer, running) = Materializer::start(parts(dir.path(), &log, &store, Some(keeper.clone()))).expect("starts");
+    wait_until("all of it is kept", || keeper.kept().len() >= others.len());
     running.stop().expect("everything is folded and committed");
     assert_eq!(keeper.kept(), others, "each once, in order");
     assert!(keeper.attempts.load(Ordering::SeqCst) > 3, "it was tried again");
