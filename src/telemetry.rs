@@ -14,8 +14,8 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 
 pub use begin::begin_partition;
 pub use cluster::{
-    Rebalanced, Said, begin_cluster, begin_owner, count_kafka_error, count_owner_restart, count_rebalance, observe_answer, observe_confirmed,
-    observe_database_wait, observe_kafka, observe_question, set_owned_partitions,
+    Rebalanced, Said, begin_cluster, begin_owner, count_kafka_error, count_owner_restart, count_rebalance, observe_answer,
+    observe_confirmed, observe_database_wait, observe_kafka, observe_question, set_owned_partitions,
 };
 
 /// Events by what became of them at the door. Labels: `outcome` = logged | known | rejected | shed | unknown.

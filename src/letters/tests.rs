@@ -16,9 +16,9 @@ use crate::gateway::recent::{self, RecentIds};
 use crate::gateway::{self, Gateway};
 use crate::log::Appender;
 use crate::log::disk::RealDisk;
+use crate::log::embedded::{EmbeddedAppender, EmbeddedLog, LogIdentity, Settings};
 use crate::log::record::Why;
 use crate::materializer::{KeepUndecodable, UndecodableRecord};
-use crate::log::embedded::{EmbeddedAppender, EmbeddedLog, LogIdentity, Settings};
 use crate::telemetry::RoomKind;
 
 const KEEP_ALL: Settings = Settings { segment_bytes: 1 << 20, retention_age_ms: None, retention_bytes: None, disk_reserve_bytes: 0 };
@@ -275,7 +275,8 @@ async fn marks_go_with_their_letters() {
 
 /// Undecodable records at these positions of partition 2.
 fn undecodable(positions: std::ops::Range<u64>) -> Vec<UndecodableRecord> {
-    let record = |position| UndecodableRecord { position: Position(position), why: Why::Value, bytes: vec![0xff, position as u8], is_cut: false };
+    let record =
+        |position| UndecodableRecord { position: Position(position), why: Why::Value, bytes: vec![0xff, position as u8], is_cut: false };
     positions.map(record).collect()
 }
 

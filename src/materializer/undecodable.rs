@@ -79,12 +79,7 @@ impl Found {
 }
 
 /// Keeps what was found, for as long as it takes; once `hurry` is disconnected, no longer than one more attempt.
-pub(super) fn keep(
-    keeper: &dyn KeepUndecodable,
-    partition: u32,
-    records: &[UndecodableRecord],
-    hurry: &Receiver<()>,
-) -> Result<(), Error> {
+pub(super) fn keep(keeper: &dyn KeepUndecodable, partition: u32, records: &[UndecodableRecord], hurry: &Receiver<()>) -> Result<(), Error> {
     let mut pause = PAUSE_MIN;
     while let Err(error) = keeper.keep(partition, records) {
         if hurry.try_recv() == Err(TryRecvError::Disconnected) {

@@ -16,7 +16,7 @@ const KAFKA_QUEUED_BYTES: &str = "tollgate_kafka_queued_bytes";
 const KAFKA_IN_FLIGHT_REQUESTS: &str = "tollgate_kafka_in_flight_requests";
 /// Brokers that librdkafka is connected to. Labels: `client`.
 const KAFKA_CONNECTED_BROKERS: &str = "tollgate_kafka_connected_brokers";
-/// Seconds that brokers took to answer, of the slowest one. Labels: `client`, `quantile` = 0.5 | 0.99.
+/// Seconds that brokers took to answer, of the slowest one. Labels: `client`, `percentile` = 50 | 99.
 const KAFKA_ROUND_TRIP_SECONDS: &str = "tollgate_kafka_round_trip_seconds";
 /// Mean bytes of a batch sent lately. Labels: `client`.
 const KAFKA_BATCH_BYTES: &str = "tollgate_kafka_batch_bytes";
@@ -77,8 +77,7 @@ pub enum Said {
 
 impl Said {
     /// What a node that asks may hear.
-    const HEARD: [Self; 7] =
-        [Self::Answered, Self::Behind, Self::Busy, Self::Failed, Self::NotOwner, Self::Unreachable, Self::Nonsense];
+    const HEARD: [Self; 7] = [Self::Answered, Self::Behind, Self::Busy, Self::Failed, Self::NotOwner, Self::Unreachable, Self::Nonsense];
     /// What a node that is asked may say.
     const GIVEN: [Self; 6] = [Self::Answered, Self::Behind, Self::Busy, Self::Failed, Self::NotOwner, Self::Refused];
 
@@ -192,8 +191,8 @@ pub fn observe_kafka(client: &'static str, statistics: &Statistics) {
     gauge!(KAFKA_CONNECTED_BROKERS, "client" => client).set(connected as f64);
     let round_trips = || brokers().filter_map(|broker| broker.rtt.as_ref());
     let micros = |slowest: Option<i64>| slowest.unwrap_or_default() as f64 / 1e6;
-    gauge!(KAFKA_ROUND_TRIP_SECONDS, "client" => client, "quantile" => "0.5").set(micros(round_trips().map(|rtt| rtt.p50).max()));
-    gauge!(KAFKA_ROUND_TRIP_SECONDS, "client" => client, "quantile" => "0.99").set(micros(round_trips().map(|rtt| rtt.p99).max()));
+    gauge!(KAFKA_ROUND_TRIP_SECONDS, "client" => client, "percentile" => "50").set(micros(round_trips().map(|rtt| rtt.p50).max()));
+    gauge!(KAFKA_ROUND_TRIP_SECONDS, "client" => client, "percentile" => "99").set(micros(round_trips().map(|rtt| rtt.p99).max()));
     let mean = |windows: &mut dyn Iterator<Item = &Window>| windows.map(|window| window.avg).max().unwrap_or_default() as f64;
     gauge!(KAFKA_BATCH_BYTES, "client" => client).set(mean(&mut statistics.topics.values().map(|topic| &topic.batchsize)));
     gauge!(KAFKA_BATCH_MESSAGES, "client" => client).set(mean(&mut statistics.topics.values().map(|topic| &topic.batchcnt)));

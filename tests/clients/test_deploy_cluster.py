@@ -51,7 +51,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def total(server: Server, name: str) -> float:
-    lines = [line.rsplit(" ", 1) for line in metrics(server).splitlines() if not line.startswith("#")]
+    lines = [line.rsplit(" ", 1) for line in metrics(server).splitlines() if line and not line.startswith("#")]
     return sum(float(value) for series, value in lines if name_of(series) == name)
 
 

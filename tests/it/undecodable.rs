@@ -273,8 +273,7 @@ fn a_flood_of_what_is_no_event_is_folded_and_kept_in_bounded_parts() {
     let shared = Shared::of_one_partition();
     let node = Setup::default().node_of(&shared).start();
     let log = topic(&shared, 1);
-    let flood: Vec<_> =
-        (0..FLOOD).map(|at| Foreign { value: Some(format!("{at:0200}").into_bytes()), ..Foreign::default() }).collect();
+    let flood: Vec<_> = (0..FLOOD).map(|at| Foreign { value: Some(format!("{at:0200}").into_bytes()), ..Foreign::default() }).collect();
     node.send(&[event("u-1")]).logged(1);
     assert_eq!(node.usage("m").count(), 1);
     let before = node.memory_peak_bytes();
@@ -294,9 +293,7 @@ fn a_record_of_a_newer_version_is_no_dead_letter_and_stops_its_partition_alone()
     let node = Setup::default().node_of(&shared).start();
     let log = topic(&shared, 4);
     write(&log, 2, &[Foreign { value: Some(b"{}".to_vec()), header: Some("2 whatever comes"), ..Foreign::default() }]);
-    wait_for("the partition to stop", || {
-        (node.metrics().count("tollgate_owner_restarts_total", &[("partition", "2")]) > 1).then_some(())
-    });
+    wait_for("the partition to stop", || (node.metrics().count("tollgate_owner_restarts_total", &[("partition", "2")]) > 1).then_some(()));
     assert!(node.stderr().contains("this binary knows up to 1"), "{}", node.stderr());
     node.send(&batch("u", 40)).logged(40);
     // The others go on: what is missing is what went to that one.

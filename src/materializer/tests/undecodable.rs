@@ -135,7 +135,8 @@ fn a_replay_keeps_nothing_and_makes_the_same_rows() {
     let stores = [(); 2].map(|()| Arc::new(MemoryStore::default()));
     mixed(&log, 60);
     let keeper = Keeper::failing(&stores[0], 0);
-    let (materializer, running) = Materializer::start(parts(&dir.path().join("a"), &log, &stores[0], Some(keeper.clone()))).expect("starts");
+    let (materializer, running) =
+        Materializer::start(parts(&dir.path().join("a"), &log, &stores[0], Some(keeper.clone()))).expect("starts");
     running.stop().expect("stops");
     let kept = keeper.kept();
     let progress = replay(parts(&dir.path().join("b"), &log, &stores[1], None), materializer.folded(), &mut |_| Ok(())).expect("replays");
