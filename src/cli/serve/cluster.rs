@@ -82,16 +82,13 @@ pub(super) fn open(shell: &Shell, data_dir: &DataDir) -> anyhow::Result<Parts> {
         Box::new(move || asked.progress().map(drop).map_err(|error| error.to_string())),
     );
     let asking = asking.context("no thread for health")?;
-    let member = config.has_role(Role::Materializer).then(|| {
-        let membership = Membership {
-            kafka: kafka.clone(),
-            topic: found.name.clone(),
-            node: node(config),
-            session_timeout: config.cluster.session_timeout,
-        };
-        Member::join(membership, owned.clone(), store.clone())
-    });
-    let member = member.transpose()?;
+    let membership = || Membership {
+        kafka: kafka.clone(),
+        topic: found.name.clone(),
+        node: node(config),
+        session_timeout: config.cluster.session_timeout,
+    };
+    let member = config.has_role(Role::Materializer).then(|| Member::join(membership(), owned.clone(), store.clone())).transpose()?;
     let has_joined = member.as_ref().map_or_else(|| Arc::new(AtomicBool::new(false)), Member::has_joined);
     let readiness = Ready { roles: config.cluster.roles.clone(), health, owned: owned.clone(), has_joined };
     let here: Arc<dyn OwnedHere> = Arc::new(owned.clone());
