@@ -41,6 +41,7 @@ pub mod loadgen;
 pub mod log;
 pub mod materializer;
 pub mod ops;
+mod park;
 pub mod server;
 pub mod store;
 pub mod telemetry;

@@ -5,6 +5,7 @@
 
 mod begin;
 mod cluster;
+pub mod handover;
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -202,9 +203,11 @@ pub fn install_metrics() -> Result<PrometheusHandle, BuildError> {
     for name in [GROUP_APPENDS, GROUP_RECORDS] {
         builder = builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), SIZES)?;
     }
+    builder = builder.set_buckets_for_metric(Matcher::Full(handover::TAKEN_SECONDS.to_owned()), handover::SECONDS)?;
     let handle = builder.install_recorder()?;
     describe();
     cluster::describe();
+    handover::describe();
     begin::begin();
     metrics_process::Collector::default().describe();
     Ok(handle)

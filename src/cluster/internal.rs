@@ -23,6 +23,7 @@ use hyper::header::{CONTENT_TYPE, HeaderValue};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
+use super::handover::Lending;
 use super::local::{Local, OwnedHere};
 use super::questions::{BODY_BYTES_MAX, Question, Route};
 use super::secret::NodeSecret;
@@ -68,13 +69,14 @@ struct Waits {
     wait_ms: u64,
 }
 
-/// The routes, to be served where other nodes reach this one ([`super::OwnerAddress::url`]); whoever has the secret may ask. `log`: all
-/// partitions of the log, by their numbers.
-pub fn router(log: Vec<Arc<dyn Partition>>, owned: Arc<dyn OwnedHere>, secret: NodeSecret) -> Router {
+/// The routes, to be served where other nodes reach this one ([`super::NodeAddress::url`]); whoever has the secret may ask. `log`: all
+/// partitions of the log, by their numbers. What `lending` answers is described there ([`super::handover`]).
+pub fn router(log: Vec<Arc<dyn Partition>>, owned: Arc<dyn OwnedHere>, secret: NodeSecret, lending: Lending) -> Router {
     let parts = Parts { local: Local { log: log.into(), owned }, secret, turns: Arc::new(Semaphore::new(ANSWERED_MAX)) };
     Router::new()
         .route("/internal/v1/partitions/{partition}/firsts", post(firsts))
         .route("/internal/v1/partitions/{partition}/conflicts", post(conflicts))
+        .merge(lending.router())
         .fallback(|| async { StatusCode::NOT_FOUND })
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::from_fn_with_state(parts.clone(), let_in))
@@ -87,7 +89,8 @@ async fn let_in(State(parts): State<Parts>, request: Request, next: Next) -> Res
     let answer = answer_in_time(&parts, request, next).await;
     let said = match answer.status() {
         StatusCode::OK => Said::Answered,
-        StatusCode::MISDIRECTED_REQUEST => Said::NotOwner,
+        // Of an index: there is none here.
+        StatusCode::MISDIRECTED_REQUEST | StatusCode::NOT_FOUND => Said::NotOwner,
         StatusCode::SERVICE_UNAVAILABLE => match answer.extensions().get() {
             Some(Unavailable::Behind) => Said::Behind,
             Some(Unavailable::Busy) => Said::Busy,

@@ -39,8 +39,8 @@ const REBALANCES_TOTAL: &str = "tollgate_group_rebalances_total";
 const QUESTIONS_TOTAL: &str = "tollgate_node_questions_total";
 /// Seconds of such a try. Labels: `question`.
 const QUESTION_SECONDS: &str = "tollgate_node_question_seconds";
-/// What other nodes asked this one, by how it was answered. Labels: `outcome` = answered | behind | busy | failed | not_owner | refused (no
-/// question, or not from a node).
+/// What other nodes asked this one, by how it was answered. Labels: `outcome` = answered | behind | busy | failed | not_owner (or no index of
+/// it) | refused (no question, or not from a node).
 const ANSWERS_TOTAL: &str = "tollgate_node_answers_total";
 /// Seconds of such an answer.
 const ANSWER_SECONDS: &str = "tollgate_node_answer_seconds";
@@ -150,6 +150,7 @@ pub fn begin_cluster() {
         counter!(KAFKA_ERRORS_TOTAL, "client" => client).increment(0);
     }
     set_owned_partitions(0);
+    super::handover::begin();
     for change in ["taken", "let_go"] {
         counter!(PARTITIONS_MOVED_TOTAL, "change" => change).increment(0);
     }

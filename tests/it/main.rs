@@ -19,6 +19,7 @@ mod everything_follows_from_the_log;
 mod failing_disk;
 mod fault_matrix;
 mod full_disk;
+mod handover;
 mod harness;
 mod kafka_ends;
 mod kafka_log;

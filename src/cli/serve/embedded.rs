@@ -18,6 +18,7 @@ use crate::log::embedded::{EmbeddedAppender, EmbeddedLog, LogIdentity, Recovered
 use crate::log::meta;
 use crate::materializer::{self, Materializer, Running};
 use crate::ops::backup;
+use crate::server::Readiness;
 use crate::store::Store;
 use crate::store::embedded::EmbeddedStore;
 
@@ -53,7 +54,7 @@ pub(super) fn open(shell: &Shell, data_dir: &DataDir) -> anyhow::Result<Parts> {
     let disk: Arc<dyn Disk> = Arc::new(WaitingDisk::new(room.clone()));
     let store = EmbeddedStore::open_with_room(&room, &data_dir.join(data_dir::STORE)).context("the rows cannot be opened")?;
     let store: Arc<dyn Store> = Arc::new(store);
-    let (runtime, requests_max) = (&shell.runtime, shell.requests_max);
+    let (runtime, requests_max) = (&shell.runtime, shell.requests_max());
     let (dead_letters, dead_letters_thread) =
         Batcher::start("dead_letters", letters_appender, runtime, requests_max, Arc::new(())).context("no thread for the dead letters")?;
     let undecodable = Arc::new(UndecodableLetters::new(dead_letters.clone(), runtime.clone(), shell.clock.clone()));
@@ -92,6 +93,13 @@ pub(super) fn open(shell: &Shell, data_dir: &DataDir) -> anyhow::Result<Parts> {
         readiness: Arc::new(materializer),
         back: super::Back::Embedded(Back { events_thread, dead_letters_thread, materializing, undecodable, room }),
     })
+}
+
+/// The one node of an embedded log is ready when it has recovered.
+impl Readiness for Materializer {
+    fn missing(&self) -> Vec<String> {
+        if self.is_ready() { Vec::new() } else { vec![format!("recovering: folding the log from position {}", self.folded())] }
+    }
 }
 
 fn report(dir: &Path, recovered: &Recovered) {
