@@ -45,6 +45,13 @@ pub trait KeepUndecodable: Send + Sync + 'static {
     fn keep(&self, partition: u32, records: &[UndecodableRecord]) -> Result<(), log::Error>;
 }
 
+/// Nobody wants to see them.
+impl KeepUndecodable for () {
+    fn keep(&self, _: u32, _: &[UndecodableRecord]) -> Result<(), log::Error> {
+        Ok(())
+    }
+}
+
 /// What was found since the last commit was begun.
 #[derive(Default)]
 pub(super) struct Found {

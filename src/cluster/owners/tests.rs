@@ -15,7 +15,7 @@ use crate::log::disk::RealDisk;
 use crate::log::memory::MemoryLog;
 use crate::log::meta::FoldSettings;
 use crate::log::record::Account;
-use crate::materializer::{Lookup, UndecodableRecord};
+use crate::materializer::Lookup;
 use crate::store::memory::MemoryStore;
 use crate::store::{Grain, Row, RowKey, RowSelection};
 use crate::verdicts::tests::{KEY, Sent};
@@ -23,15 +23,6 @@ use crate::verdicts::tests::{KEY, Sent};
 const WAIT: Duration = Duration::from_secs(60);
 /// Whatever is offered is faster than reading.
 const COSTS: Costs = Costs { read_a_record: 1_000_000, fetch_a_byte: 1, records_min: 1 };
-
-/// Nothing here is undecodable.
-struct Nobody;
-
-impl KeepUndecodable for Nobody {
-    fn keep(&self, _: u32, _: &[UndecodableRecord]) -> Result<(), crate::log::Error> {
-        Ok(())
-    }
-}
 
 /// What all nodes have in common: a log of one partition, and the database.
 struct World {
@@ -85,7 +76,7 @@ impl World {
             index_dir: dir.clone(),
             clock: Clock::start(),
             address: NodeAddress { node: name.into(), url: format!("http://{address}") },
-            undecodable: Arc::new(Nobody),
+            undecodable: Arc::new(()),
             handover,
             kept,
             check: Box::new(|_| Ok(())),
