@@ -87,7 +87,7 @@ fn records(count: usize) -> Vec<u8> {
 
 fn letter() -> DeadLetter {
     let refusal = Refusal { code: "wrong_type".into(), field: "meterValue".into(), reason: "must be a number".into() };
-    DeadLetter { account: 1, index: 3, refusal, is_cut: false, raw: br#"{"uniqueId":"u","values":{"m":"1"}}"#.to_vec() }
+    DeadLetter { account: 1, index: 3, refusal, is_cut: false, record: None, raw: br#"{"uniqueId":"u","values":{"m":"1"}}"#.to_vec() }
 }
 
 fn all_marks() -> Vec<Mark> {
