@@ -13,12 +13,12 @@
 //!
 //! # Closing
 //!
-//! A period is closed once. When its end plus the grace time has passed, rows are asked for that show everything that the log held at that moment
+//! A month is closed once, with all its periods: until then an assignment may still change them. When its end plus the grace time has passed, rows are asked for that show everything that the log held at that moment
 //! (`design.md`, promise 9, as every query does), so they have passed the log's end as it stood at end + grace, or at the first look
 //! after that. The order of steps, by whichever node, at any time:
 //!
 //! 1. Such rows are had. If they do not come in time, nothing is closed now.
-//! 2. The ledger notes that periods up to there are closed: no assignment can change them any more.
+//! 2. The ledger notes up to which month all is closed: no assignment can change it any more.
 //! 3. The invoice is computed from the ledger as of that moment and stored unless there is one: the first one counts, whoever made it. It
 //!    has the positions of its rows.
 //!

@@ -55,9 +55,9 @@ pub struct Ledger {
     pub assignments: Vec<Assignment>,
     /// In the order in which they were made.
     pub orders: Vec<Order>,
-    /// Periods that end before it are being closed, or are: hours since 1970.
+    /// Periods that begin before it are being closed, or are: the begin of a month, in hours since 1970.
     pub closed_until_h: u32,
-    /// Periods that end before it are closed.
+    /// Periods that begin before it are closed.
     pub stored_until_h: u32,
 }
 

@@ -90,9 +90,9 @@ impl From<customers::Error> for Error {
 /// Where an invoice stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum State {
-    /// Its period has not ended.
+    /// Its month has not ended.
     Open,
-    /// Its period has ended, and it is not closed yet.
+    /// Its month has ended, and it is not closed yet.
     Grace,
     /// Closed.
     Closed(Status),

@@ -10,7 +10,7 @@ use crate::billing::invoice::{Closed, Invoice};
 use crate::billing::ledger::Ledger;
 use crate::billing::statement::Drawn;
 use crate::billing::statement::{Item, Source, Statement};
-use crate::billing::timeline::{Period, seconds};
+use crate::billing::timeline::{Period, month_of, seconds};
 use crate::clock::UnixMillis;
 use crate::customers::CustomerId;
 use crate::store::{self, Change, Kind};
@@ -40,13 +40,15 @@ impl Billing {
 }
 
 impl Shared {
+    /// All periods of a month are due together: until then another assignment can still join two of them, or cut one.
     fn is_due(&self, period: &Period, now: UnixMillis) -> bool {
-        seconds(period.end_h).saturating_mul(1_000).saturating_add(self.grace_ms) <= now.0
+        seconds(month_of(period.start_h).end).saturating_mul(1_000).saturating_add(self.grace_ms) <= now.0
     }
 
-    /// The end of the last period that is due, in hours; 0: none is.
+    /// The end of the last month of which a period is due, in hours; 0: none is.
     fn due_until(&self, books: &Books, now: UnixMillis) -> u32 {
-        books.periods(now).iter().filter(|period| self.is_due(period, now)).map(|period| period.end_h).max().unwrap_or(0)
+        let due = books.periods(now).into_iter().filter(|period| self.is_due(period, now));
+        due.map(|period| month_of(period.start_h).end).max().unwrap_or(0)
     }
 
     /// The customers of which something is due that is not stored.
@@ -87,7 +89,7 @@ impl Shared {
             })?;
             books = self.books_of(account, customer, ledger)?;
         }
-        let closes = |period: &Period| period.end_h <= due_until && self.is_due(period, now);
+        let closes = |period: &Period| month_of(period.start_h).end <= due_until;
         let (items, drawn) = self.walk(account, customer, &books, &view, now, &closes)?;
         if due_until > books.ledger.stored_until_h {
             self.change(account, customer, |ledger| {
@@ -162,7 +164,7 @@ fn shown_at(item: Item, now: UnixMillis) -> Shown {
     match item {
         Item::Closed(closed) => (*closed).into(),
         Item::Open(invoice) => {
-            let is_over = seconds(invoice.period.end_h).saturating_mul(1_000) <= now.0;
+            let is_over = seconds(month_of(invoice.period.start_h).end).saturating_mul(1_000) <= now.0;
             Shown { state: if is_over { State::Grace } else { State::Open }, invoice: *invoice, closed: None }
         }
     }

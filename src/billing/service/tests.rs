@@ -264,6 +264,8 @@ async fn plans_have_versions_and_who_has_an_old_one_keeps_it() {
     node.plan("a", 9);
     node.assign("a", JANUARY_S + 10 * DAY_S).expect("assigned");
     assert_eq!(shown(&node.at(JANUARY_S + 11 * DAY_S).await), [(State::Open, "5".to_owned()), (State::Open, "45".to_owned())]);
+    // Long after the old one has ended: all of January is closed with January, so that no assignment is closed away under another.
+    assert_eq!(shown(&node.at(FEBRUARY_S + DAY_S - 1).await)[0].0, State::Grace);
     assert_eq!(node.billing.plan(ACCOUNT, "a", Some(2)).expect("is there").plan, node.plan("b", 2).plan.clone().named("a"));
     assert!(matches!(node.billing.plan(ACCOUNT, "a", Some(0)), Err(Error::Unknown("plan"))));
     assert!(matches!(node.billing.plan(ACCOUNT, "a", Some(5)), Err(Error::Unknown("plan"))));
