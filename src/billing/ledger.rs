@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::prepaid::{Order, Payment, PaymentStatus, Terms};
-use super::timeline::{Assignment, HOUR_MAX, Period, hour_of, periods, seconds};
+use super::timeline::{Assignment, HOUR_MAX, Period, begin_of, hour_of, periods, seconds};
 use crate::clock::UnixMillis;
 use crate::customers::{Life, Lives};
 use crate::store;
@@ -102,11 +102,12 @@ impl Ledger {
         serde_json::to_vec(self).map_err(|error| store::Error::Failed(format!("what a customer was sold: {error}")))
     }
 
-    /// Assigns a plan. The same once more is the same assignment.
+    /// Assigns a plan. The same once more is the same assignment. `lives`: it belongs to the current one.
     ///
     /// # Errors
     /// [`Refusal::Closed`], [`Refusal::EndNotAfterStart`], [`Refusal::TooManyAssignments`].
-    pub fn assign(&mut self, new: NewAssignment, plan_version: Option<u32>, life: Life, now: UnixMillis) -> Result<Assignment, Refusal> {
+    pub fn assign(&mut self, new: NewAssignment, plan_version: Option<u32>, lives: &Lives, now: UnixMillis) -> Result<Assignment, Refusal> {
+        let life = lives.current();
         let start_ms = new.start_ms.unwrap_or(now.0);
         let assignment = Assignment {
             life,
@@ -125,7 +126,8 @@ impl Ledger {
         if assignment.end_ms.is_some_and(|end_ms| end_ms <= start_ms) {
             return Err(Refusal::EndNotAfterStart);
         }
-        if hour_of(UnixMillis(start_ms)) < self.closed_until_h {
+        // What lies before the customer is not its own, closed or not.
+        if hour_of(UnixMillis(start_ms)).max(begin_of(lives, life)) < self.closed_until_h {
             return Err(Refusal::Closed(seconds(self.closed_until_h)));
         }
         if self.assignments.len() >= ASSIGNMENTS_MAX {

@@ -235,8 +235,8 @@ impl Billing {
     /// [`Error::Refused`], [`Error::Store`].
     pub fn assign(&self, account: u32, customer: &CustomerId, new: &NewAssignment) -> Result<Assignment, Error> {
         let version = self.shared.plans.get(account, &new.plan_id, None)?.map(|made| made.version);
-        let (life, now) = (self.shared.customers.lives(account, customer)?.current(), self.clock.now());
-        self.shared.change(account, customer, |ledger| ledger.assign(new.clone(), version, life, now))
+        let (lives, now) = (self.shared.customers.lives(account, customer)?, self.clock.now());
+        self.shared.change(account, customer, |ledger| ledger.assign(new.clone(), version, &lives, now))
     }
 
     /// A customer's assignments, oldest first; of whoever has the id now, or had it last.

@@ -110,7 +110,7 @@ pub fn periods(assignments: &[Assignment], lives: &Lives, until_h: u32, made: &d
         let mut of_life: Vec<&Assignment> = assignments.iter().filter(|assignment| assignment.life == life).collect();
         // Stable: of equal starts the one made later stays behind, and leaves nothing to the other.
         of_life.sort_by_key(|assignment| assignment.start_ms);
-        let begin = lives.start(life).map_or(0, |start| hour_from(up(start)));
+        let begin = begin_of(lives, life);
         let end = lives.end(life).map_or(HOUR_MAX, |end| hour_of(end.millis()));
         for (index, assignment) in of_life.iter().enumerate() {
             let next = of_life.get(index + 1).map_or(HOUR_MAX, |next| hour_of(UnixMillis(next.start_ms)));
@@ -125,6 +125,11 @@ pub fn periods(assignments: &[Assignment], lives: &Lives, until_h: u32, made: &d
         }
     }
     stretches.iter().flat_map(|stretch| cut(stretch, until_h)).collect()
+}
+
+/// The first hour that can be a life's.
+pub fn begin_of(lives: &Lives, life: Life) -> u32 {
+    lives.start(life).map_or(0, |start| hour_from(up(start)))
 }
 
 /// The first millisecond at or after a moment.

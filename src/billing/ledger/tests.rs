@@ -27,13 +27,13 @@ fn terms(amount: &str) -> Terms {
 #[test]
 fn the_same_assignment_again_is_the_same_and_back_to_an_older_one_is_not() {
     let mut ledger = Ledger::default();
-    let a = ledger.assign(new("a", Some(5)), None, 0, NOW).expect("assigned");
-    assert_eq!(ledger.assign(new("a", Some(5)), None, 0, UnixMillis(NOW.0 + 1)), Ok(a.clone()));
-    ledger.assign(new("b", Some(5)), None, 0, NOW).expect("assigned");
-    ledger.assign(new("a", Some(5)), None, 0, NOW).expect("assigned");
+    let a = ledger.assign(new("a", Some(5)), None, &Lives::default(), NOW).expect("assigned");
+    assert_eq!(ledger.assign(new("a", Some(5)), None, &Lives::default(), UnixMillis(NOW.0 + 1)), Ok(a.clone()));
+    ledger.assign(new("b", Some(5)), None, &Lives::default(), NOW).expect("assigned");
+    ledger.assign(new("a", Some(5)), None, &Lives::default(), NOW).expect("assigned");
     assert_eq!(ledger.assignments.len(), 3);
     let refused = NewAssignment { end_ms: Some(7), ..new("c", Some(7)) };
-    assert_eq!(ledger.assign(refused, None, 0, NOW), Err(Refusal::EndNotAfterStart));
+    assert_eq!(ledger.assign(refused, None, &Lives::default(), NOW), Err(Refusal::EndNotAfterStart));
     assert_eq!(ledger.assignments_from(0).iter().map(|made| made.plan_id.as_str()).collect::<Vec<_>>(), ["a", "b", "a"]);
     assert_eq!(ledger.assignments_from(1), []);
 }
@@ -41,10 +41,10 @@ fn the_same_assignment_again_is_the_same_and_back_to_an_older_one_is_not() {
 #[test]
 fn nothing_begins_before_what_is_closed() {
     let mut ledger = Ledger { closed_until_h: hour_of(NOW), ..Ledger::default() };
-    let refusal = ledger.assign(new("a", Some(NOW.0 - 1)), None, 0, NOW).expect_err("is closed");
+    let refusal = ledger.assign(new("a", Some(NOW.0 - 1)), None, &Lives::default(), NOW).expect_err("is closed");
     assert_eq!(refusal.to_string(), "lies before 2026-01-01T00:00:00.000Z, up to which the invoices of this customer are closed");
-    assert!(ledger.assign(new("a", Some(NOW.0)), None, 0, NOW).is_ok());
-    assert!(ledger.assign(new("b", None), None, 0, NOW).is_ok());
+    assert!(ledger.assign(new("a", Some(NOW.0)), None, &Lives::default(), NOW).is_ok());
+    assert!(ledger.assign(new("b", None), None, &Lives::default(), NOW).is_ok());
 }
 
 #[test]
@@ -68,9 +68,9 @@ fn an_order_is_one_by_its_id() {
 fn there_are_limits() {
     let mut ledger = Ledger::default();
     for n in 0..ASSIGNMENTS_MAX as i64 {
-        ledger.assign(new("a", Some(n)), None, 0, NOW).expect("assigned");
+        ledger.assign(new("a", Some(n)), None, &Lives::default(), NOW).expect("assigned");
     }
-    assert_eq!(ledger.assign(new("a", Some(-1)), None, 0, NOW), Err(Refusal::TooManyAssignments));
+    assert_eq!(ledger.assign(new("a", Some(-1)), None, &Lives::default(), NOW), Err(Refusal::TooManyAssignments));
     for n in 0..ORDERS_MAX {
         ledger.order(&n.to_string(), terms("5"), 0, NOW).expect("ordered");
     }
