@@ -477,7 +477,8 @@ impl Owner {
             if self.stop == Some(Stop::Now) {
                 return Ok(());
             }
-            let chunk = self.reader.read(next, READ_BYTES)?;
+            // What comes is no sign of the end: Kafka may have fetched nothing yet of what there is.
+            let chunk = log::read_some(&mut *self.reader, next, READ_BYTES)?;
             for block in chunk.blocks().take_while(|block| block.first < self.committed.next) {
                 log_time = log_time.max(block.received);
                 let due = |at: &Position| next <= *at && *at < self.committed.next;
@@ -503,6 +504,9 @@ impl Owner {
         };
         let mut verdicts = [0_u64; Verdict::ALL.len()];
         let until = self.until;
+        if self.snapshot.is_far() {
+            self.fetch_ahead(chunk.blocks())?;
+        }
         for block in chunk.blocks().take_while(|block| block.first < until) {
             self.fold_block(&block, &mut verdicts)?;
         }
@@ -534,9 +538,6 @@ impl Owner {
             due_asked.extend(ahead.iter().filter_map(|(at, record)| Some(asked(*at, record.as_ref().ok()?))));
             standings.clear();
             self.index.stand_all(&due_asked, self.folded.log_time, &mut standings)?;
-            if self.snapshot.is_far() {
-                self.fetch_ahead(&records, &standings)?;
-            }
             let mut standings = standings.iter();
             for (at, record) in &ahead {
                 let stands = record.ok().and_then(|record| Some((record, *standings.next()?)));
@@ -546,11 +547,17 @@ impl Owner {
         Ok(())
     }
 
-    /// Has the rows that these records need brought here, in a few questions for all of them.
-    fn fetch_ahead(&mut self, records: &[record::Record<'_>], standings: &[Standing]) -> Result<(), Error> {
-        let counted = records.iter().zip(standings).filter(|(record, standing)| verdict(**standing, record) == Verdict::Counted);
-        let counted: Vec<_> = counted.map(|(record, _)| *record).collect();
-        Ok(self.working.fetch_ahead(&*self.snapshot, &counted)?)
+    /// Has the rows that these records may need brought here, in a few questions for all of them. What a copy needs is asked for, too: copies are
+    /// few, and what they are copies of is not known yet.
+    fn fetch_ahead<'b>(&mut self, blocks: impl Iterator<Item = BlockView<'b>>) -> Result<(), Error> {
+        let due = self.folded.next..self.until;
+        let mut records = Vec::new();
+        for block in blocks {
+            let due = positions(&block).filter(|(at, _)| due.contains(at));
+            let decoded = due.filter_map(|(_, record)| record.ok());
+            records.extend(decoded.filter(|record| verdict(Standing::First, record) == Verdict::Counted));
+        }
+        Ok(self.working.fetch_ahead(&*self.snapshot, &records)?)
     }
 
     /// `stands`: a record that can be decoded, and what the index says of it.

@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
-use crossbeam_channel::never;
+use crossbeam_channel::{RecvTimeoutError, never};
 
-use super::{Error, Owner, Parts};
+use super::{Error, LOOK_AGAIN, Owner, Parts};
 use crate::log::Position;
 use crate::store::Progress;
 
@@ -28,7 +28,9 @@ pub fn replay(parts: Parts, until: Position, report: &mut dyn FnMut(Position) ->
             owner.begin_commit_if_due(false)?;
             owner.wait_for_commit()?;
         }
-        owner.fold_some()?;
+        if !owner.fold_some()? {
+            owner.wait_for_more();
+        }
         if let Some(done) = owner.committer.finished() {
             owner.end_commit(done?)?;
         }
@@ -43,6 +45,13 @@ pub fn replay(parts: Parts, until: Position, report: &mut dyn FnMut(Position) ->
 }
 
 impl Owner {
+    /// Kafka may have fetched nothing yet of what there is.
+    fn wait_for_more(&self) {
+        if let Err(RecvTimeoutError::Disconnected) = self.reader.grown().recv_timeout(LOOK_AGAIN) {
+            std::thread::sleep(LOOK_AGAIN);
+        }
+    }
+
     fn wait_for_commit(&mut self) -> Result<(), Error> {
         if self.committer.is_busy() {
             let done = self.committer.wait()?;

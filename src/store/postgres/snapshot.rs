@@ -42,11 +42,16 @@ macro_rules! columns {
         "stored.key, stored.rest, stored.count, stored.last_time, stored.sum, stored.min, stored.max, stored.last, stored.last_id"
     };
 }
+/// Each key is looked up by itself: of a table that was never analyzed, the server might rather read all of it.
 const ROWS_OF_KEYS: &str = concat!(
     "SELECT ",
     columns!(),
-    ", wanted.number FROM unnest($1::bytea[]) WITH ORDINALITY AS wanted (key, number) JOIN tollgate.rows stored ON stored.key = wanted.key"
+    ", wanted.number FROM unnest($1::bytea[]) WITH ORDINALITY AS wanted (key, number)
+        CROSS JOIN LATERAL (SELECT * FROM tollgate.rows WHERE key = wanted.key OFFSET 0) AS stored"
 );
+/// Both bounds have to be plain comparisons: with an OR beside one, the index is read from the other on to its end.
+const COUNTS: &str = "SELECT (SELECT count(*) FROM tollgate.rows WHERE key >= begins AND key < ends)
+    FROM unnest($1::bytea[], $2::bytea[]) WITH ORDINALITY AS prefix (begins, ends, number) ORDER BY number";
 const RANGE: &str = concat!("SELECT ", columns!(), " FROM tollgate.rows stored WHERE key >= $1 AND key < $2 ORDER BY key");
 /// Each range is looked up by itself; the order of the ranges is that of the keys.
 const SOME_RANGES: &str = concat!(
@@ -126,15 +131,6 @@ impl PostgresSnapshot {
             self.pool.runtime().spawn(give_up_when_idle(Arc::downgrade(&self.held), self.pool.timeouts().idle));
         }
         held.transaction.as_mut().ok_or_else(|| Error::Failed("no transaction".into()).into())
-    }
-
-    fn count_between(&self, from: &[u8], to: Option<&[u8]>) -> Result<u64, Error> {
-        self.look(async |session| {
-            let statement =
-                session.prepared("SELECT count(*) FROM tollgate.rows WHERE key >= $1 AND ($2::bytea IS NULL OR key < $2)").await?;
-            let row = session.in_time(session.client.query_one(&statement, &[&from, &to])).await?;
-            Ok(row.try_get::<_, i64>(0)?.unsigned_abs())
-        })
     }
 }
 
@@ -234,7 +230,7 @@ impl Rows for PostgresSnapshot {
         let end = behind(&from);
         loop {
             let next = self.look(async |session| {
-                let first = "SELECT key FROM tollgate.rows WHERE key >= $1 AND ($2::bytea IS NULL OR key < $2) ORDER BY key LIMIT 1";
+                let first = "SELECT key FROM tollgate.rows WHERE key >= $1 AND key < $2 ORDER BY key LIMIT 1";
                 let first = session.prepared(first).await?;
                 let found = session.in_time(session.client.query_opt(&first, &[&from, &end])).await?;
                 Ok(found.map(|row| row.try_get::<_, Vec<u8>>(0)).transpose()?)
@@ -281,15 +277,13 @@ impl Snapshot for PostgresSnapshot {
     }
 
     fn count(&self, prefix: &[u8]) -> Result<u64, Error> {
-        self.count_between(prefix, behind(prefix).as_deref())
+        Ok(self.counts(std::slice::from_ref(&prefix.to_vec()))?.pop().unwrap_or(0))
     }
 
     fn counts(&self, prefixes: &[Vec<u8>]) -> Result<Vec<u64>, Error> {
-        let ends: Vec<Option<Vec<u8>>> = prefixes.iter().map(|prefix| behind(prefix)).collect();
+        let ends: Vec<Vec<u8>> = prefixes.iter().map(|prefix| behind(prefix)).collect();
         self.look(async |session| {
-            let statement = "SELECT (SELECT count(*) FROM tollgate.rows WHERE key >= begins AND (ends IS NULL OR key < ends))
-                FROM unnest($1::bytea[], $2::bytea[]) WITH ORDINALITY AS prefix (begins, ends, number) ORDER BY number";
-            let statement = session.prepared(statement).await?;
+            let statement = session.prepared(COUNTS).await?;
             let counted = session.in_time(session.client.query(&statement, &[&prefixes, &ends])).await?;
             counted.iter().map(|row| Ok(row.try_get::<_, i64>(0)?.unsigned_abs())).collect()
         })
