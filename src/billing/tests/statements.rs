@@ -170,7 +170,7 @@ fn any_orders() -> impl Strategy<Value = Vec<Order>> {
 
 fn card_of(orders: &[Order], draw: &Draw) -> (Money, Card) {
     let order = orders.iter().find(|order| order.id == draw.order).expect("an order");
-    let cards = order.cards(u32::MAX);
+    let cards = order.cards(JANUARY_H + 3_000);
     (order.terms.amount, *cards.iter().find(|card| card.number == draw.card).expect("a card"))
 }
 
@@ -238,7 +238,7 @@ proptest! {
         let invoice = world.invoices(0).pop().expect("one month");
         let mut left: BTreeMap<(u32, u32, String, u32), Money> = BTreeMap::new();
         for order in &orders {
-            for card in order.cards(u32::MAX).iter().take(300) {
+            for card in order.cards(JANUARY_H + 3_000).iter().take(300) {
                 left.insert((card.end_h, card.start_h, order.id.clone(), card.number), order.terms.amount);
             }
         }
