@@ -104,5 +104,5 @@ fn a_payment_names_its_order_by_id_or_by_path() {
     assert_eq!(details(parse("//")), "prepaidUri names no order");
     assert_eq!(details(parse("")), "prepaidUri is missing");
     let echo = PaymentRequest::parse(br#"{"prepaidUri":"o","paymentStatus":"failed","other":1}"#).expect("good").echo;
-    assert_eq!(echo.to_string(), r#"{"prepaidUri":"o","paymentStatus":"failed"}"#);
+    assert_eq!(echo, serde_json::json!({"prepaidUri": "o", "paymentStatus": "failed"}));
 }
