@@ -34,9 +34,9 @@ pub struct MadePlan {
 pub enum PlanWritten {
     /// It is a version, new or the newest one already.
     Made(MadePlan),
-    /// It has [`VERSIONS_MAX`] versions.
+    /// It has 100 versions, the limit.
     TooManyVersions,
-    /// The account has [`PLANS_MAX`] plans.
+    /// The account has 10,000 plans, the limit.
     TooManyPlans,
 }
 
