@@ -5,6 +5,7 @@
 
 mod accounts;
 mod audit;
+mod billing;
 pub mod customers;
 mod dead_letters;
 mod events;
@@ -28,6 +29,7 @@ use hyper::header::ALLOW;
 
 use crate::accounts::Accounts;
 use crate::accounts::audit::Audit;
+use crate::billing::Billing;
 use crate::clock::Clock;
 use crate::customers::Customers;
 use crate::dialect::amberflo::AmberfloError;
@@ -49,6 +51,8 @@ pub struct Parts {
     pub audit: Arc<Audit>,
     /// The customers of all accounts.
     pub customers: Arc<Customers>,
+    /// Plans, orders, invoices.
+    pub billing: Arc<Billing>,
     /// What became of events.
     pub verdicts: Arc<Verdicts>,
     /// The rows.
@@ -68,12 +72,14 @@ pub fn router(parts: Parts) -> Router {
         .merge(accounts::routes(parts.accounts.clone()))
         .merge(keys::routes(parts.accounts.clone()))
         .merge(customers::routes(parts.customers))
+        .merge(billing::noted_routes(parts.billing.clone()))
         .merge(dead_letters::routes(dead_letters::Parts { letters: parts.letters, gateway: parts.gateway }))
         .route_layer(middleware::from_fn_with_state(parts.audit.clone(), audit::note));
     Router::new()
         .merge(noted)
         .merge(audit::routes(parts.audit, parts.accounts))
         .merge(usage::routes(parts.source, parts.clock))
+        .merge(billing::routes(parts.billing))
         .merge(events::routes(parts.verdicts.clone()))
         .merge(reconcile::routes(parts.verdicts))
         .route_layer(middleware::from_fn(observe))

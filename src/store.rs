@@ -202,6 +202,12 @@ pub enum Kind {
     Audit,
     /// What a deployment fixed when it was made, by its name; stored below account 0.
     Meta,
+    /// A pricing plan with all its versions, by its id.
+    Plan,
+    /// What a customer was sold: plans and prepaid orders, by the customer's id.
+    Ledger,
+    /// A closed invoice, by its id.
+    Invoice,
 }
 
 impl Kind {
@@ -214,6 +220,9 @@ impl Kind {
             Self::Meter => 4,
             Self::Audit => 5,
             Self::Meta => 6,
+            Self::Plan => 20,
+            Self::Ledger => 21,
+            Self::Invoice => 22,
         }
     }
 
@@ -221,7 +230,7 @@ impl Kind {
     pub fn is_shared(self) -> bool {
         match self {
             Self::Account | Self::Key => true,
-            Self::Customer | Self::Meter | Self::Audit | Self::Meta => false,
+            Self::Customer | Self::Meter | Self::Audit | Self::Meta | Self::Plan | Self::Ledger | Self::Invoice => false,
         }
     }
 }

@@ -3,6 +3,7 @@
 pub mod customers;
 pub mod error;
 pub mod ingest;
+pub mod payments;
 pub mod usage;
 
 pub use error::AmberfloError;
