@@ -5,14 +5,13 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Extension, Query, State};
+use axum::extract::{DefaultBodyLimit, Extension, State};
 use axum::routing::{get, post};
-use hyper::StatusCode;
 use serde_json::Value;
 
 use super::{Answer, BODY_BYTES_MAX, By, Shared, changed, computed, json, refusal, work};
 use crate::accounts::{Caller, Scope};
-use crate::api::fields::{Parameters, Received};
+use crate::api::fields::{Parameters, Received, bytes, pairs};
 use crate::api::refusals::check_scope;
 use crate::billing::{Billing, Error, MadePlan};
 use crate::customers::CustomerId;
@@ -46,18 +45,11 @@ pub(super) fn routes(billing: Arc<Billing>) -> Router {
 }
 
 fn read(body: Received) -> Result<Bytes, AmberfloError> {
-    body.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            let message = format!("the body has more than {BODY_BYTES_MAX} bytes");
-            AmberfloError::new(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", message)
-        }
-        _ => AmberfloError::bad_request("the body cannot be read"),
-    })
+    bytes(body, || format!("the body has more than {BODY_BYTES_MAX} bytes"))
 }
 
 fn parameters(query: Parameters) -> Result<Fields, AmberfloError> {
-    let Query(pairs) = query.map_err(|_| AmberfloError::bad_request("the query cannot be read"))?;
-    Ok(Fields::of_query(pairs))
+    pairs(query).map(Fields::of_query)
 }
 
 async fn assign_dashed(State(billing): Shared, Extension(by): By, body: Received) -> Answer {

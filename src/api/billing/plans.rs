@@ -16,12 +16,11 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Extension, State};
 use axum::routing::get;
-use hyper::StatusCode;
 use serde_json::{Value, json};
 
 use super::{Answer, BODY_BYTES_MAX, By, InPath, Shared, changed, in_path, work};
 use crate::accounts::Scope;
-use crate::api::fields::{OwnQuery, Parameters, Received};
+use crate::api::fields::{OwnQuery, Parameters, Received, bytes};
 use crate::api::refusals::check_scope;
 use crate::billing::plan::json::{read, shown};
 use crate::billing::{Billing, MadePlan, Plan};
@@ -65,13 +64,7 @@ async fn show(State(billing): Shared, Extension(by): By, path: InPath, query: Pa
 /// # Errors
 /// 400, `details` names the field; 413.
 pub(in crate::api) fn parse(body: Received) -> Result<Plan, AmberfloError> {
-    let body = body.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            let message = format!("a plan has more than {BODY_BYTES_MAX} bytes");
-            AmberfloError::new(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", message)
-        }
-        _ => AmberfloError::bad_request("the body cannot be read"),
-    })?;
+    let body = bytes(body, || format!("a plan has more than {BODY_BYTES_MAX} bytes"))?;
     let value: Value = serde_json::from_slice(&body).map_err(|_| AmberfloError::bad_request("the body is not valid JSON"))?;
     read(&value).map_err(|error| AmberfloError::bad_field(error.path, error.reason))
 }
