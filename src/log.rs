@@ -392,27 +392,32 @@ const READ_PATIENCE: Duration = Duration::from_secs(10);
 /// So long nobody need call before it is looked again.
 const READ_PAUSE: Duration = Duration::from_millis(50);
 
-/// Reads what stands at a position before the end, or behind the gap that is there. Blocks until it comes: Kafka may have fetched less
-/// than there is.
+/// Reads what stands at a position before the end, or behind the gap that is there; gives back where to read on, too. Blocks until it comes:
+/// Kafka may have fetched less than there is.
 ///
 /// # Errors
 /// As [`LogReader::read`]; [`Error::Io`] where nothing comes.
-pub fn read_some(reader: &mut dyn LogReader, from: Position, bytes_max: usize) -> Result<Chunk, Error> {
+pub fn read_some(reader: &mut dyn LogReader, from: Position, bytes_max: usize) -> Result<(Chunk, Position), Error> {
     let deadline = Instant::now() + READ_PATIENCE;
     let grown = reader.grown();
     loop {
         let chunk = reader.read(from, bytes_max)?;
-        if chunk.end().is_some() {
-            return Ok(chunk);
+        if let Some(end) = chunk.end() {
+            return Ok((chunk, end));
         }
         if Instant::now() >= deadline {
             let error = format!("nothing came from position {from} on within {READ_PATIENCE:?}");
             return Err(Error::Io { file: "the log".into(), error });
         }
-        // Without a sender nobody calls, and the error comes at once.
-        if let Err(RecvTimeoutError::Disconnected) = grown.recv_timeout(READ_PAUSE) {
-            std::thread::sleep(READ_PAUSE);
-        }
+        wait_for_more(&grown, READ_PAUSE);
+    }
+}
+
+/// Waits until a reader's log has grown ([`LogReader::grown`]), but not longer than so: its call may have been for what was read already.
+pub(crate) fn wait_for_more(grown: &Receiver<()>, longest: Duration) {
+    // Without a sender nobody calls, and the error comes at once.
+    if let Err(RecvTimeoutError::Disconnected) = grown.recv_timeout(longest) {
+        std::thread::sleep(longest);
     }
 }
 

@@ -499,7 +499,7 @@ impl Owner {
                 return Ok(false);
             }
             // What comes is no sign of the end: Kafka may have fetched nothing yet of what there is.
-            let chunk = log::read_some(&mut *self.reader, next, READ_BYTES)?;
+            let (chunk, end) = log::read_some(&mut *self.reader, next, READ_BYTES)?;
             for block in chunk.blocks().take_while(|block| block.first < self.committed.next) {
                 log_time = log_time.max(block.received);
                 let due = |at: &Position| next <= *at && *at < self.committed.next;
@@ -509,7 +509,7 @@ impl Owner {
             }
             // Not the chunk's end: what lies behind the rows was not looked up, and the index must not claim to cover it, or the
             // fold would not take note of its firsts and count their copies.
-            next = chunk.end().map_or(self.committed.next, |end| end.min(self.committed.next));
+            next = end.min(self.committed.next);
             self.index.maintain(next, log_time, self.committed.log_time)?;
         }
         Ok(true)

@@ -88,8 +88,8 @@ impl Ledger {
             if from >= end {
                 break;
             }
-            let chunk = match read_some(reader, from, READ_BYTES) {
-                Ok(chunk) => chunk,
+            let (chunk, next) = match read_some(reader, from, READ_BYTES) {
+                Ok(read) => read,
                 // Retention was faster.
                 Err(_) if from < self.log.start() => continue,
                 Err(error) => return Err(error),
@@ -99,7 +99,7 @@ impl Ledger {
             for entry in chunk.blocks().flat_map(|block| entries(&block)).filter(|entry| entry.position >= from) {
                 known.note(entry, segment, self.counted_from);
             }
-            known.next = chunk.end().unwrap_or(from.max(end));
+            known.next = next;
         }
         let has_lost = known.forget(self.log.start());
         if is_new || has_lost || !known.is_reported {

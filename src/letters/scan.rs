@@ -133,13 +133,13 @@ fn step(reader: &mut dyn LogReader, wanted: Position, before: Position) -> Resul
     let mut step = Step { from: wanted, entries: Vec::new(), bytes: 0 };
     let mut next = wanted;
     while next < before {
-        let chunk = read_some(reader, next, STEP_BYTES)?;
+        let (chunk, end) = read_some(reader, next, STEP_BYTES)?;
         for block in chunk.blocks() {
             step.from = step.from.min(block.first);
             step.bytes += block.payload.len() as u64;
             step.entries.extend(entries(&block).take_while(|entry| entry.position < before));
         }
-        next = chunk.end().unwrap_or(before);
+        next = end;
     }
     Ok(step)
 }
@@ -170,8 +170,8 @@ fn with_last_replays(ledger: &Ledger, letters: &mut [Letter]) -> Result<(), Erro
 
 /// The record at a position; `None` once retention has taken it.
 fn entry_at(ledger: &Ledger, reader: &mut dyn LogReader, position: Position) -> Result<Option<Entry>, Error> {
-    let chunk = match read_some(reader, position, READ_BYTES) {
-        Ok(chunk) => chunk,
+    let (chunk, _) = match read_some(reader, position, READ_BYTES) {
+        Ok(read) => read,
         Err(_) if position < ledger.log().start() => return Ok(None),
         Err(error) => return Err(error),
     };

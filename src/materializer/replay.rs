@@ -5,10 +5,10 @@
 
 use std::sync::Arc;
 
-use crossbeam_channel::{RecvTimeoutError, never};
+use crossbeam_channel::never;
 
 use super::{Error, LOOK_AGAIN, Owner, Parts};
-use crate::log::Position;
+use crate::log::{self, Position};
 use crate::store::Progress;
 
 /// Folds the log from where the store stands up to exactly `until` and commits it; tells `report` how far it has come, which
@@ -29,7 +29,8 @@ pub fn replay(parts: Parts, until: Position, report: &mut dyn FnMut(Position) ->
             owner.wait_for_commit()?;
         }
         if !owner.fold_some()? {
-            owner.wait_for_more();
+            // Kafka may have fetched nothing yet of what there is.
+            log::wait_for_more(&owner.reader.grown(), LOOK_AGAIN);
         }
         if let Some(done) = owner.committer.finished() {
             owner.end_commit(done?)?;
@@ -45,13 +46,6 @@ pub fn replay(parts: Parts, until: Position, report: &mut dyn FnMut(Position) ->
 }
 
 impl Owner {
-    /// Kafka may have fetched nothing yet of what there is.
-    fn wait_for_more(&self) {
-        if let Err(RecvTimeoutError::Disconnected) = self.reader.grown().recv_timeout(LOOK_AGAIN) {
-            std::thread::sleep(LOOK_AGAIN);
-        }
-    }
-
     fn wait_for_commit(&mut self) -> Result<(), Error> {
         if self.committer.is_busy() {
             let done = self.committer.wait()?;

@@ -181,7 +181,7 @@ fn standing(parts: &Parts) -> Result<(Box<dyn Snapshot>, Progress), Error> {
 /// records counts, and [`CLOCKS_MS`] more than the horizon must have passed since.
 fn begin_where_the_log_does(parts: &Parts, committed: Progress, start: Position) -> Result<(), Error> {
     let Some(horizon_ms) = parts.meta.fold.dedup_horizon_ms.filter(|_| start < committed.next) else { return Ok(()) };
-    let chunk = log::read_some(&mut *parts.log.clone().look_ups(), start, LOOK_BYTES)?;
+    let (chunk, _) = log::read_some(&mut *parts.log.clone().look_ups(), start, LOOK_BYTES)?;
     let Some(newest) = chunk.blocks().map(|block| block.received.0).max() else { return Ok(()) };
     if newest.saturating_add(horizon_ms).saturating_add(CLOCKS_MS) <= committed.log_time.0 {
         tracing::warn!(partition = parts.log.number(), %start, "the dedup index begins where the log does: what retention took had expired");

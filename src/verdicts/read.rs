@@ -141,8 +141,8 @@ fn each_at(
         if reads == reads_max {
             break;
         }
-        let chunk = match read_some(reader, position, READ_BYTES) {
-            Ok(chunk) => chunk,
+        let (chunk, end) = match read_some(reader, position, READ_BYTES) {
+            Ok(read) => read,
             // Retention has taken it.
             Err(log::Error::OutOfRange { .. }) => continue,
             Err(_) if position < log.start() => continue,
@@ -162,7 +162,7 @@ fn each_at(
                 }
             }
         }
-        behind = chunk.end().unwrap_or(position);
+        behind = end;
     }
     Ok(())
 }
@@ -181,8 +181,8 @@ fn stretch(
     let mut kept = Stretch { found: VecDeque::new(), from: within.start, is_old: false };
     let (mut next, mut bytes) = (within.start, 0);
     while next < within.end {
-        let chunk = match read_some(reader, next, STEP_BYTES) {
-            Ok(chunk) => chunk,
+        let (chunk, end) = match read_some(reader, next, STEP_BYTES) {
+            Ok(read) => read,
             // Retention came in between: nothing before its start is there any more.
             Err(_) if next < log.start() => {
                 next = log.start();
@@ -209,7 +209,7 @@ fn stretch(
                 }
             }
         }
-        next = chunk.end().unwrap_or(within.end);
+        next = end;
     }
     Ok(kept)
 }

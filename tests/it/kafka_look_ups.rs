@@ -17,7 +17,7 @@ const PARTITIONS: u32 = 3;
 /// What stands at a position: the receive time and the record.
 fn look_up(partition: &Arc<KafkaPartition>, position: Position) -> Option<(UnixMillis, Vec<u8>)> {
     let mut reader = partition.clone().look_ups();
-    let chunk = read_some(&mut *reader, position, 1 << 10).expect("reads");
+    let (chunk, _) = read_some(&mut *reader, position, 1 << 10).expect("reads");
     let block = chunk.blocks().next()?;
     assert_eq!(block.first, position);
     record::parts(block.payload).next().map(|record| (block.received, record.to_vec()))

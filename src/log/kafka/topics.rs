@@ -187,7 +187,7 @@ fn found(cluster: String, wanted: &Wanted, replication: u32, watermarks: Vec<Wat
 /// # Errors
 /// [`crate::log::Error`].
 pub fn mark(reader: &mut dyn LogReader, position: Position) -> Result<Option<Mark>, crate::log::Error> {
-    let chunk = read_some(reader, position, 1)?;
+    let (chunk, _) = read_some(reader, position, 1)?;
     let Some(block) = chunk.blocks().next().filter(|block| block.first == position) else { return Ok(None) };
     let time = crc32c::crc32c(&block.received.0.to_le_bytes());
     let crc32c = crate::log::record::parts(block.payload).next().map_or(time, |record| crc32c::crc32c_append(time, record));
