@@ -12,8 +12,10 @@ mod fields;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
 mod keys;
+mod meters;
 pub mod reconcile;
 mod refusals;
+mod rules;
 pub mod usage;
 
 use std::sync::Arc;
@@ -34,6 +36,8 @@ use crate::dialect::amberflo::AmberfloError;
 use crate::gateway::Gateway;
 use crate::letters::Letters;
 use crate::materializer::{Materializer, Wanted};
+use crate::meters::Meters;
+use crate::rules::Rules;
 use crate::store::row::DAY_S;
 use crate::telemetry;
 use crate::usage::{UsageSource, View, ViewError, ViewFuture, ViewRequest};
@@ -49,6 +53,10 @@ pub struct Parts {
     pub audit: Arc<Audit>,
     /// The customers of all accounts.
     pub customers: Arc<Customers>,
+    /// What is said of meters.
+    pub meters: Arc<Meters>,
+    /// Which events count nowhere.
+    pub rules: Arc<Rules>,
     /// What became of events.
     pub verdicts: Arc<Verdicts>,
     /// The rows.
@@ -68,12 +76,14 @@ pub fn router(parts: Parts) -> Router {
         .merge(accounts::routes(parts.accounts.clone()))
         .merge(keys::routes(parts.accounts.clone()))
         .merge(customers::routes(parts.customers))
+        .merge(meters::routes(parts.meters.clone()))
+        .merge(rules::routes(parts.rules))
         .merge(dead_letters::routes(dead_letters::Parts { letters: parts.letters, gateway: parts.gateway }))
         .route_layer(middleware::from_fn_with_state(parts.audit.clone(), audit::note));
     Router::new()
         .merge(noted)
         .merge(audit::routes(parts.audit, parts.accounts))
-        .merge(usage::routes(parts.source, parts.clock))
+        .merge(usage::routes(parts.source, parts.meters, parts.clock))
         .merge(events::routes(parts.verdicts.clone()))
         .merge(reconcile::routes(parts.verdicts))
         .route_layer(middleware::from_fn(observe))

@@ -19,6 +19,16 @@ pub(super) type Parameters = Result<Query<Vec<(String, String)>>, QueryRejection
 /// A body as it comes.
 pub(super) type Received = Result<Bytes, BytesRejection>;
 
+/// A body that came whole.
+pub(super) fn whole(body: Received) -> Result<Bytes, AmberfloError> {
+    body.map_err(|rejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            AmberfloError::new(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", "the body is larger than it can be here")
+        }
+        _ => AmberfloError::bad_request("the body cannot be read"),
+    })
+}
+
 /// The fields of a JSON object.
 pub(super) struct Fields {
     fields: Map<String, Value>,
@@ -29,12 +39,7 @@ pub(super) struct Fields {
 impl Fields {
     /// Reads a body; one without any byte has no fields.
     pub(super) fn of_body(body: Received, known: &[&str]) -> Result<Self, AmberfloError> {
-        let body = body.map_err(|rejection| match rejection.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => {
-                AmberfloError::new(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", "the body is larger than it can be here")
-            }
-            _ => AmberfloError::bad_request("the body cannot be read"),
-        })?;
+        let body = whole(body)?;
         if body.is_empty() {
             return Self::of(Map::new().into(), String::new(), known);
         }

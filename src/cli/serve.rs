@@ -37,9 +37,11 @@ use crate::log::disk::RealDisk;
 use crate::log::disk::room::Room;
 use crate::log::meta::LogMeta;
 use crate::log::{Appender, Partition};
+use crate::meters::Meters;
 use crate::ops::backup;
 use crate::ops::control::Control;
 use crate::ops::handover::Handover;
+use crate::rules::Rules;
 use crate::server::sockets::Sockets;
 use crate::server::tls::{Reloader, Tls};
 use crate::server::{self, ConnectionLimits, Front, Ops, Readiness, Service, descriptors};
@@ -149,6 +151,7 @@ struct Opened {
     parts: Parts,
     accounts: Arc<Accounts>,
     admin_key: AdminKey,
+    rules: Arc<Rules>,
 }
 
 impl Shell {
@@ -158,7 +161,8 @@ impl Shell {
         let default_account = DefaultAccount { admin_key: self.admin_key.as_deref(), identity: self.config.default_account.identity };
         let opened = Accounts::open(parts.store.clone(), &default_account, self.clock.clone());
         let (accounts, admin_key) = opened.context("the accounts cannot be used")?;
-        Ok(Opened { parts, accounts: Arc::new(accounts), admin_key })
+        let rules = Rules::open(parts.store.clone()).context("the filtering rules cannot be used")?;
+        Ok(Opened { parts, accounts: Arc::new(accounts), admin_key, rules: Arc::new(rules) })
     }
 }
 
@@ -204,7 +208,7 @@ async fn serve(config: Config, admin_key: Option<String>, passed: Sockets, held:
         tokio::spawn(server::serve_ops(listener, ops.clone(), limits.clone()));
     }
     let has_tls = tls.is_some();
-    let enter = |Opened { parts, accounts, admin_key }: Opened| {
+    let enter = |Opened { parts, accounts, admin_key, rules }: Opened| {
         starting.is_over(parts.readiness.clone());
         if let Some(router) = &parts.internal {
             // Set once: nothing starts twice.
@@ -212,7 +216,7 @@ async fn serve(config: Config, admin_key: Option<String>, passed: Sockets, held:
         }
         let control = control(&parts, data_dir, handover.clone(), &clock, draining.clone());
         // Set once: nothing starts twice.
-        let _first = front.service.set(service(&shell, &parts, accounts, budgets));
+        let _first = front.service.set(service(&shell, &parts, accounts, rules, budgets));
         announce(address, has_tls, &shell.config.data_dir, &admin_key, clock.now());
         (parts, control)
     };
@@ -304,7 +308,7 @@ async fn stop_control(control: Option<tokio::task::JoinHandle<()>>) {
     }
 }
 
-fn service(shell: &Shell, parts: &Parts, accounts: Arc<Accounts>, budgets: Budgets) -> Service {
+fn service(shell: &Shell, parts: &Parts, accounts: Arc<Accounts>, rules: Arc<Rules>, budgets: Budgets) -> Service {
     let (config, clock) = (&shell.config, &shell.clock);
     let keys = accounts.ring();
     let ingest = &config.ingest;
@@ -322,6 +326,7 @@ fn service(shell: &Shell, parts: &Parts, accounts: Arc<Accounts>, budgets: Budge
     let gateway = Arc::new(Gateway {
         settings,
         keys: keys.clone(),
+        rules: rules.clone(),
         budget: budgets.ingest,
         recent: shell.recent.clone(),
         events: parts.events.clone(),
@@ -346,6 +351,8 @@ fn service(shell: &Shell, parts: &Parts, accounts: Arc<Accounts>, budgets: Budge
         audit: Arc::new(Audit::new(parts.store.clone(), clock.clone())),
         verdicts: Arc::new(verdicts),
         customers: Arc::new(Customers::new(parts.store.clone(), clock.clone())),
+        meters: Arc::new(Meters::new(parts.store.clone(), clock.clone())),
+        rules,
         source: parts.source.clone(),
         letters,
         gateway: gateway.clone(),

@@ -2,7 +2,10 @@
 
 pub mod customers;
 pub mod error;
+mod fields;
 pub mod ingest;
+pub mod meters;
+pub mod rules;
 pub mod usage;
 
 pub use error::AmberfloError;

@@ -19,7 +19,7 @@ struct Sent {
     time: Option<i64>,
     values: Vec<(String, i128)>,
     dimensions: Vec<(String, String)>,
-    filtered: bool,
+    filtered: u64,
 }
 
 /// The record of an event, if it is one.
@@ -55,7 +55,7 @@ fn plain() -> Sent {
         time: Some(1_767_225_600_500_000),
         values: vec![("tokens".into(), 42_500_000_000_000)],
         dimensions: vec![("model".into(), "m-2".into())],
-        filtered: false,
+        filtered: 0,
     }
 }
 
@@ -90,7 +90,7 @@ fn sent() -> impl Strategy<Value = Sent> {
         2 => (0_i64..253_402_300_799_999_000).prop_map(Some),
     ];
     let who = (any::<u32>(), any::<bool>(), prop_oneof![Just(String::new()), name()], name(), any::<bool>(), name());
-    let what = (time, proptest::collection::vec((name(), amount), 1..4), proptest::collection::vec((name(), name()), 0..5), any::<bool>());
+    let what = (time, proptest::collection::vec((name(), amount), 1..4), proptest::collection::vec((name(), name()), 0..5), 0..16_u64);
     (who, what).prop_map(|((account, all_attributes, namespace, unique_id, generated, customer), (time, values, dimensions, filtered))| {
         Sent { account, all_attributes, namespace, unique_id, generated, customer, time, values, dimensions, filtered }
     })
@@ -184,7 +184,7 @@ fn messages_look_like_this() {
         namespace: "https://svc/a".into(),
         unique_id: "ü/\"1\"".into(),
         generated: true,
-        filtered: true,
+        filtered: u64::MAX,
         time: None,
         values: vec![("out".into(), -500_000_000_000), ("in".into(), 100_000_000_000_000_000_000_000_000_000_000 - 1)],
         dimensions: vec![],

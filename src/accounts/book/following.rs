@@ -1,6 +1,9 @@
 //! Two nodes that share a store.
 
-use super::*;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
 use crate::accounts::audit::{Audit, ENTRIES_MAX, Outcome};
 use crate::accounts::{
     Accounts, AdminKey, Caller, DEFAULT_ACCOUNT, DefaultAccount, Denied, Error, MadeKey, NewKey, Rate, RateLimit, Scope,
@@ -8,6 +11,7 @@ use crate::accounts::{
 use crate::clock::Clock;
 use crate::event::IdentityMode;
 use crate::store::Store;
+use crate::store::replica::follow::PACE;
 use crate::store::memory::MemoryStore;
 use crate::store::postgres::tests::two_stores;
 
