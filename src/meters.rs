@@ -234,7 +234,10 @@ mod tests {
         assert!(matches!(meters.create(1, "m", said(MeterType::SumOfAllUsage)), Err(Error::Exists)));
         assert!(matches!(meters.get(2, "m"), Err(Error::Unknown)));
         assert!(matches!(meters.replace(2, "m", said(MeterType::SumOfAllUsage)), Err(Error::Unknown)));
-        assert_eq!((meters.type_of(1, "m").ok(), meters.type_of(2, "m").ok()), (Some(MeterType::MaxInPeriod), Some(MeterType::SumOfAllUsage)));
+        assert_eq!(
+            (meters.type_of(1, "m").ok(), meters.type_of(2, "m").ok()),
+            (Some(MeterType::MaxInPeriod), Some(MeterType::SumOfAllUsage))
+        );
         let replaced = meters.replace(1, "m", said(MeterType::UniqueCustomersCount)).expect("is replaced");
         assert_eq!(replaced, Meter { said: said(MeterType::UniqueCustomersCount), ..made });
         assert_eq!(meters.types(1).expect("types"), HashMap::from([("m".to_owned(), MeterType::UniqueCustomersCount)]));
@@ -261,7 +264,11 @@ mod tests {
         for broken in [b"{".as_slice(), newer] {
             store.change_document(Kind::Meter, 1, "m", &mut |_| Change::Put(broken.to_vec())).expect("memory");
             let damaged = |result: Result<Meter, Error>| matches!(result, Err(Error::Store(store::Error::Damaged(_))));
-            assert!(damaged(meters.get(1, "m")) && damaged(meters.replace(1, "m", said(MeterType::SumOfAllUsage))) && damaged(meters.remove(1, "m")));
+            assert!(
+                damaged(meters.get(1, "m"))
+                    && damaged(meters.replace(1, "m", said(MeterType::SumOfAllUsage)))
+                    && damaged(meters.remove(1, "m"))
+            );
             assert!(matches!(meters.type_of(1, "m"), Err(store::Error::Damaged(_))));
             assert_eq!(store.document(Kind::Meter, 1, "m").expect("memory"), Some(broken.to_vec()));
         }

@@ -7,7 +7,7 @@
 //!
 //! # When a rule counts
 //! On the node that made it: for every event received after the answer. The other nodes that share the store hear of it at once, and look
-//! for themselves every [`POLL`]; the answer waits for [`SETTLED`], so all that reach the store have it by then. While a node
+//! for themselves every [`POLL`]; the answer waits for two of these, so all that reach the store have it by then. While a node
 //! does not reach the store it goes on with the rules that it knows, as it does with keys.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -62,6 +62,13 @@ pub struct Rule {
     pub values: Vec<String>,
     /// What it does; `None`: it drops nothing.
     pub action: Option<Action>,
+}
+
+impl Rule {
+    /// Whether it may drop anything.
+    fn is_in_use(&self) -> bool {
+        self.dimension.is_some() && self.action.is_some()
+    }
 }
 
 /// What is said of a rule that is made or changed.
@@ -243,11 +250,12 @@ impl Rules {
         self.book.lock().of(account).filter(|rule| rule.meter == meter).cloned().collect()
     }
 
-    /// Makes a rule, or changes the one of its id.
+    /// Makes a rule, or changes the one of its id. Tells whether anything is dropped otherwise than before, which other nodes must
+    /// [hear](Self::settle).
     ///
     /// # Errors
     /// [`Error`].
-    pub fn put(&self, account: u32, new: NewRule) -> Result<Rule, Error> {
+    pub fn put(&self, account: u32, new: NewRule) -> Result<(Rule, bool), Error> {
         let NewRule { id, meter, dimension, values, action } = new;
         let id = id.map_or_else(made_id, Ok)?;
         let rule = Rule { version: VERSION, account, id, meter, dimension, values, action };
@@ -265,9 +273,13 @@ impl Rules {
             if others().map(bytes).sum::<usize>() + bytes(&rule) > VALUE_BYTES_MAX {
                 return Err(Error::TooLong);
             }
-            let is_same = book.rules.get(&(account, rule.id.clone())) == Some(&rule);
+            let before = book.rules.get(&(account, rule.id.clone()));
+            if before == Some(&rule) {
+                // It may have been made a moment ago, by whoever lost the answer.
+                return Ok((Vec::new(), (rule.clone(), rule.is_in_use())));
+            }
             let document = Shared { kind: Kind::Rule, account: 0, id: key.clone(), body: Some(body.clone()) };
-            Ok((if is_same { Vec::new() } else { vec![document] }, rule.clone()))
+            Ok((vec![document], (rule.clone(), rule.is_in_use() || before.is_some_and(Rule::is_in_use))))
         })
     }
 
@@ -289,8 +301,7 @@ fn read_key(document: &str) -> Result<(u32, String), store::Error> {
 }
 
 fn read(document: &str, body: &[u8]) -> Result<Rule, store::Error> {
-    let rule: Rule =
-        serde_json::from_slice(body).map_err(|error| store::Error::Damaged(format!("filtering rule {document}: {error}")))?;
+    let rule: Rule = serde_json::from_slice(body).map_err(|error| store::Error::Damaged(format!("filtering rule {document}: {error}")))?;
     if rule.version > VERSION {
         let found = rule.version;
         return Err(store::Error::Damaged(format!("a filtering rule of version {found}, this binary knows {VERSION}: upgrade it")));

@@ -306,7 +306,11 @@ impl Logged {
 
     /// The meters of it that rules dropped, if others of it count.
     pub fn filtered_meters(&self) -> Vec<&str> {
-        if self.is_filtered { Vec::new() } else { self.measured.iter().filter(|one| one.is_filtered).map(|one| one.meter.as_str()).collect() }
+        if self.is_filtered {
+            Vec::new()
+        } else {
+            self.measured.iter().filter(|one| one.is_filtered).map(|one| one.meter.as_str()).collect()
+        }
     }
 
     fn counted(&self) -> impl Iterator<Item = &Measured> {

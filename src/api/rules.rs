@@ -5,7 +5,7 @@
 //! | `POST /meter-event-filtering-rules` | admin | makes a rule, or changes the one of its `ruleId`; a `ruleId` that is not known is made, so that a lost answer can be asked for again |
 //! | `GET /meter-event-filtering-rules?meterApiName=` | read | those of a meter |
 //!
-//! A rule holds for events received after the answer, on every node; where there are several, the answer takes a second. There is no way to
+//! A rule holds for events received after the answer, on every node; where there are several, the answer to a change of what is dropped takes a second. There is no way to
 //! delete one: without `dimensionName` or `action` it drops nothing.
 
 use std::sync::Arc;
@@ -30,10 +30,7 @@ type Shared = State<Arc<Rules>>;
 type By = Extension<Caller>;
 
 pub(super) fn routes(rules: Arc<Rules>) -> Router {
-    Router::new()
-        .route("/meter-event-filtering-rules", get(list).post(put))
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .with_state(rules)
+    Router::new().route("/meter-event-filtering-rules", get(list).post(put)).layer(DefaultBodyLimit::max(BODY_BYTES_MAX)).with_state(rules)
 }
 
 async fn list(State(rules): Shared, Extension(caller): By, query: Parameters) -> Result<Json<Value>, AmberfloError> {
@@ -44,11 +41,7 @@ async fn list(State(rules): Shared, Extension(caller): By, query: Parameters) ->
     Ok(Json(rules.list(caller.account, &meter).await.iter().map(render).collect()))
 }
 
-async fn put(
-    State(rules): Shared,
-    Extension(caller): By,
-    body: Received,
-) -> Result<(Extension<Audited>, Json<Value>), AmberfloError> {
+async fn put(State(rules): Shared, Extension(caller): By, body: Received) -> Result<(Extension<Audited>, Json<Value>), AmberfloError> {
     check_scope(&caller, Scope::Admin)?;
     let new = parse(&whole(body)?)?;
     let changing = rules.clone();
@@ -56,8 +49,10 @@ async fn put(
         tracing::error!(%error, "a change of a filtering rule broke off");
         AmberfloError::internal()
     })?;
-    let rule = changed.map_err(refusal)?;
-    rules.settle().await;
+    let (rule, must_be_heard) = changed.map_err(refusal)?;
+    if must_be_heard {
+        rules.settle().await;
+    }
     let shown = render(&rule);
     Ok((Extension(Audited { object: rule.id, account: None }), Json(shown)))
 }

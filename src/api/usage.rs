@@ -224,7 +224,14 @@ impl Asked {
     }
 
     /// Reads the rows and writes the body; one answer at a time is in memory beside it.
-    fn evaluate(self, rows: &dyn Rows, types: &HashMap<String, MeterType>, gaps: Gaps, limits: Limits, bytes_max: usize) -> Result<Evaluated, AmberfloError> {
+    fn evaluate(
+        self,
+        rows: &dyn Rows,
+        types: &HashMap<String, MeterType>,
+        gaps: Gaps,
+        limits: Limits,
+        bytes_max: usize,
+    ) -> Result<Evaluated, AmberfloError> {
         let type_of = |meter: &str| types.get(meter).copied().unwrap_or_default();
         let (mut cut, mut overflow) = (false, false);
         let mut push = |body: &mut Body, asked: &UsageQuery| {

@@ -253,7 +253,11 @@ mod tests {
         let body = "\u{feff}a,b\r\n1,\"x,\"\"y\"\"\r\nz\"\r\n\n2,it's 5\" wide\n\"\",";
         assert_eq!(
             rows(body),
-            [Ok(vec!["1".into(), "x,\"y\"\r\nz".into()]), Ok(vec!["2".into(), "it's 5\" wide".into()]), Ok(vec![String::new(), String::new()])]
+            [
+                Ok(vec!["1".into(), "x,\"y\"\r\nz".into()]),
+                Ok(vec!["2".into(), "it's 5\" wide".into()]),
+                Ok(vec![String::new(), String::new()])
+            ]
         );
         let table = Table::read(body.as_bytes(), 100).expect("a table");
         let raw: Vec<_> = table.rows().map(|row| String::from_utf8_lossy(row.raw).into_owned()).collect();

@@ -81,7 +81,8 @@ impl Form {
         let mut form = Self { syntax: syntax(headers)?, is_custom: false };
         for pair in query.unwrap_or("").split('&') {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let wrong = |reason| Err(IngestError::Parameter(if name == "schemaDetection" { "schemaDetection" } else { "ingestSchemaId" }, reason));
+            let wrong =
+                |reason| Err(IngestError::Parameter(if name == "schemaDetection" { "schemaDetection" } else { "ingestSchemaId" }, reason));
             match name {
                 "schemaDetection" if !value.eq_ignore_ascii_case("AUTO") => return wrong("must be AUTO"),
                 "ingestSchemaId" if value.is_empty() => return wrong("must not be empty"),

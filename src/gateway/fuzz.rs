@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use hyper::header::{CONTENT_ENCODING, HeaderMap, HeaderValue};
 
+use super::apart::{Apart as TakenApart, without};
 use super::body::{self, BodyError, BodyLimits};
 use super::budget::Budget;
-use super::apart::{Apart as TakenApart, without};
 use super::form::{Form, Sent};
 use super::{Rejection, Settings, Terms, letters};
 use crate::clock::UnixMillis;
@@ -40,13 +40,7 @@ pub(crate) struct Apart {
 }
 
 /// From the bytes of a body to records and letters.
-pub(crate) fn take_apart(
-    body: &[u8],
-    form: Form,
-    key: &HashKey,
-    account: record::Account,
-    received: UnixMillis,
-) -> Result<Apart, String> {
+pub(crate) fn take_apart(body: &[u8], form: Form, key: &HashKey, account: record::Account, received: UnixMillis) -> Result<Apart, String> {
     let settings = Settings { body: LIMITS, events_max: EVENTS_MAX, event_bytes_max: EVENT_BYTES_MAX, window: TimeWindow::default() };
     let terms = Terms { form, events_max: EVENTS_MAX, is_strict: false, names_ids: false, made_id: Some(7) };
     let apart = TakenApart { settings: &settings, hash_key: key, account, rules: None, received, terms };

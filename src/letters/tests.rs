@@ -11,12 +11,15 @@ use crate::accounts::{Caller, Scope, ring_of};
 use crate::event::{HashKey, TimeWindow};
 use crate::gateway::body::BodyLimits;
 use crate::gateway::budget::Budget;
+use crate::gateway::form::Sent;
 use crate::gateway::letters::block_of;
 use crate::gateway::recent::{self, RecentIds};
 use crate::gateway::{self, Gateway};
 use crate::log::Appender;
 use crate::log::disk::RealDisk;
 use crate::log::embedded::{EmbeddedAppender, EmbeddedLog, LogIdentity, Settings};
+use crate::rules::Rules;
+use crate::store::memory::MemoryStore;
 use crate::telemetry::RoomKind;
 
 const KEEP_ALL: Settings = Settings { segment_bytes: 1 << 20, retention_age_ms: None, retention_bytes: None, disk_reserve_bytes: 0 };
@@ -52,6 +55,7 @@ impl World {
             settings: gateway::Settings { body, events_max: 100, event_bytes_max: 64 << 10, window: TimeWindow::default() },
             keys: ring_of(&Arc::default(), &[("1", 1, Scope::Ingest), ("2", 2, Scope::Ingest)]),
             budget: Budget::new(RoomKind::Ingest, 1 << 20, Duration::from_secs(1)),
+            rules: Arc::new(Rules::open(Arc::new(MemoryStore::default())).expect("no rules")),
             recent: RecentIds::new(recent::Settings { bytes_max: 0, age_max: Duration::ZERO, step_back_ms_max: None }),
             events: to_events,
             dead_letters: to_letters.clone(),
@@ -86,6 +90,7 @@ impl World {
             index,
             refusal: Refusal { code: "wrong_type".into(), field: "meterValue".into(), reason: format!("must be {index}") },
             is_cut: false,
+            sent: Sent::default(),
             raw: raw.as_bytes().to_vec(),
         };
         let block = block_of((0..).zip(raws).map(letter).collect(), self.letters.clock.now());

@@ -61,29 +61,37 @@ fn rules_decide_as_the_contract_says_and_all_must_let_pass() {
 #[test]
 fn a_rule_is_changed_under_its_id_and_put_out_of_use() {
     let rules = Rules::open(Arc::new(MemoryStore::default())).expect("opens");
-    let made = rules.put(1, new("m", Action::Exclude, "region", &["eu"])).expect("is made");
-    let again = rules.put(1, NewRule { id: Some(made.id.clone()), ..new("m", Action::Exclude, "region", &["us"]) }).expect("is changed");
+    let (made, _) = rules.put(1, new("m", Action::Exclude, "region", &["eu"])).expect("is made");
+    let (again, _) =
+        rules.put(1, NewRule { id: Some(made.id.clone()), ..new("m", Action::Exclude, "region", &["us"]) }).expect("is changed");
     assert_eq!(listed(&rules, 1, "m"), std::slice::from_ref(&again));
     assert_eq!((dropped(&rules, 1, &["m"], &[("region", "eu")]), dropped(&rules, 1, &["m"], &[("region", "us")])), (0, 1));
     let moved = NewRule { id: Some(made.id.clone()), ..new("n", Action::Exclude, "region", &["us"]) };
     rules.put(1, moved).expect("is changed");
     assert_eq!((listed(&rules, 1, "m").len(), listed(&rules, 1, "n").len(), listed(&rules, 2, "n").len()), (0, 1, 0));
     let out = |dimension: Option<&str>, action| {
-        let rule = NewRule { id: Some(made.id.clone()), meter: "n".into(), dimension: dimension.map(str::to_owned), values: vec!["us".into()], action };
-        rules.put(1, rule).expect("is changed");
+        let rule = NewRule {
+            id: Some(made.id.clone()),
+            meter: "n".into(),
+            dimension: dimension.map(str::to_owned),
+            values: vec!["us".into()],
+            action,
+        };
+        let (_, must_be_heard) = rules.put(1, rule).expect("is changed");
+        assert_eq!(must_be_heard, dimension.is_none(), "it dropped something before, and nothing since");
         assert!(rules.of(1).is_none(), "nothing to look at");
     };
     out(None, Some(Action::Include));
     out(Some("region"), None);
     assert_eq!(listed(&rules, 1, "n").len(), 1);
-    let own = rules.put(2, NewRule { id: Some("a/b".into()), ..new("m", Action::Exclude, "region", &["eu"]) }).expect("is made");
+    let (own, _) = rules.put(2, NewRule { id: Some("a/b".into()), ..new("m", Action::Exclude, "region", &["eu"]) }).expect("is made");
     assert_eq!((own.id.as_str(), dropped(&rules, 2, &["m"], &[("region", "eu")])), ("a/b", 1));
 }
 
 #[test]
 fn what_was_made_is_there_after_a_restart() {
     let store = Arc::new(MemoryStore::default());
-    let made = Rules::open(store.clone()).expect("opens").put(7, new("m", Action::Exclude, "region", &["eu"])).expect("is made");
+    let (made, _) = Rules::open(store.clone()).expect("opens").put(7, new("m", Action::Exclude, "region", &["eu"])).expect("is made");
     let rules = Rules::open(store).expect("opens");
     assert_eq!((listed(&rules, 7, "m"), dropped(&rules, 7, &["m"], &[("region", "eu")])), (vec![made], 1));
 }
@@ -91,7 +99,7 @@ fn what_was_made_is_there_after_a_restart() {
 #[test]
 fn there_is_an_end_to_rules_and_a_change_is_not_one_more() {
     let rules = Rules::open(Arc::new(MemoryStore::default())).expect("opens");
-    let first = rules.put(1, new("m", Action::Exclude, "a", &["x"])).expect("is made");
+    let (first, _) = rules.put(1, new("m", Action::Exclude, "a", &["x"])).expect("is made");
     rules.put(1, new("m", Action::Exclude, "b", &["x"])).expect("is made");
     rules.put(1, new("m", Action::Exclude, "c", &["x"])).expect("is made");
     assert!(matches!(rules.put(1, new("m", Action::Exclude, "d", &["x"])), Err(Error::TooManyOfMeter)));
@@ -115,9 +123,9 @@ fn another_node_has_what_was_made_when_the_answer_is_out_whether_it_hears_of_it_
             store.fall_silent();
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-        let rule = one.put(1, new("m", Action::Exclude, "region", &["eu"])).expect("is made");
+        let (rule, _) = one.put(1, new("m", Action::Exclude, "region", &["eu"])).expect("is made");
         assert_eq!(runtime.block_on(other.list(1, "m")), [rule]);
-        let id = Some(one.put(1, new("m", Action::Include, "tier", &["gold"])).expect("is made").id);
+        let id = Some(one.put(1, new("m", Action::Include, "tier", &["gold"])).expect("is made").0.id);
         runtime.block_on(one.settle());
         assert_eq!(dropped(&other, 1, &["m"], &[]), 1);
         other.put(1, NewRule { id, ..new("m", Action::Include, "tier", &["gold", "iron"]) }).expect("is changed");

@@ -81,7 +81,11 @@ impl World {
         client.send(&[mine, bad]).logged(1).rejected(1);
         client.send(&[other_content]).logged(1);
         assert_eq!(client.usage("acme-meter").count(), 1);
-        let ids = ["acme-customer", "acme-event", "acme-bad", "acme-meter", "acme", &used.id, &acme.id, "0", "1", "bootstrap"];
+        let definition = json!({"meterApiName": "acme-meter", "displayName": SECRET, "type": "SUM_OF_ALL_USAGE"});
+        client.post("/meter-definition", &[], definition.to_string()).refused(200);
+        let rule = json!({"ruleId": "acme-rule", "meterApiName": "acme-meter", "dimensionName": "note", "dimensionValues": [SECRET], "action": "EXCLUDE"});
+        client.post("/meter-event-filtering-rules", &[], rule.to_string()).refused(200);
+        let ids = ["acme-customer", "acme-event", "acme-bad", "acme-meter", "acme-rule", "acme", &used.id, &acme.id, "0", "1", "bootstrap"];
         Self { ids: ids.map(str::to_owned).into(), gateway, acme, globex }
     }
 
@@ -90,9 +94,17 @@ impl World {
         let client = self.gateway.with(&self.acme);
         let usage = client.usage("acme-meter").by("customerId").wait_s(30).ask("SUM");
         let mut seen = BTreeMap::from([("usage", json!([usage.groups()]))]);
-        for path in
-            ["/customers", "/v1/events", "/v1/events/acme-event", "/v1/events/acme-bad", "/v1/dead-letters", "/v1/keys", "/v1/audit"]
-        {
+        for path in [
+            "/customers",
+            "/meter-definition",
+            "/meter-event-filtering-rules?meterApiName=acme-meter",
+            "/v1/events",
+            "/v1/events/acme-event",
+            "/v1/events/acme-bad",
+            "/v1/dead-letters",
+            "/v1/keys",
+            "/v1/audit",
+        ] {
             let answer = client.get(path).refused(200);
             assert!(path == "/v1/audit" || answer.text().contains(SECRET), "{path}: {}", answer.shown());
             seen.insert(path, answer.json());
@@ -116,6 +128,9 @@ fn bodies(id: &str) -> Vec<String> {
     bodies.push(sent.json());
     bodies.extend([
         json!({"customerId": id, "customerName": "mine", "lifecycleStage": "ACTIVE"}).to_string(),
+        json!({"meterApiName": id, "displayName": "mine", "type": "MAX_IN_PERIOD"}).to_string(),
+        json!({"ruleId": id, "meterApiName": id}).to_string(),
+        json!({"ruleId": "acme-rule", "meterApiName": "acme-meter"}).to_string(),
         json!({"name": id, "scopes": ["read"]}).to_string(),
         json!({"name": id}).to_string(),
         json!({"scopes": ["read"]}).to_string(),
@@ -230,6 +245,9 @@ fn every_route_of_the_contract_s_own_paths_is_in_the_table() {
         "GET /customers",
         "PUT /customers/stage",
         "DELETE /customers/{customer_id}",
+        "PUT /meter-definition",
+        "DELETE /meter-definition/{meter_api_name}",
+        "POST /meter-event-filtering-rules",
         "POST /usage",
         "GET /v1/events/{unique_id}",
         "DELETE /v1/keys/{key_id}",

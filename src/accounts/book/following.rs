@@ -11,9 +11,9 @@ use crate::accounts::{
 use crate::clock::Clock;
 use crate::event::IdentityMode;
 use crate::store::Store;
-use crate::store::replica::follow::PACE;
 use crate::store::memory::MemoryStore;
 use crate::store::postgres::tests::two_stores;
+use crate::store::replica::follow::PACE;
 
 fn node(store: Arc<dyn Store>) -> Accounts {
     let wanted = DefaultAccount { admin_key: Some("operator"), identity: None };

@@ -57,7 +57,11 @@ impl Api {
         let store: Arc<MemoryStore> = Arc::default();
         let keys = ring_of(&store, &[("read", 1, Scope::Read), ("ingest", 1, Scope::Ingest), ("other", 2, Scope::Read)]);
         let source = Arc::new(source);
-        Self { router: routes(source.clone(), Clock::start()), source, keys }
+        Self {
+            router: routes(source.clone(), Arc::new(Meters::new(Arc::new(MemoryStore::default()), Clock::start())), Clock::start()),
+            source,
+            keys,
+        }
     }
 
     fn metered() -> Self {

@@ -76,7 +76,8 @@ mod tests {
     #[test]
     fn what_is_not_said_has_its_default() {
         let request = MeterRequest::parse(with("dimensions", Value::Null).to_string().as_bytes()).expect("is good");
-        let said = Said { display_name: "API calls".into(), label: "calls".into(), meter_type: MeterType::SumOfAllUsage, dimensions: vec![] };
+        let said =
+            Said { display_name: "API calls".into(), label: "calls".into(), meter_type: MeterType::SumOfAllUsage, dimensions: vec![] };
         assert_eq!(request, MeterRequest { name: "calls".into(), said });
         for (word, meter_type) in TYPES {
             let request = MeterRequest::parse(with("type", word.into()).to_string().as_bytes()).expect("is good");

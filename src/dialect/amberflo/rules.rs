@@ -51,7 +51,8 @@ mod tests {
         assert_eq!(least, NewRule { id: None, meter: "m".into(), dimension: None, values: vec![], action: None });
         let whole = json!({"meterApiName": "m", "ruleId": "r", "dimensionName": "d", "dimensionValues": ["x", ""], "action": "exclude"});
         let values = vec!["x".into(), String::new()];
-        let expected = NewRule { id: Some("r".into()), meter: "m".into(), dimension: Some("d".into()), values, action: Some(Action::Exclude) };
+        let expected =
+            NewRule { id: Some("r".into()), meter: "m".into(), dimension: Some("d".into()), values, action: Some(Action::Exclude) };
         assert_eq!(parse(whole.to_string().as_bytes()), Ok(expected));
         for (name, value, reason) in [
             ("meterApiName", Value::Null, "meterApiName is missing"),

@@ -93,7 +93,8 @@ fn the_hash_is_that_of_what_was_sent_however_it_is_spaced() {
     let key = HashKey::from_bytes([3; 16]);
     let hash = |text: &str| record_hash(&key, text.as_bytes());
     assert_eq!(hash(r#"{"a": "x y", "b" :[1 , 2]}"#), hash("{\"a\":\"x y\",\n\"b\":[1,2]}"));
-    let all = [r#"{"a":"x y"}"#, r#"{"a":"xy"}"#, r#"{"a":"x\" y"}"#, r#"{"a":1}"#, r#"{"a":"x y","n":{"b":1}}"#, r#"{"a":"x y","n":{"b":2}}"#];
+    let all =
+        [r#"{"a":"x y"}"#, r#"{"a":"xy"}"#, r#"{"a":"x\" y"}"#, r#"{"a":1}"#, r#"{"a":"x y","n":{"b":1}}"#, r#"{"a":"x y","n":{"b":2}}"#];
     let hashes: std::collections::HashSet<_> = all.iter().map(|text| hash(text)).collect();
     assert_eq!(hashes.len(), all.len());
     assert_ne!(record_hash(&HashKey::from_bytes([4; 16]), b"{}"), hash("{}"), "it is keyed");
