@@ -1,8 +1,8 @@
 //! The dedup index on real files, for long: identities in batches of 1,000, 2 % of them copies of any earlier one, with maintenance
 //! after each batch, as the materializer's thread does it.
 //!
-//! `cargo bench --bench index -- [millions of identities]... [horizon]`. With `horizon`, log time passes two horizons meanwhile, so that
-//! half of them expire. CPU time is what counts: of the thread that asks, and of the process, with all that is written and merged; without
+//! `cargo bench --bench index -- [millions of identities]... [horizon] [of16]`. With `horizon`, log time passes two horizons meanwhile, so that
+//! half of them expire. With `of16`, it is one of 16 indexes of a process, of which the others do nothing. CPU time is what counts: of the thread that asks, and of the process, with all that is written and merged; without
 //! what making the identities costs. At the end copies alone are asked for.
 
 use std::path::Path;
@@ -14,7 +14,7 @@ use tollgate::clock::UnixMillis;
 use tollgate::event::{ContentHash, IdentityHash};
 use tollgate::log::Position;
 use tollgate::log::disk::RealDisk;
-use tollgate::materializer::first_positions::{Asked, FirstPositions, Standing};
+use tollgate::materializer::first_positions::{Asked, FirstPositions, Standing, TableShares};
 
 /// The one of the binary.
 #[global_allocator]
@@ -127,10 +127,16 @@ fn disk_bytes(dir: &Path) -> u64 {
     std::fs::read_dir(dir).expect("lists").map(|file| file.expect("a file").metadata().map_or(0, |data| data.len())).sum()
 }
 
-fn run(keys: u64, horizon_ms: Option<u64>) {
+fn run(keys: u64, horizon_ms: Option<u64>, others: usize) {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
     let horizon = horizon_ms.map(|horizon| horizon as i64);
-    let index = FirstPositions::open(Arc::new(RealDisk), dir.path(), [3; 16], horizon, UnixMillis(0)).expect("opens");
+    let shares = TableShares::default();
+    let open = |number: usize| {
+        let dir = dir.path().join(number.to_string());
+        FirstPositions::open_sharing(Arc::new(RealDisk), &dir, [3; 16], horizon, UnixMillis(0), &shares).expect("opens")
+    };
+    let _others: Vec<FirstPositions> = (1..=others).map(open).collect();
+    let index = open(0);
     let mut load = Load {
         index,
         keys,
@@ -156,10 +162,11 @@ fn run(keys: u64, horizon_ms: Option<u64>) {
     let memory_bytes = load.index.memory_bytes();
     let copies = ask_for_copies(&mut load);
     println!(
-        "{:>4} M keys{}: CPU {} ns a key by the caller, {} by the process (last tenth {}, {}), {} ns a copy; {:.1} s; longest maintain {:.1} ms; \
+        "{:>4} M keys{}{}: CPU {} ns a key by the caller, {} by the process (last tenth {}, {}), {} ns a copy; {:.1} s; longest maintain {:.1} ms; \
          {} M entries, {:.1} bytes of disk each, {} MiB of memory, {} at most",
         keys / MILLION,
         horizon_ms.map_or("", |_| " over two horizons"),
+        if others > 0 { " in one of 16 indexes" } else { "" },
         each(costs.caller, keys),
         each(costs.process, keys),
         each(costs.caller - before.caller, keys - last_tenth),
@@ -168,7 +175,7 @@ fn run(keys: u64, horizon_ms: Option<u64>) {
         wall.as_secs_f64(),
         load.stall_max.as_secs_f64() * 1e3,
         entries / MILLION,
-        disk_bytes(dir.path()) as f64 / entries as f64,
+        disk_bytes(&dir.path().join("0")) as f64 / entries as f64,
         memory_bytes >> 20,
         load.memory_bytes_max >> 20,
     );
@@ -179,5 +186,6 @@ fn main() {
     let horizon_ms = arguments.iter().any(|argument| argument == "horizon").then_some(HORIZON_MS);
     let millions: Vec<u64> = arguments.iter().filter_map(|argument| argument.parse().ok()).collect();
     let millions = if millions.is_empty() { vec![2] } else { millions };
-    millions.into_iter().for_each(|millions| run(millions * MILLION, horizon_ms));
+    let others = if arguments.iter().any(|argument| argument == "of16") { 15 } else { 0 };
+    millions.into_iter().for_each(|millions| run(millions * MILLION, horizon_ms, others));
 }

@@ -2,9 +2,10 @@
 //!
 //! A consumer group of Kafka says which node owns which partitions ([`group`], [`owners`]); where a fold goes on is the store's to say, and a commit of
 //! an owner that has been overtaken changes nothing (`design.md`, promise 4). Nodes find each other in the store: an owner writes under
-//! which address it can be asked ([`OwnerAddress`]). Usage is shown by any node ([`source`]).
+//! which address it can be asked ([`OwnerAddress`]), and gives what it has of a partition to whoever owns it next ([`handover`]). Usage is shown by any node ([`source`]).
 
 pub mod group;
+pub mod handover;
 pub mod health;
 pub mod internal;
 mod local;
@@ -60,13 +61,27 @@ pub fn record(store: &dyn Store, made: Recorded) -> Result<Recorded, RecordError
     Ok(recorded(store)?.unwrap_or(made))
 }
 
-/// Where the owner of a partition can be asked: a document of kind [`Kind::Meta`] under the id that [`OwnerAddress::id`] makes.
+/// A node, and where others ask it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OwnerAddress {
+pub struct NodeAddress {
     /// The node's name.
     pub node: String,
     /// Begin of the URLs at which it answers other nodes, without a slash at its end.
     pub url: String,
+}
+
+/// Nodes that had a partition before its owner and are remembered: each may have its dedup index still.
+const BEFORE_MAX: usize = 3;
+
+/// Who owns a partition, and where it can be asked: a document of kind [`Kind::Meta`] under the id that [`OwnerAddress::id`] makes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnerAddress {
+    /// The owner.
+    #[serde(flatten)]
+    pub owner: NodeAddress,
+    /// Who owned it before, newest first: other nodes.
+    #[serde(default)]
+    pub before: Vec<NodeAddress>,
 }
 
 impl OwnerAddress {
@@ -84,13 +99,65 @@ impl OwnerAddress {
         Ok(found.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
     }
 
-    /// Says that this node is the owner now.
+    /// Says that a node is the owner now; gives back what is written.
     ///
     /// # Errors
     /// [`store::Error`].
-    pub fn write(&self, store: &dyn Store, partition: u32) -> Result<(), store::Error> {
-        // Texts always serialize.
-        let body = serde_json::to_vec(self).unwrap_or_default();
-        store.change_document(Kind::Meta, 0, &Self::id(partition), &mut |_| Change::Put(body.clone()))
+    pub fn take(owner: &NodeAddress, store: &dyn Store, partition: u32) -> Result<Self, store::Error> {
+        let mut taken = Self { owner: owner.clone(), before: Vec::new() };
+        store.change_document(Kind::Meta, 0, &Self::id(partition), &mut |found| {
+            let found = found.and_then(|bytes| serde_json::from_slice::<Self>(bytes).ok());
+            taken.before = found.map_or_else(Vec::new, |found| found.followed_by(owner));
+            // Texts always serialize.
+            Change::Put(serde_json::to_vec(&taken).unwrap_or_default())
+        })?;
+        Ok(taken)
+    }
+
+    /// Who was before a new owner.
+    fn followed_by(self, owner: &NodeAddress) -> Vec<NodeAddress> {
+        let all = std::iter::once(self.owner).chain(self.before);
+        let mut before: Vec<NodeAddress> = Vec::new();
+        for node in all.filter(|node| node.node != owner.node) {
+            if before.iter().all(|known| known.node != node.node) {
+                before.push(node);
+            }
+        }
+        before.truncate(BEFORE_MAX);
+        before
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::embedded::EmbeddedStore;
+
+    #[test]
+    fn who_had_a_partition_is_remembered_newest_first_and_each_node_once() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = EmbeddedStore::open(&dir.path().join("a.redb")).expect("opens");
+        let take = |name: &str, port: u16| {
+            let node = NodeAddress { node: name.into(), url: format!("http://127.0.0.1:{port}") };
+            let taken = OwnerAddress::take(&node, &store, 3).expect("written");
+            assert_eq!(OwnerAddress::read(&store, 3).expect("read"), Some(taken.clone()));
+            assert_eq!(taken.owner, node);
+            taken.before.into_iter().map(|node| format!("{} {}", node.node, &node.url[17..])).collect::<Vec<_>>()
+        };
+        assert_eq!(take("a", 1), Vec::<String>::new());
+        assert_eq!(take("a", 2), Vec::<String>::new());
+        assert_eq!(take("b", 1), ["a 2"]);
+        assert_eq!(take("b", 2), ["a 2"], "a restart forgets nobody");
+        assert_eq!(take("c", 1), ["b 2", "a 2"]);
+        assert_eq!(take("a", 3), ["c 1", "b 2"]);
+        assert_eq!(take("d", 1), ["a 3", "c 1", "b 2"]);
+        assert_eq!(take("e", 1), ["d 1", "a 3", "c 1"], "not for ever");
+    }
+
+    /// As nodes wrote it that knew of no other.
+    #[test]
+    fn an_owner_without_a_past_is_read() {
+        let found: OwnerAddress = serde_json::from_str(r#"{"node":"a","url":"http://h:1"}"#).expect("read");
+        assert_eq!((found.owner.node.as_str(), found.before.len()), ("a", 0));
     }
 }

@@ -14,6 +14,7 @@ pub mod first_positions;
 pub mod fold;
 pub mod replay;
 mod sealing;
+mod taking;
 mod view;
 mod wishes;
 pub mod working_set;
@@ -39,6 +40,8 @@ use first_positions::{Asked, First, FirstPositions, IndexError, Standing};
 use fold::{Verdict, verdict};
 pub use sealing::BaseSettings;
 use sealing::Sealing;
+use taking::Taken;
+pub use taking::{CaughtUp, IndexPlace, IndexStanding, Taking};
 pub use view::{Lookup, View, ViewError, Wanted};
 use view::{Overlaid, Question, Reply, Request, stopping, view_failed};
 use wishes::Wishes;
@@ -92,9 +95,10 @@ pub enum Error {
         /// Start of the log.
         log: Position,
     },
-    /// The log begins behind what the dedup index needs next, and there is no base to take it from.
+    /// The log begins behind what the dedup index needs next, and there is no base or node to take it from.
     #[error(
-        "the log begins at {log}, but the dedup index needs it from {index} on, and no base has one: restore the data directory from a backup"
+        "the log begins at {log}, but the dedup index needs it from {index} on, and no base has one: restore the data directory from a backup, or \
+         start a node that had the partition"
     )]
     NoIndex {
         /// What is needed next.
@@ -222,6 +226,14 @@ impl Materializer {
     /// # Errors
     /// [`Error`]: rows or index do not fit the log. Nothing was changed.
     pub fn start(parts: Parts) -> Result<(Self, Running), Error> {
+        Self::take(parts, ())
+    }
+
+    /// The same, of a partition that may have been another node's.
+    ///
+    /// # Errors
+    /// As [`Materializer::start`], and [`Error::Stopped`] from [`Taking::find_index`].
+    pub fn take(parts: Parts, mut taking: impl Taking) -> Result<(Self, Running), Error> {
         let ready = Arc::new(AtomicBool::new(false));
         let folded = Arc::new(AtomicU64::new(0));
         let (requests, waiting) = bounded(REQUESTS);
@@ -229,11 +241,11 @@ impl Materializer {
         let (ends_last, ended) = bounded(0);
         let log = parts.log.clone();
         let wishes = Arc::<Wishes>::default();
-        let mut owner = Owner::open(parts, ready.clone(), folded.clone(), wishes.clone())?;
+        let mut owner = Owner::open(parts, ready.clone(), folded.clone(), wishes.clone(), &mut taking)?;
         let has_ended = Arc::new(AtomicBool::new(false));
         let ends = has_ended.clone();
         let thread = std::thread::Builder::new().name("materializer".into()).spawn(move || {
-            let result = owner.run(&waiting, &stopping);
+            let result = owner.run(&waiting, &stopping, &mut taking);
             // A bounded channel keeps what is in it for as long as there is a sender: nobody would ever hear of these.
             ends.store(true, Ordering::SeqCst);
             waiting.try_iter().for_each(drop);
@@ -351,44 +363,24 @@ struct Owner {
 }
 
 impl Owner {
-    fn open(parts: Parts, ready: Arc<AtomicBool>, folded_shared: Arc<AtomicU64>, wishes: Arc<Wishes>) -> Result<Self, Error> {
-        let snapshot = parts.store.snapshot()?;
-        let partition = parts.log.number();
-        let committed = snapshot.progress(partition)?;
-        let (start, end) = (parts.log.start(), parts.log.end());
-        if committed.next > end {
-            return Err(Error::RowsAheadOfLog { rows: committed.next, log: end });
-        }
-        if committed.next < start {
-            return Err(Error::LogTruncated { rows: committed.next, log: start });
-        }
-        let identity = base::BaseIdentity { log_id: parts.meta.log_id, partition };
-        let sealing = parts.bases.map(|settings| Sealing::open(settings, identity)).transpose()?;
-        let (log_id, horizon_ms) = (parts.meta.log_id, parts.meta.fold.dedup_horizon_ms);
-        let open = || FirstPositions::open(parts.disk.clone(), &parts.index_dir, log_id, horizon_ms, committed.log_time);
-        let mut index = open()?;
-        if index.covered() < start {
-            let Some(sealing) = &sealing else { return Err(Error::NoIndex { index: index.covered(), log: start }) };
-            drop(index);
-            sealing.put_index(&parts.index_dir, start)?;
-            index = open()?;
-        }
-        if index.covered() > end {
-            return Err(Error::IndexAheadOfLog { index: index.covered(), log: end });
-        }
-        if index.covered() < start {
-            return Err(Error::NoIndex { index: index.covered(), log: start });
-        }
+    fn open(
+        mut parts: Parts,
+        ready: Arc<AtomicBool>,
+        folded_shared: Arc<AtomicU64>,
+        wishes: Arc<Wishes>,
+        taking: &mut dyn Taking,
+    ) -> Result<Self, Error> {
+        let Taken { snapshot, committed, end, index, sealing } = Taken::open(&mut parts, taking)?;
         folded_shared.store(committed.next.0, Ordering::Release);
         Ok(Self {
             reader: parts.log.clone().reader(),
-            log: parts.log,
-            partition,
+            partition: parts.log.number(),
             index,
             committer: Committer::start(parts.store.clone())?,
             store: parts.store,
             snapshot,
-            working: WorkingSet::new(partition, parts.meta.fold.dimension_sets_max),
+            working: WorkingSet::new(parts.log.number(), parts.meta.fold.dimension_sets_max),
+            log: parts.log,
             conflicts: BTreeMap::new(),
             conflicts_in_commit: Vec::new(),
             clock: parts.clock,
@@ -411,9 +403,13 @@ impl Owner {
         })
     }
 
-    fn run(&mut self, requests: &Receiver<Request>, stops: &Receiver<Stop>) -> Result<(), Error> {
+    fn run(&mut self, requests: &Receiver<Request>, stops: &Receiver<Stop>, taking: &mut dyn Taking) -> Result<(), Error> {
         telemetry::begin_partition(self.partition);
-        self.catch_up_index(stops)?;
+        let (from, began) = (self.index.covered(), Instant::now());
+        if !self.catch_up_index(stops)? {
+            return Ok(());
+        }
+        taking.caught_up(CaughtUp { from, to: self.committed.next, took: began.elapsed() });
         self.report_sizes()?;
         let grown = self.reader.grown();
         let commits = self.committer.results();
@@ -439,7 +435,10 @@ impl Owner {
             }
             let is_done = self.committed == self.folded;
             match self.stop {
-                Some(Stop::Now) if is_done => return Ok(()),
+                Some(Stop::Now) if is_done => {
+                    self.leave_index();
+                    return Ok(());
+                }
                 Some(Stop::AtTheEnd) if is_done && self.folded.next == self.log.end() => return Ok(()),
                 _ => {}
             }
@@ -467,15 +466,16 @@ impl Owner {
         }
     }
 
-    /// Gives the index what it does not cover of the records that the rows have already.
-    fn catch_up_index(&mut self, stops: &Receiver<Stop>) -> Result<(), Error> {
+    /// Gives the index what it does not cover of the records that the rows have already; `false`: it was stopped before. Then nothing may be
+    /// folded, and the index covers no more than it says.
+    fn catch_up_index(&mut self, stops: &Receiver<Stop>) -> Result<bool, Error> {
         let mut next = self.index.covered();
         let mut log_time = self.index.covered_log_time();
         while next < self.committed.next {
             // Of weeks of log, maybe. Nothing has been folded yet.
             self.hear_stop(stops);
             if self.stop == Some(Stop::Now) {
-                return Ok(());
+                return Ok(false);
             }
             // What comes is no sign of the end: Kafka may have fetched nothing yet of what there is.
             let chunk = log::read_some(&mut *self.reader, next, READ_BYTES)?;
@@ -491,7 +491,16 @@ impl Owner {
             next = chunk.end().map_or(self.committed.next, |end| end.min(self.committed.next));
             self.index.maintain(next, log_time, self.committed.log_time)?;
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// Writes what the index has in memory, so that whoever goes on from its files finds everything in them. Without that, more of the log is
+    /// read.
+    fn leave_index(&mut self) {
+        let left = self.index.freeze_at(self.folded.next, self.folded.log_time).and_then(|()| self.index.wait());
+        if let Err(error) = left {
+            tracing::warn!(partition = self.partition, %error, "the dedup index could not be written to its end; whoever goes on reads the rest");
+        }
     }
 
     /// Reads and folds a chunk; `false` at the end of the log.

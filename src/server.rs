@@ -24,7 +24,6 @@ use tower_service::Service as _;
 
 use crate::accounts::{Caller, Denied, KeyRing};
 use crate::api::{ingest_wants_post, normalise, reconcile};
-use crate::cluster::internal;
 use crate::config::HttpConfig;
 use crate::dialect::amberflo::AmberfloError;
 use crate::gateway::body::{self, BodyLimits};
@@ -32,7 +31,6 @@ use crate::gateway::budget::{Budget, Room};
 use crate::gateway::recent::RecentIds;
 use crate::gateway::{Gateway, presented_key};
 use crate::log::disk::room::Room as DiskRoom;
-use crate::materializer::Materializer;
 use crate::telemetry;
 
 pub use door::{ConnectionLimits, serve, serve_ops};
@@ -85,8 +83,17 @@ pub struct Ops {
     pub readiness: Arc<dyn Readiness>,
     /// Set when the process was told to stop.
     pub draining: Arc<AtomicBool>,
-    /// Answers other nodes, once there is what it takes; never, where there are none.
-    pub internal: Arc<OnceLock<Router>>,
+    /// Answers other nodes.
+    pub internal: Internal,
+}
+
+/// What other nodes ask.
+#[derive(Clone)]
+pub struct Internal {
+    /// With what the paths of their questions begin.
+    pub prefix: &'static str,
+    /// Answers them, once there is what it takes; never, where there are no other nodes.
+    pub router: Arc<OnceLock<Router>>,
 }
 
 type Answer = Response<Body>;
@@ -114,20 +121,11 @@ impl Ops {
         let (mut head, mut body) = request.into_parts();
         let mut answer = match head::check(&mut head) {
             Err(refusal) => return refusal.answer(is_http2),
-            Ok(()) if head.uri.path().starts_with(internal::PREFIX) => return self.answer_node(head, body).await,
+            Ok(()) if self.internal.is_asked(head.uri.path()) => return self.internal.answer(head, body).await,
             Ok(()) => self.answer(head.uri.path()).unwrap_or_else(|| plain(StatusCode::NOT_FOUND, "try /healthz, /readyz or /metrics\n")),
         };
         body::finish(&head, &mut body, &mut answer).await;
         answer
-    }
-
-    /// The answer to another node.
-    async fn answer_node(&self, head: Parts, body: Incoming) -> Answer {
-        match self.internal.get() {
-            // The router's own error is `Infallible`.
-            Some(router) => router.clone().call(Request::from_parts(head, Body::new(body))).await.unwrap_or_else(|never| match never {}),
-            None => plain(StatusCode::NOT_FOUND, "no other node is answered here\n"),
-        }
     }
 
     fn ready(&self) -> Answer {
@@ -143,18 +141,26 @@ impl Ops {
     }
 }
 
+impl Internal {
+    fn is_asked(&self, path: &str) -> bool {
+        path.starts_with(self.prefix)
+    }
+
+    /// The answer to another node.
+    async fn answer(&self, head: Parts, body: Incoming) -> Answer {
+        match self.router.get() {
+            // The router's own error is `Infallible`.
+            Some(router) => router.clone().call(Request::from_parts(head, Body::new(body))).await.unwrap_or_else(|never| match never {}),
+            None => plain(StatusCode::NOT_FOUND, "no other node is answered here\n"),
+        }
+    }
+}
+
 fn plain(status: StatusCode, body: impl Into<Body>) -> Answer {
     let mut response = Response::new(body.into());
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
     response
-}
-
-/// The one node of an embedded log is ready when it has recovered.
-impl Readiness for Materializer {
-    fn missing(&self) -> Vec<String> {
-        if self.is_ready() { Vec::new() } else { vec![format!("recovering: folding the log from position {}", self.folded())] }
-    }
 }
 
 impl Front {
@@ -185,8 +191,8 @@ impl Front {
             body::finish(&head, &mut body, &mut response).await;
             return response;
         }
-        if self.serves_ops && path.starts_with(internal::PREFIX) {
-            return self.ops.answer_node(head, body).await;
+        if self.serves_ops && self.ops.internal.is_asked(&path) {
+            return self.ops.internal.answer(head, body).await;
         }
         if let Some(mut answer) = self.serves_ops.then(|| self.ops.answer(&path)).flatten() {
             body::finish(&head, &mut body, &mut answer).await;

@@ -13,6 +13,8 @@
 mod conformance;
 pub mod digest;
 pub mod embedded;
+#[cfg(test)]
+pub(crate) mod intercepted;
 #[cfg(any(test, feature = "fuzz"))]
 #[cfg_attr(not(test), expect(dead_code, reason = "tests use more of it"))]
 pub(crate) mod memory;
@@ -91,13 +93,16 @@ pub struct Commit {
     pub conflicts: Vec<Conflict>,
 }
 
+/// Takes one row after the other; an error ends it.
+pub type Visit<'v> = dyn FnMut(RowKey<'_>, &Row) -> Result<(), Error> + 'v;
+
 /// Rows to be read: a committed snapshot, or one with what was folded since.
 pub trait Rows: Send {
     /// Hands every row of a selection to `visit`, each once, ordered by encoded key.
     ///
     /// # Errors
     /// [`Error::Damaged`], [`Error::Failed`], and whatever `visit` returns.
-    fn scan(&self, selection: &RowSelection, visit: &mut dyn FnMut(RowKey<'_>, &Row) -> Result<(), Error>) -> Result<(), Error>;
+    fn scan(&self, selection: &RowSelection, visit: &mut Visit<'_>) -> Result<(), Error>;
 
     /// Names of all meters of an account that have rows, in the order of their encoded keys.
     ///

@@ -4,6 +4,7 @@
 //! time. Both ledgers of `design.md` promise 8 are here: [`EVENTS_TOTAL`] at the door, [`VERDICTS_TOTAL`] in the log.
 
 mod begin;
+pub mod handover;
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -219,9 +220,12 @@ pub fn install_metrics() -> Result<PrometheusHandle, BuildError> {
     for name in [GROUP_APPENDS, GROUP_RECORDS] {
         builder = builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), SIZES)?;
     }
+    builder = builder.set_buckets_for_metric(Matcher::Full(handover::TAKEN_SECONDS.to_owned()), handover::SECONDS)?;
     let handle = builder.install_recorder()?;
     describe();
+    handover::describe();
     begin::begin();
+    handover::begin();
     metrics_process::Collector::default().describe();
     Ok(handle)
 }

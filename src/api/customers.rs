@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
-use axum::extract::{DefaultBodyLimit, Extension, Path, Query, State};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{DefaultBodyLimit, Extension, Path, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
@@ -17,6 +17,7 @@ use axum::routing::get;
 use serde_json::{Map, Value};
 
 use super::audit::Audited;
+use super::fields::{Parameters, Received, bytes, pairs};
 use super::refusals::{CHANGE_UNKNOWN, check_scope, store_refusal};
 use crate::accounts::{Caller, Scope};
 use crate::customers::{Customer, CustomerId, Customers, Error};
@@ -31,9 +32,7 @@ const STAGE: &str = "stage";
 
 type Shared = State<Arc<Customers>>;
 type By = Extension<Caller>;
-type Parameters = Result<Query<Vec<(String, String)>>, QueryRejection>;
 type InPath = Result<Path<String>, PathRejection>;
-type Body = Result<Bytes, BytesRejection>;
 type Answer = Result<Response, AmberfloError>;
 
 /// `/customers`, `/customers/{customerId}` and `/customers/stage`. Needs an `Extension<Caller>` on every request. Every
@@ -70,7 +69,7 @@ fn find(customers: &Customers, account: u32, id: &str) -> Result<Value, Error> {
     }
 }
 
-async fn create(State(customers): Shared, Extension(caller): By, query: Parameters, body: Body) -> Answer {
+async fn create(State(customers): Shared, Extension(caller): By, query: Parameters, body: Received) -> Answer {
     check_scope(&caller, Scope::Admin)?;
     let auto_create = AutoCreate::parse(parameter(query, "autoCreateCustomerInStripe")?.as_deref())?;
     let request = CustomerRequest::parse(&read(body)?)?;
@@ -79,14 +78,14 @@ async fn create(State(customers): Shared, Extension(caller): By, query: Paramete
     answer_one(customers, StatusCode::BAD_REQUEST, create).await
 }
 
-async fn replace(State(customers): Shared, Extension(caller): By, body: Body) -> Answer {
+async fn replace(State(customers): Shared, Extension(caller): By, body: Received) -> Answer {
     check_scope(&caller, Scope::Admin)?;
     let request = CustomerRequest::parse(&read(body)?)?;
     let replace = move |customers: &Customers| customers.change(caller.account, request.id(), |stored| request.replace(stored));
     answer_one(customers, StatusCode::BAD_REQUEST, replace).await
 }
 
-async fn set_stage(State(customers): Shared, Extension(caller): By, body: Body) -> Answer {
+async fn set_stage(State(customers): Shared, Extension(caller): By, body: Received) -> Answer {
     check_scope(&caller, Scope::Admin)?;
     let StageRequest { id, stage } = StageRequest::parse(&read(body)?)?;
     let set_stage = move |customers: &Customers| customers.set_stage(caller.account, &id, stage);
@@ -131,8 +130,7 @@ async fn method_not_allowed() -> AmberfloError {
 
 /// A query parameter; the first if it is given more than once.
 fn parameter(query: Parameters, name: &str) -> Result<Option<String>, AmberfloError> {
-    let Query(pairs) = query.map_err(|_| AmberfloError::bad_request("the query cannot be read"))?;
-    Ok(pairs.into_iter().find(|(key, _)| key == name).map(|(_, value)| value))
+    Ok(pairs(query)?.into_iter().find(|(key, _)| key == name).map(|(_, value)| value))
 }
 
 /// The id in the path. What does not decode to UTF-8 is nobody's.
@@ -140,14 +138,8 @@ fn in_path(path: InPath) -> Result<String, AmberfloError> {
     path.map(|Path(id)| id).map_err(|_| unknown(StatusCode::NOT_FOUND))
 }
 
-fn read(body: Body) -> Result<Bytes, AmberfloError> {
-    body.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            let message = format!("the body of a customer has more than {BODY_BYTES_MAX} bytes");
-            AmberfloError::new(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", message)
-        }
-        _ => AmberfloError::bad_request("the body cannot be read"),
-    })
+fn read(body: Received) -> Result<Bytes, AmberfloError> {
+    bytes(body, || format!("the body of a customer has more than {BODY_BYTES_MAX} bytes"))
 }
 
 /// Does `work` where it may block, and answers with the customer that it leaves.

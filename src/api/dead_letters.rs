@@ -29,9 +29,8 @@
 
 use std::sync::Arc;
 
-use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
-use axum::extract::{Extension, Path, Query, State};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Extension, Path, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
@@ -39,7 +38,7 @@ use hyper::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::audit::Audited;
-use super::fields::{LIMIT, before, limit};
+use super::fields::{LIMIT, Parameters, Received, before, limit, pairs};
 use super::refusals::{RETRY_AFTER_S, check_scope};
 use crate::accounts::{Caller, Scope};
 use crate::batch::BatchError;
@@ -63,8 +62,6 @@ pub(super) struct Parts {
 }
 
 type InPath = Result<Path<String>, PathRejection>;
-type Parameters = Result<Query<Vec<(String, String)>>, QueryRejection>;
-type Body = Result<Bytes, BytesRejection>;
 type Answer = Result<Json<Value>, AmberfloError>;
 type Change = Result<(Extension<Audited>, Json<Value>), AmberfloError>;
 
@@ -90,7 +87,7 @@ async fn show(State(parts): State<Parts>, Extension(caller): Extension<Caller>, 
     letter.map(|letter| Json(shown(&letter))).ok_or_else(unknown)
 }
 
-async fn replay(State(parts): State<Parts>, Extension(caller): Extension<Caller>, path: InPath, body: Body) -> Change {
+async fn replay(State(parts): State<Parts>, Extension(caller): Extension<Caller>, path: InPath, body: Received) -> Change {
     check_scope(&caller, Scope::Ingest)?;
     let position = in_path(path)?;
     let body = body.map_err(|_| AmberfloError::bad_request("the body cannot be read"))?;
@@ -141,9 +138,8 @@ fn audited_many(letters: usize) -> Extension<Audited> {
 }
 
 pub(super) fn filter(query: Parameters) -> Result<Filter, AmberfloError> {
-    let Query(pairs) = query.map_err(|_| AmberfloError::bad_request("the query cannot be read"))?;
     let mut filter = Filter { limit: LIMIT, ..Filter::default() };
-    for (name, value) in pairs {
+    for (name, value) in pairs(query)? {
         match name.as_str() {
             "code" => filter.code = Some(code(value)?),
             "reason" => filter.reason = Some(value),

@@ -21,15 +21,15 @@
 
 use std::sync::Arc;
 
-use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Extension, Path, Query, State};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Extension, Path, State};
 use axum::routing::get;
 use axum::{Json, Router};
 use hyper::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::dead_letters::{self, insert_form, insert_raw, last_replay};
-use super::fields::{LIMIT, limit};
+use super::fields::{LIMIT, Parameters, limit, pairs};
 use super::refusals::{RETRY_AFTER_S, check_scope};
 use crate::accounts::{Caller, Scope};
 use crate::dialect::amberflo::AmberfloError;
@@ -39,7 +39,6 @@ use crate::materializer::fold::Verdict;
 use crate::telemetry::Outcome;
 use crate::verdicts::{CountedIn, Cursor, Error, Fate, Filter, Listed, Logged, Verdicts, WantedVerdict};
 
-type Parameters = Result<Query<Vec<(String, String)>>, QueryRejection>;
 type Answer = Result<Json<Value>, AmberfloError>;
 
 pub(super) fn routes(verdicts: Arc<Verdicts>) -> Router {
@@ -186,10 +185,6 @@ fn object(value: Value) -> Map<String, Value> {
         Value::Object(map) => map,
         _ => Map::new(),
     }
-}
-
-fn pairs(query: Parameters) -> Result<Vec<(String, String)>, AmberfloError> {
-    query.map(|Query(pairs)| pairs).map_err(|_| AmberfloError::bad_request("the query cannot be read"))
 }
 
 fn unknown() -> AmberfloError {

@@ -19,12 +19,15 @@ pub(super) type Parameters = Result<Query<Vec<(String, String)>>, QueryRejection
 /// A body as it comes.
 pub(super) type Received = Result<Bytes, BytesRejection>;
 
-/// A body that came whole.
-pub(super) fn whole(body: Received) -> Result<Bytes, AmberfloError> {
+/// The parameters of a query, in their order.
+pub(super) fn pairs(query: Parameters) -> Result<Vec<(String, String)>, AmberfloError> {
+    query.map(|Query(pairs)| pairs).map_err(|_| AmberfloError::bad_request("the query cannot be read"))
+}
+
+/// The bytes of a body; `too_large` says what is wrong with one that has more than the route takes.
+pub(super) fn bytes(body: Received, too_large: impl FnOnce() -> String) -> Result<Bytes, AmberfloError> {
     body.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            AmberfloError::new(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", "the body is larger than it can be here")
-        }
+        StatusCode::PAYLOAD_TOO_LARGE => AmberfloError::new(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", too_large()),
         _ => AmberfloError::bad_request("the body cannot be read"),
     })
 }
@@ -39,7 +42,7 @@ pub(super) struct Fields {
 impl Fields {
     /// Reads a body; one without any byte has no fields.
     pub(super) fn of_body(body: Received, known: &[&str]) -> Result<Self, AmberfloError> {
-        let body = whole(body)?;
+        let body = bytes(body, || "the body is larger than it can be here".into())?;
         if body.is_empty() {
             return Self::of(Map::new().into(), String::new(), known);
         }
@@ -105,7 +108,7 @@ pub(super) struct OwnQuery(Vec<(String, String)>);
 
 impl OwnQuery {
     pub(super) fn of(query: Parameters, known: &[&str]) -> Result<Self, AmberfloError> {
-        let Query(pairs) = query.map_err(|_| AmberfloError::bad_request("the query cannot be read"))?;
+        let pairs = pairs(query)?;
         for (at, (name, _)) in pairs.iter().enumerate() {
             if !known.contains(&name.as_str()) {
                 return Err(unknown(name, "parameter", known));

@@ -3,19 +3,19 @@
 use axum::extract::Query;
 use hyper::Uri;
 
-use super::fields::{Fields, OwnQuery};
+use super::fields::{self, Fields, OwnQuery};
 use super::{dead_letters, events, keys, reconcile};
 use crate::dialect::amberflo::AmberfloError;
 
 /// The pairs of a query; `None` if it cannot be read.
 pub(crate) fn pairs(uri: &Uri) -> Option<Vec<(String, String)>> {
-    Query::try_from_uri(uri).ok().map(|Query(pairs)| pairs)
+    fields::pairs(Query::try_from_uri(uri)).ok()
 }
 
 /// What is wrong with a query, as each of the routes that have parameters sees it.
 pub(crate) fn queries(uri: &Uri) -> [Result<(), AmberfloError>; 4] {
     let query = || Query::try_from_uri(uri);
-    let pairs = query().map(|Query(pairs)| pairs).map_err(|_| AmberfloError::bad_request("the query cannot be read"));
+    let pairs = fields::pairs(query());
     let own = OwnQuery::of(query(), &["account", "after", "before", "limit"]).and_then(|query| query.limit().map(drop));
     let events = |partitions| pairs.clone().and_then(|pairs| events::filter(pairs, partitions)).map(drop);
     [events(1), events(16), dead_letters::filter(query()).map(drop), own]

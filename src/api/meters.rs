@@ -22,7 +22,7 @@ use axum::{Json, response};
 use serde_json::Value;
 
 use super::audit::Audited;
-use super::fields::{Received, whole};
+use super::fields::{Received, bytes};
 use super::refusals::{CHANGE_UNKNOWN, check_scope, store_refusal};
 use crate::accounts::{Caller, Scope};
 use crate::dialect::amberflo::AmberfloError;
@@ -53,13 +53,13 @@ async fn list(State(meters): Shared, Extension(caller): By) -> Result<Json<Value
 
 async fn create(State(meters): Shared, Extension(caller): By, body: Received) -> Answer {
     check_scope(&caller, Scope::Admin)?;
-    let MeterRequest { name, said } = MeterRequest::parse(&whole(body)?)?;
+    let MeterRequest { name, said } = MeterRequest::parse(&bytes(body, too_large)?)?;
     answer_one(meters, StatusCode::BAD_REQUEST, move |meters| meters.create(caller.account, &name, said)).await
 }
 
 async fn replace(State(meters): Shared, Extension(caller): By, body: Received) -> Answer {
     check_scope(&caller, Scope::Admin)?;
-    let MeterRequest { name, said } = MeterRequest::parse(&whole(body)?)?;
+    let MeterRequest { name, said } = MeterRequest::parse(&bytes(body, too_large)?)?;
     answer_one(meters, StatusCode::BAD_REQUEST, move |meters| meters.replace(caller.account, &name, said)).await
 }
 
@@ -104,6 +104,10 @@ where
             Err(AmberfloError::internal())
         }
     }
+}
+
+fn too_large() -> String {
+    format!("the body has more than {BODY_BYTES_MAX} bytes, the limit here")
 }
 
 /// The one place where an error of the meters gets its status.

@@ -16,8 +16,6 @@
 
 use std::sync::Arc;
 
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Extension, State};
 use axum::routing::post;
 use axum::{Json, Router};
@@ -26,6 +24,7 @@ use serde_json::{Map, Value, json};
 
 use super::dead_letters::last_replay;
 use super::events::refusal;
+use super::fields::Received;
 use super::refusals::check_scope;
 use crate::accounts::{Caller, Scope};
 use crate::dialect::amberflo::AmberfloError;
@@ -50,7 +49,7 @@ pub(super) fn routes(verdicts: Arc<Verdicts>) -> Router {
 async fn reconcile(
     State(verdicts): State<Arc<Verdicts>>,
     Extension(caller): Extension<Caller>,
-    body: Result<Bytes, BytesRejection>,
+    body: Received,
 ) -> Result<Json<Value>, AmberfloError> {
     check_scope(&caller, Scope::Read)?;
     let body = body.map_err(|_| AmberfloError::bad_request("the body cannot be read"))?;

@@ -10,13 +10,13 @@
 
 use std::sync::Arc;
 
-use axum::extract::{DefaultBodyLimit, Extension, Query, State};
+use axum::extract::{DefaultBodyLimit, Extension, State};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::Value;
 
 use super::audit::Audited;
-use super::fields::{Parameters, Received, whole};
+use super::fields::{Parameters, Received, bytes, pairs};
 use super::refusals::{CHANGE_UNKNOWN, check_scope, store_refusal};
 use crate::accounts::{Caller, Scope};
 use crate::dialect::amberflo::AmberfloError;
@@ -35,15 +35,14 @@ pub(super) fn routes(rules: Arc<Rules>) -> Router {
 
 async fn list(State(rules): Shared, Extension(caller): By, query: Parameters) -> Result<Json<Value>, AmberfloError> {
     check_scope(&caller, Scope::Read)?;
-    let Query(pairs) = query.map_err(|_| AmberfloError::bad_request("the query cannot be read"))?;
-    let meter = pairs.into_iter().find(|(name, _)| name == "meterApiName").map(|(_, value)| value);
+    let meter = pairs(query)?.into_iter().find(|(name, _)| name == "meterApiName").map(|(_, value)| value);
     let meter = meter.filter(|meter| !meter.is_empty()).ok_or_else(|| AmberfloError::bad_field("meterApiName", "is missing"))?;
     Ok(Json(rules.list(caller.account, &meter).await.iter().map(render).collect()))
 }
 
 async fn put(State(rules): Shared, Extension(caller): By, body: Received) -> Result<(Extension<Audited>, Json<Value>), AmberfloError> {
     check_scope(&caller, Scope::Admin)?;
-    let new = parse(&whole(body)?)?;
+    let new = parse(&bytes(body, too_large)?)?;
     let changing = rules.clone();
     let changed = tokio::task::spawn_blocking(move || changing.put(caller.account, new)).await.map_err(|error| {
         tracing::error!(%error, "a change of a filtering rule broke off");
@@ -55,6 +54,10 @@ async fn put(State(rules): Shared, Extension(caller): By, body: Received) -> Res
     }
     let shown = render(&rule);
     Ok((Extension(Audited { object: rule.id, account: None }), Json(shown)))
+}
+
+fn too_large() -> String {
+    format!("the body has more than {BODY_BYTES_MAX} bytes, the limit here")
 }
 
 /// The one place where an error of the rules gets its status.

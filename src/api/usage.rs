@@ -18,14 +18,14 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, QueryRejection};
-use axum::extract::{DefaultBodyLimit, Extension, Query, State};
+use axum::extract::{DefaultBodyLimit, Extension, State};
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use tokio::sync::Semaphore;
 
+use super::fields::{Parameters, Received, bytes, pairs};
 use super::refusals::{RETRY_AFTER_S, check_scope};
 use crate::accounts::{Caller, Scope};
 use crate::clock::{Clock, UnixMillis};
@@ -58,8 +58,6 @@ const PREFER: HeaderName = HeaderName::from_static("prefer");
 
 type Shared = State<Arc<Usage>>;
 type By = Extension<Caller>;
-type Received = Result<Bytes, BytesRejection>;
-type Parameters = Result<Query<Vec<(String, String)>>, QueryRejection>;
 type Answer = Result<Response, AmberfloError>;
 
 /// What the handlers share.
@@ -100,21 +98,12 @@ async fn sparse_batch(State(usage): Shared, Extension(caller): By, headers: Head
 }
 
 async fn all_meters(State(usage): Shared, Extension(caller): By, headers: HeaderMap, parameters: Parameters) -> Answer {
-    let parse = |account, now| {
-        let Query(parameters) = parameters.map_err(|_| AmberfloError::bad_request("the query cannot be read"))?;
-        AllMetersQuery::parse(&parameters, account, now).map(Asked::AllMeters)
-    };
+    let parse = |account, now| AllMetersQuery::parse(&pairs(parameters)?, account, now).map(Asked::AllMeters);
     usage.answer(&caller, &headers, Gaps::Filled, parse).await
 }
 
 fn read(body: Received) -> Result<Bytes, AmberfloError> {
-    body.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            let message = format!("the body of a usage query has more than {BODY_BYTES_MAX} bytes, the limit");
-            AmberfloError::new(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", message)
-        }
-        _ => AmberfloError::bad_request("the body cannot be read"),
-    })
+    bytes(body, || format!("the body of a usage query has more than {BODY_BYTES_MAX} bytes, the limit"))
 }
 
 impl Usage {

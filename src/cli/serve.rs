@@ -3,54 +3,45 @@
 mod arrival;
 mod cluster;
 mod embedded;
+mod entrance;
 mod starting;
 
 use std::cell::OnceCell;
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::thread::JoinHandle;
+use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
+use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 
-use super::announce::announce;
-use crate::accounts::audit::Audit;
 use crate::accounts::{Accounts, AdminKey, DefaultAccount};
-use crate::api;
 use crate::batch::Batcher;
 use crate::clock::Clock;
-use crate::config::{Config, Role};
-use crate::customers::Customers;
+use crate::config::Config;
 use crate::data_dir::DataDir;
-use crate::gateway::body::BodyLimits;
 use crate::gateway::budget::Budget;
 use crate::gateway::recent::RecentIds;
-use crate::gateway::{self, Gateway};
-use crate::letters::{self, Ledger, Letters};
 use crate::log::disk::RealDisk;
 use crate::log::disk::room::Room;
 use crate::log::meta::LogMeta;
 use crate::log::{Appender, Partition};
-use crate::meters::Meters;
 use crate::ops::backup;
-use crate::ops::control::Control;
 use crate::ops::handover::Handover;
 use crate::rules::Rules;
-use crate::server::sockets::Sockets;
+use crate::server::sockets::{Listeners, Sockets};
 use crate::server::tls::{Reloader, Tls};
-use crate::server::{self, ConnectionLimits, Front, Ops, Readiness, Service, descriptors};
+use crate::server::{self, ConnectionLimits, Readiness, descriptors};
 use crate::store::Store;
 use crate::telemetry::{self, RoomKind};
 use crate::usage::UsageSource;
-use crate::verdicts::{self, Owners, Verdicts};
+use crate::verdicts::Owners;
 use arrival::Place;
-use starting::Starting;
+use entrance::{Entered, Entrance};
 
 /// How often it is checked that every part is alive.
 const HEARTBEAT: Duration = Duration::from_millis(200);
@@ -96,11 +87,12 @@ struct Shell {
     recent: RecentIds,
     /// What the disk of the data directory has left.
     room: Arc<Room>,
-    /// Requests that can have room at a time.
-    requests_max: usize,
+    budgets: Budgets,
     runtime: Handle,
-    /// Where this process is reached.
+    /// Where clients reach this process.
     address: SocketAddr,
+    /// Where operators and other nodes do.
+    ops_address: SocketAddr,
 }
 
 /// What is behind the door, whichever log and store it is.
@@ -155,6 +147,27 @@ struct Opened {
 }
 
 impl Shell {
+    fn new(config: Config, admin_key: Option<String>, clock: Clock, listeners: &Listeners) -> anyhow::Result<Self> {
+        let budgets = Budgets::new(&config);
+        let address = |listener: &TcpListener| listener.local_addr().context("the listening address is not known");
+        Ok(Self {
+            budgets,
+            address: address(&listeners.main)?,
+            ops_address: address(listeners.ops.as_ref().unwrap_or(&listeners.main))?,
+            room: Room::new(Arc::new(RealDisk), &config.data_dir, config.log.disk_reserve_bytes),
+            recent: recent_ids(&config),
+            runtime: Handle::current(),
+            config,
+            admin_key,
+            clock,
+        })
+    }
+
+    /// Requests that can have room at a time.
+    fn requests_max(&self) -> usize {
+        self.budgets.ingest.requests_max()
+    }
+
     /// Opens everything, with its threads.
     fn open(&self, data_dir: &DataDir) -> anyhow::Result<Opened> {
         let parts = if self.config.is_cluster() { cluster::open(self, data_dir)? } else { embedded::open(self, data_dir)? };
@@ -176,90 +189,63 @@ async fn serve(config: Config, admin_key: Option<String>, passed: Sockets, held:
     let (tls, reloader) = tls.unzip();
     let Some(Place { listeners, data_dir }) = arrival::arrive(&config, passed, &mut signals).await? else { return Ok(()) };
     let data_dir = held.get_or_init(|| Arc::new(data_dir));
-    let budgets = Budgets::new(&config);
-    let address = listeners.main.local_addr().context("the listening address is not known")?;
-    let ops_address = listeners.ops.as_ref().map(|ops| ops.local_addr()).transpose().context("the listening address is not known")?;
-    let room = Room::new(Arc::new(RealDisk), &config.data_dir, config.log.disk_reserve_bytes);
-    let (draining, starting) = (Arc::new(AtomicBool::new(false)), Arc::new(Starting::default()));
-    let ops = Ops {
-        metrics,
-        budgets: [budgets.ingest.clone(), budgets.api.clone()],
-        recent: recent_ids(&config),
-        disk: room.clone(),
-        readiness: starting.clone(),
-        draining: draining.clone(),
-        internal: Arc::default(),
-    };
-    let handover = Arc::new(Handover::of(&listeners).context("the listening sockets cannot be copied")?);
-    let shell = Shell {
-        admin_key,
-        clock: clock.clone(),
-        recent: ops.recent.clone(),
-        room,
-        requests_max: budgets.ingest.requests_max(),
-        runtime: Handle::current(),
-        address: ops_address.unwrap_or(address),
-        config,
-    };
-    let (limits, shell) = (limits(&shell.config), Arc::new(shell));
-    let front = Arc::new(Front { ops: ops.clone(), serves_ops: listeners.ops.is_none(), service: OnceLock::new() });
+    let entrance = Entrance::new(Shell::new(config, admin_key, clock, &listeners)?, data_dir.clone(), metrics, &listeners)?;
+    let limits = limits(&entrance.shell.config);
     if let Some(listener) = listeners.ops {
-        tracing::info!(address = %shell.address, "health and metrics are served on an address of their own");
-        tokio::spawn(server::serve_ops(listener, ops.clone(), limits.clone()));
+        tracing::info!(address = %entrance.shell.ops_address, "health and metrics are served on an address of their own");
+        tokio::spawn(server::serve_ops(listener, entrance.front.ops.clone(), limits.clone()));
     }
-    let has_tls = tls.is_some();
-    let enter = |Opened { parts, accounts, admin_key, rules }: Opened| {
-        starting.is_over(parts.readiness.clone());
-        if let Some(router) = &parts.internal {
-            // Set once: nothing starts twice.
-            let _first = ops.internal.set(router.clone());
-        }
-        let control = control(&parts, data_dir, handover.clone(), &clock, draining.clone());
-        // Set once: nothing starts twice.
-        let _first = front.service.set(service(&shell, &parts, accounts, rules, budgets));
-        announce(address, has_tls, &shell.config.data_dir, &admin_key, clock.now());
-        (parts, control)
-    };
     // The one node of a data directory lets nobody in before it can answer; one of many says that it cannot yet.
-    let (entered, enter) = if shell.config.is_cluster() { (None, Some(enter)) } else { (Some(enter(shell.open(data_dir)?)), None) };
+    let entered = if entrance.shell.config.is_cluster() { None } else { Some(entrance.enter(entrance.shell.open(data_dir)?)) };
     let mut ended = Ok(None);
     let stop = async {
         let Signals { stop: mut told, hangup } = signals;
         tokio::spawn(reload(reloader, hangup));
-        let entered = match (entered, enter) {
-            (None, Some(enter)) => starting::open(&shell, data_dir, &starting, &mut told).await.map(|opened| opened.map(enter)),
-            (entered, _) => Ok(entered),
-        };
-        ended = match entered {
-            Ok(Some((parts, control))) => {
-                let unasked = told_to_stop(&parts, &mut told, &handover, &shell.recent).await;
-                Ok(Some(Ended { parts, control, unasked }))
-            }
-            Ok(None) => Ok(None),
-            Err(error) => Err(error),
-        };
-        draining.store(true, Ordering::Release);
-        handover.close();
-        tracing::info!("stopping: requests under way are answered, connections get their last answer");
+        ended = until_stopped(&entrance, entered, &mut told).await;
+        entrance.close();
     };
-    server::serve(listeners.main, tls, front.clone(), limits, stop).await;
+    server::serve(listeners.main, tls, entrance.front.clone(), limits, stop).await;
     // With the service go its handles to the log.
-    drop(front);
-    let Some(Ended { parts, control, unasked }) = ended? else { return Ok(()) };
-    stop_control(control).await;
-    let drained = tokio::task::spawn_blocking(move || drain(parts)).await.context("draining was interrupted")?;
-    match unasked {
-        Some(part) => drained.and(Err(anyhow::anyhow!("it gave no reason"))).with_context(|| format!("{part} ended unasked")),
-        None => drained,
+    drop(entrance);
+    match ended? {
+        Some(ended) => ended.drain().await,
+        None => Ok(()),
     }
+}
+
+/// Waits for the end of the process; `None`: it came before there was anything to be stopped.
+async fn until_stopped(entrance: &Entrance, entered: Option<Entered>, told: &mut Stop) -> anyhow::Result<Option<Ended>> {
+    let entered = match entered {
+        Some(entered) => Some(entered),
+        None => entrance.open(told).await?,
+    };
+    let Some(Entered { parts, control }) = entered else { return Ok(None) };
+    let unasked = told_to_stop(&parts, told, &entrance.handover, &entrance.shell.recent).await;
+    Ok(Some(Ended { parts, control, unasked }))
 }
 
 /// It was told to stop, or a part ended.
 struct Ended {
     parts: Parts,
-    control: Option<tokio::task::JoinHandle<()>>,
+    control: Option<JoinHandle<()>>,
     /// The name of a part that ended unasked.
     unasked: Option<&'static str>,
+}
+
+impl Ended {
+    async fn drain(self) -> anyhow::Result<()> {
+        let Self { parts, control, unasked } = self;
+        if let Some(control) = control {
+            control.abort();
+            // Aborted, which is what was wanted; the socket is gone then.
+            drop(control.await);
+        }
+        let drained = tokio::task::spawn_blocking(move || drain(parts)).await.context("draining was interrupted")?;
+        match unasked {
+            Some(part) => drained.and(Err(anyhow::anyhow!("it gave no reason"))).with_context(|| format!("{part} ended unasked")),
+            None => drained,
+        }
+    }
 }
 
 fn limits(config: &Config) -> ConnectionLimits {
@@ -284,86 +270,6 @@ async fn reload(reloader: Option<Reloader>, mut hangup: Signal) {
                 tracing::info!("nothing is read again at SIGHUP: there is no certificate");
             }
         }
-    }
-}
-
-/// Answers operators on this machine. Without the socket everything else goes on: a backup then needs the gateway stopped.
-fn control(
-    parts: &Parts,
-    data_dir: &DataDir,
-    handover: Arc<Handover>,
-    clock: &Clock,
-    stopping: Arc<AtomicBool>,
-) -> Option<tokio::task::JoinHandle<()>> {
-    let control = Control::bind(data_dir.path())
-        .inspect_err(|error| tracing::warn!(%error, "no control socket; `tollgate backup` and `--take-over` need the gateway stopped"));
-    Some(tokio::spawn(control.ok()?.serve(parts.copied.clone(), handover, clock.clone(), stopping)))
-}
-
-async fn stop_control(control: Option<tokio::task::JoinHandle<()>>) {
-    if let Some(control) = control {
-        control.abort();
-        // Aborted, which is what was wanted; the socket is gone then.
-        drop(control.await);
-    }
-}
-
-fn service(shell: &Shell, parts: &Parts, accounts: Arc<Accounts>, rules: Arc<Rules>, budgets: Budgets) -> Service {
-    let (config, clock) = (&shell.config, &shell.clock);
-    let keys = accounts.ring();
-    let ingest = &config.ingest;
-    let settings = gateway::Settings {
-        body: BodyLimits {
-            wire_max: ingest.body_bytes_max,
-            inflated_max: ingest.inflated_bytes_max,
-            idle: config.http.body_idle_timeout,
-            total: config.http.body_timeout,
-        },
-        events_max: ingest.events_max,
-        event_bytes_max: ingest.event_bytes_max,
-        window: config.time_window(),
-    };
-    let gateway = Arc::new(Gateway {
-        settings,
-        keys: keys.clone(),
-        rules: rules.clone(),
-        budget: budgets.ingest,
-        recent: shell.recent.clone(),
-        events: parts.events.clone(),
-        dead_letters: parts.dead_letters.clone(),
-        hash_key: parts.meta.hash_key,
-        clock: clock.clone(),
-        large_parses: Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, NonZeroUsize::get))),
-    });
-    let ledger = Arc::new(Ledger::new(parts.dead_letters_log.clone()));
-    tokio::spawn(letters::follow(ledger.clone()));
-    let letters = Arc::new(Letters::new(ledger, parts.dead_letters.clone(), clock.clone()));
-    let verdicts = Verdicts::new(verdicts::Parts {
-        log: parts.log.clone(),
-        letters: letters.clone(),
-        source: parts.source.clone(),
-        owners: parts.owners.clone(),
-        hash_key: parts.meta.hash_key,
-        clock: clock.clone(),
-    });
-    let router = api::router(api::Parts {
-        accounts,
-        audit: Arc::new(Audit::new(parts.store.clone(), clock.clone())),
-        verdicts: Arc::new(verdicts),
-        customers: Arc::new(Customers::new(parts.store.clone(), clock.clone())),
-        meters: Arc::new(Meters::new(parts.store.clone(), clock.clone())),
-        rules,
-        source: parts.source.clone(),
-        letters,
-        gateway: gateway.clone(),
-        clock: clock.clone(),
-    });
-    Service {
-        gateway: config.has_role(Role::Gateway).then_some(gateway),
-        router: config.has_role(Role::Api).then_some(router),
-        keys,
-        budget: budgets.api,
-        http: config.http.clone(),
     }
 }
 
@@ -431,7 +337,7 @@ fn drain(parts: Parts) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn close<A: Appender>(name: &str, thread: JoinHandle<A>) -> anyhow::Result<()> {
+fn close<A: Appender>(name: &str, thread: thread::JoinHandle<A>) -> anyhow::Result<()> {
     let mut appender = thread.join().map_err(|_| anyhow::anyhow!("the thread of {name} panicked"))?;
     appender.close().with_context(|| format!("{name} could not be closed; the next start recovers it"))
 }

@@ -157,10 +157,10 @@ fn tell_positions(consumer: &BaseConsumer<Context>, membership: &Membership, own
         return Ok(());
     }
     let snapshot = store.snapshot().map_err(|error| error.to_string())?;
+    let progresses = snapshot.progresses(&partitions).map_err(|error| error.to_string())?;
     let mut list = TopicPartitionList::with_capacity(partitions.len());
-    for partition in partitions {
-        let next = snapshot.progress(partition).map_err(|error| error.to_string())?.next;
-        let offset = Offset::Offset(i64::try_from(next.0).unwrap_or(i64::MAX));
+    for (partition, progress) in partitions.into_iter().zip(progresses) {
+        let offset = Offset::Offset(i64::try_from(progress.next.0).unwrap_or(i64::MAX));
         list.add_partition_offset(&membership.topic, partition as i32, offset).map_err(|error| error.to_string())?;
     }
     consumer.commit(&list, CommitMode::Async).map_err(|error| error.to_string())

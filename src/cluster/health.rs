@@ -9,7 +9,6 @@ use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 
 use super::owners::Owned;
 use crate::config::Role;
-use crate::server::Readiness;
 
 /// Between two questions.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -99,8 +98,9 @@ pub struct Ready {
     pub has_joined: Arc<AtomicBool>,
 }
 
-impl Readiness for Ready {
-    fn missing(&self) -> Vec<String> {
+impl Ready {
+    /// What is missing, a line for each thing, for an operator; empty: nothing.
+    pub fn missing(&self) -> Vec<String> {
         let (kafka, database) = (self.health.kafka(), self.health.database());
         let mut missing = Vec::new();
         let mut needs = |role: &str, what: &str, error: &Option<String>| {
@@ -128,6 +128,7 @@ impl Readiness for Ready {
             }
             missing.extend(self.owned.behind().into_iter().map(|partition| match self.owned.get(partition) {
                 Some(fold) => format!("materializer: recovering: folding partition {partition} from position {}", fold.folded()),
+                None if self.owned.is_taking(partition) => format!("materializer: recovering: partition {partition} is being taken over"),
                 None => format!("materializer: the fold of partition {partition} does not run"),
             }));
         }

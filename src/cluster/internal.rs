@@ -23,6 +23,7 @@ use hyper::header::{CONTENT_TYPE, HeaderValue};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
+use super::handover::Lending;
 use super::local::{Local, OwnedHere};
 use super::questions::{BODY_BYTES_MAX, Question, Route};
 use super::secret::NodeSecret;
@@ -67,13 +68,14 @@ struct Waits {
     wait_ms: u64,
 }
 
-/// The routes, to be served where other nodes reach this one ([`super::OwnerAddress::url`]); whoever has the secret may ask. `log`: all
-/// partitions of the log, by their numbers.
-pub fn router(log: Vec<Arc<dyn Partition>>, owned: Arc<dyn OwnedHere>, secret: NodeSecret) -> Router {
+/// The routes, to be served where other nodes reach this one ([`super::NodeAddress::url`]); whoever has the secret may ask. `log`: all
+/// partitions of the log, by their numbers. What `lending` answers is described there ([`super::handover`]).
+pub fn router(log: Vec<Arc<dyn Partition>>, owned: Arc<dyn OwnedHere>, secret: NodeSecret, lending: Lending) -> Router {
     let parts = Parts { local: Local { log: log.into(), owned }, secret, turns: Arc::new(Semaphore::new(ANSWERED_MAX)) };
     Router::new()
         .route("/internal/v1/partitions/{partition}/firsts", post(firsts))
         .route("/internal/v1/partitions/{partition}/conflicts", post(conflicts))
+        .merge(lending.router())
         .fallback(|| async { StatusCode::NOT_FOUND })
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::from_fn_with_state(parts.clone(), let_in))

@@ -19,12 +19,6 @@ pub trait OwnedHere: Send + Sync + 'static {
     fn get(&self, partition: u32) -> Option<Materializer>;
 }
 
-impl<F: Fn(u32) -> Option<Materializer> + Send + Sync + 'static> OwnedHere for F {
-    fn get(&self, partition: u32) -> Option<Materializer> {
-        self(partition)
-    }
-}
-
 impl OwnedHere for Owned {
     fn get(&self, partition: u32) -> Option<Materializer> {
         Owned::get(self, partition)

@@ -19,11 +19,11 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
-use super::OwnerAddress;
 use super::internal::{PREFIX, Unavailable, UnavailableBody};
 use super::local::{Local, OwnedHere};
 use super::questions::{Answers, BODY_BYTES_MAX, Question};
 use super::secret::NodeSecret;
+use super::{NodeAddress, OwnerAddress};
 use crate::log::{Partition, Position};
 use crate::materializer::first_positions::First;
 use crate::materializer::{Lookup, ViewError};
@@ -51,7 +51,7 @@ pub struct Routed {
     secret: NodeSecret,
     client: Client<HttpConnector, Full<Bytes>>,
     /// Where partitions were owned when it was last looked.
-    known: Mutex<HashMap<u32, OwnerAddress>>,
+    known: Mutex<HashMap<u32, NodeAddress>>,
     turns: Semaphore,
 }
 
@@ -119,7 +119,7 @@ impl Routed {
     /// Asks a node: whether it seems to be the owner still, and what it says.
     async fn ask_at(
         &self,
-        owner: &OwnerAddress,
+        owner: &NodeAddress,
         partition: u32,
         question: &Question,
         body: Bytes,
@@ -159,7 +159,7 @@ impl Routed {
     }
 
     /// Where the owner is, as far as is known.
-    async fn owner(&self, partition: u32) -> Result<OwnerAddress, Failed> {
+    async fn owner(&self, partition: u32) -> Result<NodeAddress, Failed> {
         if let Some(known) = self.lock().get(&partition) {
             return Ok(known.clone());
         }
@@ -167,7 +167,7 @@ impl Routed {
         let read = tokio::task::spawn_blocking(move || OwnerAddress::read(&*store, partition)).await;
         let again = |what: String| Failed::Again(ViewError::Failed(what));
         let found = match read {
-            Ok(Ok(found)) => found.ok_or_else(|| again(format!("partition {partition} has no owner")))?,
+            Ok(Ok(found)) => found.map(|found| found.owner).ok_or_else(|| again(format!("partition {partition} has no owner")))?,
             Ok(Err(error)) => return Err(again(error.to_string())),
             Err(_) => return Err(again("looking for the owner was interrupted".into())),
         };
@@ -175,20 +175,20 @@ impl Routed {
         Ok(found)
     }
 
-    fn forget(&self, partition: u32, owner: &OwnerAddress) {
+    fn forget(&self, partition: u32, owner: &NodeAddress) {
         let mut known = self.lock();
         if known.get(&partition) == Some(owner) {
             known.remove(&partition);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u32, OwnerAddress>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u32, NodeAddress>> {
         // Entries are put in and taken out whole.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn unavailable(owner: &OwnerAddress, body: &[u8]) -> Failed {
+fn unavailable(owner: &NodeAddress, body: &[u8]) -> Failed {
     let failed = |what: &str| Failed::Again(ViewError::Failed(format!("node {}: {what}", owner.node)));
     match serde_json::from_slice::<UnavailableBody>(body) {
         Ok(UnavailableBody { error: Unavailable::Behind, .. }) => Failed::Again(ViewError::Behind),
@@ -224,4 +224,4 @@ fn other_question() -> ViewError {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -23,7 +23,7 @@ use self::standing::{Looking, Standing};
 use crate::log::Position;
 use crate::log::kafka::Ends;
 use crate::store::postgres::{Gone, Heard, PostgresStore};
-use crate::store::{self, Row, RowKey, RowSelection, Rows, Snapshot, Store};
+use crate::store::{self, RowSelection, Rows, Snapshot, Store, Visit};
 use crate::usage::{UsageSource, View, ViewError, ViewFuture, ViewRequest};
 
 /// How long a query waits for its turn to read rows, on top of its wait for them.
@@ -33,8 +33,8 @@ const TURN_PATIENCE: Duration = Duration::from_secs(10);
 pub struct Parts {
     /// Has the rows.
     pub store: Arc<PostgresStore>,
-    /// Of the topic of events.
-    pub ends: Ends,
+    /// Of the topic of events; others may ask, too.
+    pub ends: Arc<Ends>,
     /// Queries whose rows are read at the same time. Each has a connection to itself: fewer than the store has for reading.
     pub queries_max: usize,
 }
@@ -116,11 +116,7 @@ struct InTurn {
 }
 
 impl Rows for InTurn {
-    fn scan(
-        &self,
-        selection: &RowSelection,
-        visit: &mut dyn FnMut(RowKey<'_>, &Row) -> Result<(), store::Error>,
-    ) -> Result<(), store::Error> {
+    fn scan(&self, selection: &RowSelection, visit: &mut Visit<'_>) -> Result<(), store::Error> {
         self.snapshot.scan(selection, visit)
     }
 

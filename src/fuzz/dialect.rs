@@ -14,7 +14,7 @@ use crate::dialect::amberflo::customers::{AutoCreate, CustomerRequest, StageRequ
 use crate::dialect::amberflo::usage::answer::{Body, Gaps};
 use crate::dialect::amberflo::usage::{AllMetersQuery, UsageQuery, parse_batch, parse_query};
 use crate::event::Amount;
-use crate::store::{self, DimensionSet, Row, RowKey, RowSelection, Rows};
+use crate::store::{self, DimensionSet, Row, RowKey, RowSelection, Rows, Visit};
 use crate::usage::{EvaluateError, LOOK_UPS_MAX, Limits, MeterType, evaluate, meters_in_range};
 
 const NOW: UnixMillis = UnixMillis(1_767_225_600_000);
@@ -107,11 +107,7 @@ struct OneRow {
 }
 
 impl Rows for OneRow {
-    fn scan(
-        &self,
-        selection: &RowSelection,
-        visit: &mut dyn FnMut(RowKey<'_>, &Row) -> Result<(), store::Error>,
-    ) -> Result<(), store::Error> {
+    fn scan(&self, selection: &RowSelection, visit: &mut Visit<'_>) -> Result<(), store::Error> {
         let customers = selection.customers.as_ref().map_or(1, Vec::len);
         let ranges = selection.customers.as_ref().map_or(1, |customers| customers.len() * (selection.to - selection.from) as usize);
         self.look_ups.set(self.look_ups.get() + ranges);

@@ -19,19 +19,23 @@
 //!
 //! Bytes at most, for n firsts that are kept ([`FirstPositions::memory_bytes`] says what it is now):
 //!
-//! - 2 × 44 MiB: the table, and the one that is written or kept for reuse; 21 MiB while one is sorted;
+//! - 2 × 44 MiB: the table, and the one that is written or kept for reuse; 21 MiB while one is sorted. Where a process has several indexes,
+//!   all of them together ([`TableShares`]);
 //! - 2.16 n: filters (16 bits) and fences (4 bytes for each 25 entries); the same once more for those that are being merged;
 //! - 192 KiB for each run that is being merged.
 
 mod buckets;
 pub mod check;
+pub mod copy;
 mod entry;
 mod filter;
 mod manifest;
 mod merge;
 mod open;
 mod run;
+mod sharing;
 mod table;
+mod upkeep;
 mod worker;
 
 use std::cmp::Reverse;
@@ -48,14 +52,13 @@ use buckets::Buckets;
 use entry::{Entry, halves};
 use filter::{PROBES_MAX, Probe};
 use manifest::{Manifest, NamedRun};
+pub use open::{begin_at, remove_index};
 use open::{load, remove_strangers};
 use run::Run;
+use sharing::TableShare;
+pub use sharing::TableShares;
 use table::Table;
-use worker::{Frozen, MergeJob, Merged, Names, Place, Threads, WriteJob, Written};
-
-/// Runs of one level that are merged into one of the next.
-/// With 8, entries are written once less on their way to 50 M, and each look-up asks three runs more: the thread that folds has less time.
-const MERGE_RUNS: usize = if cfg!(test) { 3 } else { 4 };
+use worker::{Frozen, Merged, Names, Place, Threads, WriteJob, Written};
 
 /// A record, as the index sees it.
 #[derive(Debug, Clone, Copy)]
@@ -139,6 +142,7 @@ pub struct FirstPositions {
     horizon_ms: Option<i64>,
     /// Every record before this position was looked up, or is in a run.
     noted: Position,
+    share: TableShare,
     table: Table,
     frozen: Option<Arc<Frozen>>,
     /// An empty table for the next change: its memory is there already.
@@ -172,6 +176,21 @@ impl FirstPositions {
         horizon_ms: Option<i64>,
         committed: UnixMillis,
     ) -> Result<Self, IndexError> {
+        Self::open_sharing(disk, dir, log_id, horizon_ms, committed, &TableShares::default())
+    }
+
+    /// The same, of one of several indexes of this process.
+    ///
+    /// # Errors
+    /// As [`FirstPositions::open`].
+    pub fn open_sharing(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        log_id: [u8; 16],
+        horizon_ms: Option<i64>,
+        committed: UnixMillis,
+        shares: &TableShares,
+    ) -> Result<Self, IndexError> {
         disk.create_dir(dir)?;
         let log_id = hex::encode(log_id);
         let (manifest, runs) = match load(&*disk, dir, &log_id, horizon_ms, committed) {
@@ -190,13 +209,15 @@ impl FirstPositions {
         let names = Arc::new(Names::after(manifest.last_file));
         let is_closing = Arc::new(AtomicBool::new(false));
         let place = Place { disk, dir: dir.to_owned(), names, buckets: Buckets::new(horizon_ms), is_closing };
+        let share = shares.join();
         let mut index = Self {
             threads: Threads::start(&place)?,
             place,
             log_id,
             horizon_ms,
             noted: covered.next,
-            table: Table::new(),
+            table: Table::new(share.entries_max()),
+            share,
             frozen: None,
             spare: None,
             runs,
@@ -332,7 +353,7 @@ impl FirstPositions {
         self.take_over_finished()?;
         let bucket = self.place.buckets.of(log_time);
         let has_left = |first: &Entry| self.place.buckets.of(UnixMillis(first.log_time)) != bucket;
-        if self.table.is_full() || self.table.entries().first().is_some_and(has_left) {
+        if self.table.is_full(self.share.entries_max()) || self.table.entries().first().is_some_and(has_left) {
             self.freeze_at(next, log_time)?;
         }
         self.expire(committed);
@@ -356,7 +377,9 @@ impl FirstPositions {
         }
         debug_assert!(next >= self.noted, "what was looked up lies before {next}");
         self.noted = self.noted.max(next);
-        let table = std::mem::replace(&mut self.table, self.spare.take().unwrap_or_else(Table::new));
+        let entries_max = self.share.entries_max();
+        let spare = self.spare.take().filter(|spare| spare.entries_max() == entries_max);
+        let table = std::mem::replace(&mut self.table, spare.unwrap_or_else(|| Table::new(entries_max)));
         let frozen = Arc::new(Frozen { table, end: Reach { next, log_time } });
         self.frozen = Some(frozen.clone());
         Ok(self.threads.writer.begin(WriteJob::Table(frozen))?)
@@ -413,7 +436,7 @@ impl FirstPositions {
                 // The other one who knew it was the thread.
                 if let Some(Frozen { mut table, .. }) = Arc::into_inner(frozen) {
                     table.clear();
-                    self.spare = Some(table);
+                    self.spare = Some(table).filter(|table| table.entries_max() == self.share.entries_max());
                 }
             }
             Written::Manifest { covered } => {
@@ -434,42 +457,6 @@ impl FirstPositions {
 
     fn sort_runs(&mut self) {
         self.runs.sort_by_key(|placed| (Reverse(placed.bucket), placed.level));
-    }
-
-    /// Drops the buckets in which everything has expired.
-    fn expire(&mut self, committed: UnixMillis) {
-        let asked_from = committed.min(self.covered.log_time);
-        let buckets = self.place.buckets;
-        let merging = self.merging.map(|(bucket, _)| bucket);
-        let has_expired = |placed: &mut Placed| buckets.has_all_expired(placed.bucket, asked_from) && merging != Some(placed.bucket);
-        let expired: Vec<_> = self.runs.extract_if(.., has_expired).map(|placed| placed.run).collect();
-        if !expired.is_empty() {
-            self.gone.extend(expired);
-            self.expired_by = self.expired_by.max(asked_from);
-            self.is_manifest_due = true;
-        }
-    }
-
-    fn begin_merge(&mut self, bucket: i64) -> Result<(), IndexError> {
-        if self.merging.is_some() {
-            return Ok(());
-        }
-        let Some(job) = self.full_level().or_else(|| self.left_bucket(bucket)) else { return Ok(()) };
-        self.merging = Some((job.bucket, Run::bytes_for(job.runs.iter().map(|run| run.len()).sum())));
-        Ok(self.threads.merger.begin(job)?)
-    }
-
-    fn full_level(&self) -> Option<MergeJob> {
-        let same_level = |a: &Placed, b: &Placed| (a.bucket, a.level) == (b.bucket, b.level);
-        self.runs.chunk_by(same_level).find(|runs| runs.len() >= MERGE_RUNS).map(merge_job)
-    }
-
-    /// A bucket of more than one run to which nothing comes any more.
-    fn left_bucket(&self, current: i64) -> Option<MergeJob> {
-        let in_memory =
-            self.tables().filter_map(|table| table.entries().first()).map(|entry| self.place.buckets.of(UnixMillis(entry.log_time)));
-        let oldest = in_memory.min().unwrap_or(current).min(current);
-        self.runs.chunk_by(|a, b| a.bucket == b.bucket).find(|runs| runs[0].bucket < oldest && runs.len() > 1).map(merge_job)
     }
 
     fn begin_manifest(&mut self) -> Result<(), IndexError> {
@@ -500,11 +487,6 @@ impl Drop for FirstPositions {
     fn drop(&mut self) {
         self.place.is_closing.store(true, Ordering::Relaxed);
     }
-}
-
-fn merge_job(runs: &[Placed]) -> MergeJob {
-    let level = runs.iter().map(|placed| placed.level).max().map_or(0, |level| level + 1);
-    MergeJob { bucket: runs[0].bucket, level, runs: runs.iter().map(|placed| placed.run.clone()).collect() }
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use crate::store::Progress;
 /// # Errors
 /// [`Error`]; store and index are no better than scratch then.
 pub fn replay(parts: Parts, until: Position, report: &mut dyn FnMut(Position) -> Result<(), Error>) -> Result<Progress, Error> {
-    let mut owner = Owner::open(parts, Arc::default(), Arc::default(), Arc::default())?;
+    let mut owner = Owner::open(parts, Arc::default(), Arc::default(), Arc::default(), &mut ())?;
     if until < owner.committed.next || owner.log.end() < until {
         return Err(Error::LogTooShort { wanted: until, log: owner.log.end() });
     }

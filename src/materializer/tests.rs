@@ -3,6 +3,7 @@
 mod far;
 mod partitions;
 mod power_loss;
+mod taken;
 mod wishes;
 
 use std::collections::{BTreeSet, HashMap};

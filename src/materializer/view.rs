@@ -11,7 +11,7 @@ use super::first_positions::First;
 use crate::clock::UnixMillis;
 use crate::event::IdentityHash;
 use crate::log::Position;
-use crate::store::{self, Conflict, Row, RowKey, RowSelection, Rows, Snapshot};
+use crate::store::{self, Conflict, Row, RowKey, RowSelection, Rows, Snapshot, Visit};
 
 /// What a view must show.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,11 +113,7 @@ pub(super) struct Overlaid {
 }
 
 impl Rows for Overlaid {
-    fn scan(
-        &self,
-        selection: &RowSelection,
-        visit: &mut dyn FnMut(RowKey<'_>, &Row) -> Result<(), store::Error>,
-    ) -> Result<(), store::Error> {
+    fn scan(&self, selection: &RowSelection, visit: &mut Visit<'_>) -> Result<(), store::Error> {
         let mut newer = selection
             .key_ranges()
             .into_iter()
@@ -155,7 +151,7 @@ impl Rows for Overlaid {
     }
 }
 
-fn visit_encoded(key: &[u8], row: &Row, visit: &mut dyn FnMut(RowKey<'_>, &Row) -> Result<(), store::Error>) -> Result<(), store::Error> {
+fn visit_encoded(key: &[u8], row: &Row, visit: &mut Visit<'_>) -> Result<(), store::Error> {
     let key = RowKey::read(key).ok_or_else(|| store::Error::Damaged("a row's key in memory".into()))?;
     visit(key, row)
 }

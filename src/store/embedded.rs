@@ -23,7 +23,7 @@ use redb::{Database, Durability, ReadOnlyTable, ReadTransaction, ReadableDatabas
 
 use super::{
     CONFLICTS_MAX, Change, Commit, Conflict, Error, Item, Kind, Progress, Row, RowKey, RowSelection, Rows, Shared, SharedChanges, Snapshot,
-    Store, Version, row,
+    Store, Version, Visit, row,
 };
 use crate::clock::UnixMillis;
 use crate::log::Position;
@@ -357,7 +357,7 @@ fn damaged_row() -> Error {
 }
 
 impl Rows for EmbeddedSnapshot {
-    fn scan(&self, selection: &RowSelection, visit: &mut dyn FnMut(RowKey<'_>, &Row) -> Result<(), Error>) -> Result<(), Error> {
+    fn scan(&self, selection: &RowSelection, visit: &mut Visit<'_>) -> Result<(), Error> {
         for (from, to) in selection.key_ranges() {
             for entry in self.rows.range(from.as_slice()..to.as_slice()).map_err(failed)? {
                 let (key, bytes) = entry.map_err(failed)?;

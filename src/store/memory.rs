@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::{
     CONFLICTS_MAX, Change, Commit, Conflict, Error, Item, Kind, Progress, Row, RowKey, RowSelection, Rows, Shared, SharedChanges, Snapshot,
-    Store, Version,
+    Store, Version, Visit,
 };
 use crate::clock::UnixMillis;
 use crate::log::Position;
@@ -104,7 +104,7 @@ impl Content {
 }
 
 impl Rows for Content {
-    fn scan(&self, selection: &RowSelection, visit: &mut dyn FnMut(RowKey<'_>, &Row) -> Result<(), Error>) -> Result<(), Error> {
+    fn scan(&self, selection: &RowSelection, visit: &mut Visit<'_>) -> Result<(), Error> {
         for (from, to) in selection.key_ranges() {
             for (key, row) in self.rows.range((Bound::Included(from), Bound::Excluded(to))) {
                 visit(RowKey::read(key).ok_or_else(|| Error::Damaged("a key".into()))?, row)?;

@@ -6,7 +6,7 @@ use std::collections::btree_map::Entry;
 use crate::clock::{UnixMicros, UnixMillis};
 use crate::event::{Amount, Draft, HashKey, IdentityMode, Measurement, MeterEvent, TimeWindow};
 use crate::log::record::{self, Decisions};
-use crate::store::{DimensionSet, Error, Grain, Row, RowKey, RowSelection, Rows};
+use crate::store::{DimensionSet, Error, Grain, Row, RowKey, RowSelection, Rows, Visit};
 
 /// The account of all test events that do not say otherwise.
 pub(crate) const ACCOUNT: u32 = 1;
@@ -111,7 +111,7 @@ impl MemoryRows {
 }
 
 impl Rows for MemoryRows {
-    fn scan(&self, selection: &RowSelection, visit: &mut dyn FnMut(RowKey<'_>, &Row) -> Result<(), Error>) -> Result<(), Error> {
+    fn scan(&self, selection: &RowSelection, visit: &mut Visit<'_>) -> Result<(), Error> {
         for (from, to) in selection.key_ranges() {
             for (key, row) in self.0.range(from..to) {
                 let key = RowKey::read(key).expect("written here");

@@ -15,7 +15,7 @@ use crate::log::record::{self, Decisions};
 use crate::materializer::first_positions::First;
 use crate::materializer::{self, Materializer, Running};
 use crate::store::embedded::EmbeddedStore;
-use crate::store::{Rows, Store};
+use crate::store::{Rows, Store, Visit};
 use crate::usage::{View, ViewFuture};
 
 pub(crate) const KEY: HashKey = HashKey::from_bytes([9; 16]);
@@ -119,11 +119,7 @@ impl Owners for Several {
 struct AllRows(Vec<Box<dyn Rows>>);
 
 impl Rows for AllRows {
-    fn scan(
-        &self,
-        selection: &RowSelection,
-        visit: &mut dyn FnMut(RowKey<'_>, &store::Row) -> Result<(), store::Error>,
-    ) -> Result<(), store::Error> {
+    fn scan(&self, selection: &RowSelection, visit: &mut Visit<'_>) -> Result<(), store::Error> {
         self.0.iter().try_for_each(|rows| rows.scan(selection, visit))
     }
 

@@ -12,18 +12,18 @@ use crate::harness::{Client, DEADLINE, Event, Gateway, Setup, Shared, event, wai
 use crate::postgres::Cluster;
 
 /// Nodes that share log and rows.
-fn nodes(shared: &Arc<Shared>, count: usize) -> Vec<Gateway> {
+pub(crate) fn nodes(shared: &Arc<Shared>, count: usize) -> Vec<Gateway> {
     (0..count).map(|_| Setup::default().node_of(shared).start()).collect()
 }
 
 /// Partitions that a node owns.
-fn owned(node: &Gateway) -> f64 {
+pub(crate) fn owned(node: &Gateway) -> f64 {
     node.metrics().total("tollgate_owned_partitions", &[])
 }
 
 /// Waits until the partitions are shared among these nodes.
 #[track_caller]
-fn wait_until_shared(nodes: &[&Gateway]) {
+pub(crate) fn wait_until_shared(nodes: &[&Gateway]) {
     wait_for("each node to have its partitions", || {
         let each: Vec<f64> = nodes.iter().map(|node| owned(node)).collect();
         (each.iter().sum::<f64>() == 4.0 && each.iter().all(|owned| *owned >= 1.0)).then_some(())
@@ -31,7 +31,7 @@ fn wait_until_shared(nodes: &[&Gateway]) {
 }
 
 /// Lets those who send stop also when a test fails: a scope waits for its threads.
-struct Stops<'s>(&'s AtomicBool);
+pub(crate) struct Stops<'s>(pub(crate) &'s AtomicBool);
 
 impl Drop for Stops<'_> {
     fn drop(&mut self) {
@@ -41,7 +41,7 @@ impl Drop for Stops<'_> {
 
 /// A client that sends batches to some nodes in turn, now and then the same one again elsewhere, until it is told to stop. It sends what was not
 /// answered again, for as long as it takes, and returns the ids that were acked.
-fn send_until(stop: &AtomicBool, clients: &[Client], name: &str) -> BTreeSet<String> {
+pub(crate) fn send_until(stop: &AtomicBool, clients: &[Client], name: &str) -> BTreeSet<String> {
     let mut acked = BTreeSet::new();
     let mut round = 0;
     while !stop.load(Ordering::Relaxed) {
@@ -65,7 +65,7 @@ fn send_until(stop: &AtomicBool, clients: &[Client], name: &str) -> BTreeSet<Str
 
 /// What a node counts, once it says that this is everything.
 #[track_caller]
-fn counted(node: &Client) -> usize {
+pub(crate) fn counted(node: &Client) -> usize {
     wait_for("a complete answer", || {
         // Partitions may be on their way to another node.
         let answer = node.usage("m").wait_s(20).ask_somehow("COUNT");

@@ -19,6 +19,7 @@ mod failing_disk;
 mod fault_matrix;
 mod forms;
 mod full_disk;
+mod handover;
 mod harness;
 mod kafka_ends;
 mod kafka_log;

@@ -71,7 +71,7 @@ impl World {
     }
 
     fn asked_of(&self, settings: &KafkaSettings, queries_max: usize) -> ClusterSource {
-        let ends = Ends::new(settings, &self.log.topic, PARTITIONS).expect("a client");
+        let ends = Arc::new(Ends::new(settings, &self.log.topic, PARTITIONS).expect("a client"));
         ClusterSource::start(Parts { store: store(&self.url), ends, queries_max }).expect("starts")
     }
 
@@ -266,7 +266,7 @@ async fn a_database_that_is_down_refuses_queries_and_they_go_on_when_it_is_back(
     let short = Duration::from_secs(2);
     let timeouts = Timeouts { connect: short, statement: short, lock: short, lease: short, idle: short };
     let store = Arc::new(PostgresStore::open(&Settings { timeouts, ..Settings::new(&world.url) }).expect("opens"));
-    let ends = Ends::new(&world.log.settings, &world.log.topic, PARTITIONS).expect("a client");
+    let ends = Arc::new(Ends::new(&world.log.settings, &world.log.topic, PARTITIONS).expect("a client"));
     let asked = ClusterSource::start(Parts { store, ends, queries_max: 4 }).expect("starts");
     world.ack(5);
     cluster.crash();

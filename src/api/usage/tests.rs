@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use axum::http::Request;
+use axum::http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tower_service::Service;

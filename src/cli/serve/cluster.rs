@@ -7,13 +7,14 @@ use std::thread::JoinHandle;
 use anyhow::{Context, bail};
 
 use super::{Parts, Shell};
-use crate::batch::Batcher;
+use crate::batch::{Batcher, Settle};
 use crate::cluster::group::{Member, Membership};
+use crate::cluster::handover::{self, Handover, Lending};
 use crate::cluster::health::{Asking, Health, Ready};
 use crate::cluster::marks::Marks;
 use crate::cluster::owners::{self, Owned};
 use crate::cluster::source::{self, ClusterSource, Wishes};
-use crate::cluster::{self, NodeSecret, OwnedHere, OwnerAddress, Routed, internal};
+use crate::cluster::{self, NodeAddress, NodeSecret, OwnedHere, Routed, internal};
 use crate::config::{Config, Role};
 use crate::data_dir::{self, DataDir};
 use crate::gateway;
@@ -22,8 +23,10 @@ use crate::log::kafka::recorded::Recorded;
 use crate::log::kafka::topics::{self, Found, Wanted};
 use crate::log::kafka::wire::Form;
 use crate::log::kafka::{self, Ends, KafkaAppender, KafkaPartition};
-use crate::log::{Partition, Position, meta};
-use crate::store::postgres::PostgresStore;
+use crate::log::meta::{self, LogMeta};
+use crate::log::{Partition, Position};
+use crate::server::Readiness;
+use crate::store::postgres::{self, PostgresStore};
 
 /// Queries that read rows at a time: half of the connections for reading, so that keys, customers and folds find one.
 const QUERIES_PART: usize = 4;
@@ -47,52 +50,22 @@ pub(super) fn open(shell: &Shell, data_dir: &DataDir) -> anyhow::Result<Parts> {
             data_dir.path().display()
         );
     }
-    let store = Arc::new(PostgresStore::open(&database)?);
-    let (recorded, found) = find_log(config, &kafka, &store)?;
-    let meta = recorded.meta()?;
-    let letters = find_letters(config, &kafka)?;
-    let log = partitions(kafka::partitions(&kafka, &found, Form::Events)?);
-    let Some(dead_letters_log) = partitions(kafka::partitions(&kafka, &letters, Form::DeadLetters)?).into_iter().next() else {
-        bail!("topic {} has no partition", letters.name);
-    };
-    let (events, events_thread) = batcher(shell, &kafka, Form::Events, &found, Arc::new(gateway::Settled(shell.recent.clone())))?;
-    let (dead_letters, dead_letters_thread) = batcher(shell, &kafka, Form::DeadLetters, &letters, Arc::new(()))?;
-    let address = OwnerAddress { node: node(config), url: advertised(shell) };
-    let owned = owned(shell, data_dir, &kafka, &found, meta, log.clone(), store.clone(), address)?;
-    let wishes = {
-        let owned = owned.clone();
-        Wishes::hear(&store, move |partition, position| {
-            if let Some(fold) = owned.get(partition) {
-                fold.commit_from(position);
-            }
-        })
-    };
-    let ends = || Ends::new(&kafka, &found.name, recorded.partitions);
-    let queries_max = (database.connections_max / QUERIES_PART).max(1);
-    let source =
-        ClusterSource::start(source::Parts { store: store.clone(), ends: ends()?, queries_max }).context("no thread for queries")?;
-    let (health, ends, asked) = (Health::default(), ends()?, store.clone());
-    let asking = health.ask(
-        Box::new(move || ends.newest().map(drop).map_err(|error| error.to_string())),
-        Box::new(move || asked.progress().map(drop).map_err(|error| error.to_string())),
-    );
-    let asking = asking.context("no thread for health")?;
-    let member = config.has_role(Role::Materializer).then(|| {
-        let membership = Membership {
-            kafka: kafka.clone(),
-            topic: found.name.clone(),
-            node: node(config),
-            session_timeout: config.cluster.session_timeout,
-        };
-        Member::join(membership, owned.clone(), store.clone())
-    });
-    let member = member.transpose()?;
+    let shared = Shared::find(config, kafka, &database)?;
+    let dead_letters_log = shared.dead_letters_log()?;
+    let (events, events_thread) = shared.batcher(shell, Form::Events, Arc::new(gateway::Settled(shell.recent.clone())))?;
+    let (dead_letters, dead_letters_thread) = shared.batcher(shell, Form::DeadLetters, Arc::new(()))?;
+    let (owned, lending) = shared.owned(shell, data_dir)?;
+    let wishes = hear_wishes(&shared.store, owned.clone());
+    let ends = Arc::new(Ends::new(&shared.kafka, &shared.events.name, shared.meta.fold.partitions)?);
+    let source = shared.source(ends.clone(), database.connections_max)?;
+    let (health, asking) = shared.ask(ends)?;
+    let member = config.has_role(Role::Materializer).then(|| shared.join(config, owned.clone())).transpose()?;
     let has_joined = member.as_ref().map_or_else(|| Arc::new(AtomicBool::new(false)), Member::has_joined);
     let readiness = Ready { roles: config.cluster.roles.clone(), health, owned: owned.clone(), has_joined };
-    let here: Arc<dyn OwnedHere> = Arc::new(owned.clone());
-    let secret = NodeSecret::open(&*store)?;
-    let owners = Routed::new(log.clone(), here.clone(), store.clone(), secret.clone());
-    let internal = internal::router(log.clone(), here, secret);
+    let here: Arc<dyn OwnedHere> = Arc::new(owned);
+    let owners = Routed::new(shared.log.clone(), here.clone(), shared.store.clone(), shared.secret.clone());
+    let internal = internal::router(shared.log.clone(), here, shared.secret, lending);
+    let Shared { store, meta, log, .. } = shared;
     Ok(Parts {
         events,
         dead_letters,
@@ -106,6 +79,103 @@ pub(super) fn open(shell: &Shell, data_dir: &DataDir) -> anyhow::Result<Parts> {
         internal: Some(internal),
         readiness: Arc::new(readiness),
         back: super::Back::Cluster(Back { events_thread, dead_letters_thread, member, asking, _wishes: wishes }),
+    })
+}
+
+/// What all nodes have in common, as this one found it.
+struct Shared {
+    kafka: kafka::Settings,
+    store: Arc<PostgresStore>,
+    /// The topic of events.
+    events: Found,
+    dead_letters: Found,
+    meta: LogMeta,
+    /// All partitions of events, by their numbers.
+    log: Vec<Arc<dyn Partition>>,
+    secret: NodeSecret,
+}
+
+impl Shared {
+    fn find(config: &Config, kafka: kafka::Settings, database: &postgres::Settings) -> anyhow::Result<Self> {
+        let store = Arc::new(PostgresStore::open(database)?);
+        let (recorded, events) = find_log(config, &kafka, &store)?;
+        let meta = recorded.meta()?;
+        let dead_letters = find_letters(config, &kafka)?;
+        let log = partitions(kafka::partitions(&kafka, &events, Form::Events)?);
+        let secret = NodeSecret::open(&*store)?;
+        Ok(Self { kafka, store, events, dead_letters, meta, log, secret })
+    }
+
+    fn dead_letters_log(&self) -> anyhow::Result<Arc<dyn Partition>> {
+        let partitions = partitions(kafka::partitions(&self.kafka, &self.dead_letters, Form::DeadLetters)?);
+        partitions.into_iter().next().with_context(|| format!("topic {} has no partition", self.dead_letters.name))
+    }
+
+    fn batcher(&self, shell: &Shell, form: Form, settle: Arc<dyn Settle>) -> anyhow::Result<(Batcher, JoinHandle<KafkaAppender>)> {
+        let topic = match form {
+            Form::Events => &self.events,
+            Form::DeadLetters => &self.dead_letters,
+        };
+        let appender = KafkaAppender::start(&self.kafka, &topic.name, form, topic.watermarks.len() as u32)?;
+        Batcher::start(form.label(), appender, &shell.runtime, shell.requests_max(), settle)
+            .with_context(|| format!("no thread for {}", topic.name))
+    }
+
+    /// Owns nothing yet; beside it, what other nodes are given of its dedup indexes.
+    fn owned(&self, shell: &Shell, data_dir: &DataDir) -> anyhow::Result<(Owned, Lending)> {
+        let (disk, index_dir): (Arc<dyn Disk>, _) = (Arc::new(RealDisk), data_dir.join(data_dir::INDEX));
+        disk.create_dir(&index_dir).with_context(|| format!("{} cannot be made", index_dir.display()))?;
+        let lending = Lending::new(disk.clone(), index_dir.clone(), self.meta.fold.partitions);
+        let marks = Marks { log: self.log.clone(), topic: self.events.name.clone(), store: self.store.clone() };
+        let owned = Owned::new(owners::Parts {
+            log: self.log.clone(),
+            meta: self.meta,
+            store: self.store.clone(),
+            disk,
+            index_dir,
+            clock: shell.clock.clone(),
+            address: NodeAddress { node: node(&shell.config), url: advertised(shell) },
+            handover: Handover::new(self.secret.clone(), shell.runtime.clone(), handover::Costs::default()),
+            kept: owners::KEPT,
+            check: Box::new(move |partition| marks.check(partition)),
+        });
+        Ok((owned, lending))
+    }
+
+    fn source(&self, ends: Arc<Ends>, connections_max: usize) -> anyhow::Result<ClusterSource> {
+        let queries_max = (connections_max / QUERIES_PART).max(1);
+        let parts = source::Parts { store: self.store.clone(), ends, queries_max };
+        ClusterSource::start(parts).context("no thread for queries")
+    }
+
+    /// Asks Kafka and PostgreSQL again and again whether they are there.
+    fn ask(&self, ends: Arc<Ends>) -> anyhow::Result<(Health, Asking)> {
+        let (health, store) = (Health::default(), self.store.clone());
+        let asking = health.ask(
+            Box::new(move || ends.newest().map(drop).map_err(|error| error.to_string())),
+            Box::new(move || store.progress().map(drop).map_err(|error| error.to_string())),
+        );
+        Ok((health, asking.context("no thread for health")?))
+    }
+
+    /// Joins the group that says what this node owns.
+    fn join(&self, config: &Config, owned: Owned) -> anyhow::Result<Member> {
+        let membership = Membership {
+            kafka: self.kafka.clone(),
+            topic: self.events.name.clone(),
+            node: node(config),
+            session_timeout: config.cluster.session_timeout,
+        };
+        Ok(Member::join(membership, owned, self.store.clone())?)
+    }
+}
+
+/// Has folds commit what another node waits for.
+fn hear_wishes(store: &PostgresStore, owned: Owned) -> Wishes {
+    Wishes::hear(store, move |partition, position| {
+        if let Some(fold) = owned.get(partition) {
+            fold.commit_from(position);
+        }
     })
 }
 
@@ -162,45 +232,6 @@ fn partitions(found: Vec<Arc<KafkaPartition>>) -> Vec<Arc<dyn Partition>> {
     found.into_iter().map(|partition| partition as Arc<dyn Partition>).collect()
 }
 
-fn batcher(
-    shell: &Shell,
-    kafka: &kafka::Settings,
-    form: Form,
-    found: &Found,
-    settle: Arc<dyn crate::batch::Settle>,
-) -> anyhow::Result<(Batcher, JoinHandle<KafkaAppender>)> {
-    let appender = KafkaAppender::start(kafka, &found.name, form, found.watermarks.len() as u32)?;
-    Batcher::start(form.label(), appender, &shell.runtime, shell.requests_max, settle)
-        .with_context(|| format!("no thread for {}", found.name))
-}
-
-#[expect(clippy::too_many_arguments, reason = "what folds are started from, each from another place")]
-fn owned(
-    shell: &Shell,
-    data_dir: &DataDir,
-    kafka: &kafka::Settings,
-    found: &Found,
-    meta: meta::LogMeta,
-    log: Vec<Arc<dyn Partition>>,
-    store: Arc<PostgresStore>,
-    address: OwnerAddress,
-) -> anyhow::Result<Owned> {
-    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    let index_dir = data_dir.join(data_dir::INDEX);
-    disk.create_dir(&index_dir).with_context(|| format!("{} cannot be made", index_dir.display()))?;
-    let marks = Marks { kafka: kafka.clone(), topic: found.name.clone(), store: store.clone() };
-    Ok(Owned::new(owners::Parts {
-        log,
-        meta,
-        store,
-        disk,
-        index_dir,
-        clock: shell.clock.clone(),
-        address,
-        check: Box::new(move |partition| marks.check(partition)),
-    }))
-}
-
 /// The node's name.
 fn node(config: &Config) -> String {
     config.cluster.node.clone().unwrap_or_else(host)
@@ -212,11 +243,17 @@ fn host() -> String {
 
 /// Where other nodes ask this one, unless it is said.
 fn advertised(shell: &Shell) -> String {
-    let address = shell.address;
+    let address = shell.ops_address;
     shell.config.cluster.advertise.clone().unwrap_or_else(|| match address.ip().is_unspecified() {
         true => format!("http://{}:{}", host(), address.port()),
         false => format!("http://{address}"),
     })
+}
+
+impl Readiness for Ready {
+    fn missing(&self) -> Vec<String> {
+        Ready::missing(self)
+    }
 }
 
 impl Back {

@@ -17,6 +17,7 @@ use crate::log::embedded::{EmbeddedAppender, EmbeddedLog, LogIdentity, Recovered
 use crate::log::meta;
 use crate::materializer::{self, Materializer, Running};
 use crate::ops::backup;
+use crate::server::Readiness;
 use crate::store::Store;
 use crate::store::embedded::EmbeddedStore;
 
@@ -63,7 +64,7 @@ pub(super) fn open(shell: &Shell, data_dir: &DataDir) -> anyhow::Result<Parts> {
     };
     let (materializer, materializing) = Materializer::start(parts).context("the rows do not fit the log")?;
     let settled = Arc::new(gateway::Settled(shell.recent.clone()));
-    let (runtime, requests_max) = (&shell.runtime, shell.requests_max);
+    let (runtime, requests_max) = (&shell.runtime, shell.requests_max());
     let (events, events_thread) = Batcher::start("events", appender, runtime, requests_max, settled).context("no thread for the log")?;
     let (dead_letters, dead_letters_thread) =
         Batcher::start("dead_letters", letters_appender, runtime, requests_max, Arc::new(())).context("no thread for the dead letters")?;
@@ -88,6 +89,13 @@ pub(super) fn open(shell: &Shell, data_dir: &DataDir) -> anyhow::Result<Parts> {
         readiness: Arc::new(materializer),
         back: super::Back::Embedded(Back { events_thread, dead_letters_thread, materializing, room }),
     })
+}
+
+/// The one node of an embedded log is ready when it has recovered.
+impl Readiness for Materializer {
+    fn missing(&self) -> Vec<String> {
+        if self.is_ready() { Vec::new() } else { vec![format!("recovering: folding the log from position {}", self.folded())] }
+    }
 }
 
 fn report(dir: &Path, recovered: &Recovered) {

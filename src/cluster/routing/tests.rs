@@ -15,8 +15,10 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::clock::UnixMillis;
+use crate::cluster::handover::Lending;
 use crate::cluster::internal;
 use crate::event::IdentityMode;
+use crate::log::disk::RealDisk;
 use crate::log::memory::{MemoryLog, MemoryPartition};
 use crate::log::record::Account;
 use crate::materializer::{Materializer, Running};
@@ -48,6 +50,12 @@ struct Node {
     server: JoinHandle<()>,
 }
 
+impl<F: Fn(u32) -> Option<Materializer> + Send + Sync + 'static> OwnedHere for F {
+    fn get(&self, partition: u32) -> Option<Materializer> {
+        self(partition)
+    }
+}
+
 impl World {
     fn new() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
@@ -70,7 +78,8 @@ impl World {
             here.lock().expect("no panic").get(&partition).map(|(materializer, _)| materializer.clone())
         });
         let routed = Arc::new(Routed::new(log(), here.clone(), self.store.clone(), self.secret()));
-        let (address, server) = serve(internal::router(log(), here, self.secret())).await;
+        let lending = Lending::new(Arc::new(RealDisk), self.dir.path().join("none"), PARTITIONS);
+        let (address, server) = serve(internal::router(log(), here, self.secret(), lending)).await;
         Node { name, seen, owned, looked, routed, address, server }
     }
 
@@ -82,8 +91,8 @@ impl World {
     }
 
     fn say(&self, partition: u32, node: &str, address: impl std::fmt::Display) {
-        let address = OwnerAddress { node: node.into(), url: format!("http://{address}") };
-        address.write(&*self.store, partition).expect("written");
+        let address = NodeAddress { node: node.into(), url: format!("http://{address}") };
+        OwnerAddress::take(&address, &*self.store, partition).expect("written");
     }
 
     fn give(&self, node: &Node, partition: u32) {
@@ -144,7 +153,7 @@ fn number_in(partition: u32) -> u64 {
     numbers_in(partition).next().expect("there are many")
 }
 
-async fn serve(router: Router) -> (SocketAddr, JoinHandle<()>) {
+pub(in crate::cluster) async fn serve(router: Router) -> (SocketAddr, JoinHandle<()>) {
     listen(move |stream| {
         let router = router.clone();
         async move {
@@ -156,7 +165,9 @@ async fn serve(router: Router) -> (SocketAddr, JoinHandle<()>) {
 }
 
 /// Listens on a free port, for as long as the task runs: its connections end with it.
-async fn listen<F: Future<Output = ()> + Send + 'static>(answer: impl Fn(TcpStream) -> F + Send + 'static) -> (SocketAddr, JoinHandle<()>) {
+pub(in crate::cluster) async fn listen<F: Future<Output = ()> + Send + 'static>(
+    answer: impl Fn(TcpStream) -> F + Send + 'static,
+) -> (SocketAddr, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("an address");
     let server = tokio::spawn(async move {

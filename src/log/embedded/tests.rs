@@ -2,9 +2,11 @@ mod power_loss;
 
 use std::ops::Range;
 
+use super::segment::SEGMENT_HEADER_BYTES;
 use super::*;
 use crate::log::disk::RealDisk;
 use crate::log::disk::simulated::{Fault, SimulatedDisk};
+use crate::log::{Append, Appender, BLOCK_HEADER_BYTES, Block, Positions};
 use proptest::prelude::*;
 
 const IDENTITY: LogIdentity = LogIdentity { log_id: [3; 16], name: "events" };

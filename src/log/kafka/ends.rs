@@ -19,7 +19,7 @@ use crate::log::{Error, Position};
 /// Between two attempts: a partition that has just moved to another broker is found again.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Asks where the partitions of a topic end.
+/// Asks where the partitions of a topic end; may be asked from several threads.
 pub struct Ends {
     asking: BaseConsumer<Listener>,
     topic: String,

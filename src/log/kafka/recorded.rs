@@ -66,8 +66,8 @@ impl Recorded {
         let mut made = Self {
             format: FORMAT,
             message_version: wire::VERSION,
-            log_id: hex(log_id),
-            hash_key: hex(hash_key),
+            log_id: hex::encode(log_id),
+            hash_key: hex::encode(hash_key),
             cluster: cluster.to_owned(),
             topic: topic.to_owned(),
             partitions: fold.partitions,
@@ -112,7 +112,7 @@ impl Recorded {
     /// # Errors
     /// [`RecordedError::Damaged`].
     pub fn meta(&self) -> Result<LogMeta, RecordedError> {
-        Ok(LogMeta { log_id: from_hex(&self.log_id)?, hash_key: HashKey::from_bytes(from_hex(&self.hash_key)?), fold: self.fold() })
+        Ok(LogMeta { log_id: read_id(&self.log_id)?, hash_key: HashKey::from_bytes(read_id(&self.hash_key)?), fold: self.fold() })
     }
 
     /// What the fold needs.
@@ -126,13 +126,10 @@ impl Recorded {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn from_hex(text: &str) -> Result<[u8; 16], RecordedError> {
-    let wide = (text.len() == 32).then(|| u128::from_str_radix(text, 16).ok()).flatten();
-    wide.map(u128::to_be_bytes).ok_or_else(|| RecordedError::Damaged("an id is not 32 hex digits".into()))
+fn read_id(digits: &str) -> Result<[u8; 16], RecordedError> {
+    let mut id = [0; 16];
+    hex::decode_to_slice(digits, &mut id).map_err(|_| RecordedError::Damaged("an id is not 32 hex digits".into()))?;
+    Ok(id)
 }
 
 #[cfg(test)]

@@ -6,11 +6,6 @@
 
 mod check;
 
-use std::future::Future;
-use std::pin::pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication};
@@ -18,8 +13,9 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::client::Listener;
 use super::reader::Watermarks;
-use super::{KafkaReader, Settings, wire};
-use crate::log::{LogReader, Position};
+use super::{Settings, wire};
+use crate::log::{LogReader, Position, read_some};
+use crate::park;
 
 pub use check::{TopicError, check, check_replication, check_settings};
 
@@ -113,7 +109,7 @@ fn describe(admin: &AdminClient<Listener>, options: &AdminOptions, timeout: Dura
     let Some(cluster) = admin.inner().fetch_cluster_id(timeout) else {
         return failed("the id of its cluster cannot be read", "no answer".into());
     };
-    let resource = wait(admin.describe_configs([&ResourceSpecifier::Topic(&wanted.name)], options));
+    let resource = park::until(admin.describe_configs([&ResourceSpecifier::Topic(&wanted.name)], options));
     let config = match resource.map(|mut resources| resources.pop()) {
         Ok(Some(Ok(config))) if !config.entries.is_empty() => config,
         Ok(Some(Err(code))) => return failed("its settings cannot be read", code.to_string()),
@@ -157,7 +153,7 @@ fn create(admin: &AdminClient<Listener>, options: &AdminOptions, wanted: &Wanted
         let what = format!("it cannot be made with {} partitions and replication {}", wanted.partitions, wanted.replication);
         TopicError::Kafka { topic: wanted.name.clone(), what, error }
     };
-    let created = wait(admin.create_topics([&new], options)).map_err(|error| failed(error.to_string()))?;
+    let created = park::until(admin.create_topics([&new], options)).map_err(|error| failed(error.to_string()))?;
     match created.into_iter().next() {
         // Another node was faster.
         Some(Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(()),
@@ -186,33 +182,14 @@ fn found(cluster: String, wanted: &Wanted, replication: u32, watermarks: Vec<Wat
     }
 }
 
-/// The mark of the record at a position; `None`: there is none there.
+/// The mark of the record at a position before the end; `None`: there is none there.
 ///
 /// # Errors
 /// [`crate::log::Error`].
-pub fn mark(reader: &mut KafkaReader, position: Position) -> Result<Option<Mark>, crate::log::Error> {
-    let chunk = reader.read(position, 1)?;
+pub fn mark(reader: &mut dyn LogReader, position: Position) -> Result<Option<Mark>, crate::log::Error> {
+    let chunk = read_some(reader, position, 1)?;
     let Some(block) = chunk.blocks().next().filter(|block| block.first == position) else { return Ok(None) };
     let time = crc32c::crc32c(&block.received.0.to_le_bytes());
     let crc32c = crate::log::record::parts(block.payload).next().map_or(time, |record| crc32c::crc32c_append(time, record));
     Ok(Some(Mark { position, crc32c }))
-}
-
-/// Waits for one of the admin client's futures, which a thread of its own brings forward: works with and without a runtime.
-fn wait<F: Future>(future: F) -> F::Output {
-    struct Unpark(Thread);
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-    let mut context = Context::from_waker(&waker);
-    let mut future = pin!(future);
-    loop {
-        match future.as_mut().poll(&mut context) {
-            Poll::Ready(output) => return output,
-            Poll::Pending => std::thread::park(),
-        }
-    }
 }

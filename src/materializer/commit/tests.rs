@@ -5,7 +5,8 @@ use crate::clock::{UnixMicros, UnixMillis};
 use crate::event::Amount;
 use crate::log::Position;
 use crate::store::embedded::EmbeddedStore;
-use crate::store::{Change, DimensionSet, Error as StoreError, Grain, Kind, Row, RowKey, Shared, SharedChanges, Snapshot};
+use crate::store::intercepted::{Commits, Intercepted};
+use crate::store::{DimensionSet, Error as StoreError, Grain, Row, RowKey};
 
 /// What becomes of a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,74 +20,39 @@ enum Fate {
     Overtaken,
 }
 
-/// A store that answers as it is told, and then as it should.
+/// Answers as it is told, and then as it should.
 struct Unreliable {
-    store: EmbeddedStore,
     fates: Mutex<Vec<Fate>>,
-    commits: Mutex<u32>,
+    attempts: Mutex<u32>,
 }
 
-impl Store for Unreliable {
-    fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
-        self.store.snapshot()
-    }
-
-    fn commit(&self, commit: &Commit) -> Result<(), StoreError> {
-        *self.commits.lock().expect("no panic") += 1;
+impl Commits for Unreliable {
+    fn commit(&self, store: &EmbeddedStore, commit: &Commit) -> Result<(), StoreError> {
+        *self.attempts.lock().expect("no panic") += 1;
         match self.fates.lock().expect("no panic").pop().unwrap_or(Fate::Done) {
-            Fate::Done => self.store.commit(commit),
+            Fate::Done => store.commit(commit),
             Fate::AnswerLost => {
-                self.store.commit(commit)?;
+                store.commit(commit)?;
                 Err(StoreError::Failed("the answer is lost".into()))
             }
             Fate::Failed => Err(StoreError::Failed("nothing happened".into())),
             Fate::Overtaken => {
-                self.store.commit(commit)?;
-                self.store.commit(commit)
+                store.commit(commit)?;
+                store.commit(commit)
             }
         }
     }
-
-    fn row_count(&self) -> Result<u64, StoreError> {
-        self.store.row_count()
-    }
-
-    fn document(&self, kind: Kind, account: u32, id: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        self.store.document(kind, account, id)
-    }
-
-    fn documents(&self, kind: Kind, account: u32) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
-        self.store.documents(kind, account)
-    }
-
-    fn change_document(
-        &self,
-        kind: Kind,
-        account: u32,
-        id: &str,
-        change: &mut dyn FnMut(Option<&[u8]>) -> Change,
-    ) -> Result<(), StoreError> {
-        self.store.change_document(kind, account, id, change)
-    }
-
-    fn shared_since(&self, version: u64) -> Result<SharedChanges, StoreError> {
-        self.store.shared_since(version)
-    }
-
-    fn change_shared(&self, version: u64, documents: &[Shared]) -> Result<Option<u64>, StoreError> {
-        self.store.change_shared(version, documents)
-    }
-
-    fn watch(&self) -> Option<Receiver<()>> {
-        self.store.watch()
-    }
 }
 
-fn unreliable(fates: &[Fate]) -> (tempfile::TempDir, Unreliable) {
+fn unreliable(fates: &[Fate]) -> (tempfile::TempDir, Intercepted<Unreliable>) {
     let dir = tempfile::tempdir().expect("a directory");
     let store = EmbeddedStore::open(&dir.path().join("store.redb")).expect("opens");
     let fates = Mutex::new(fates.iter().rev().copied().collect());
-    (dir, Unreliable { store, fates, commits: Mutex::new(0) })
+    (dir, Intercepted { store, commits: Unreliable { fates, attempts: Mutex::new(0) } })
+}
+
+fn attempts(store: &Intercepted<Unreliable>) -> u32 {
+    *store.commits.attempts.lock().expect("no panic")
 }
 
 fn key() -> Vec<u8> {
@@ -116,8 +82,8 @@ fn a_commit_whose_answer_is_lost_is_found_to_have_happened_and_not_made_again() 
         let commit = commit(&store, 3);
         let reached = commit_once(&store, &commit).expect("it happened");
         assert_eq!((reached, stored(&store)), (commit.reached, (Position(10), Some(Amount::from_int(3)))), "{fates:?}");
-        let attempts = fates.iter().take_while(|fate| **fate == Fate::Failed).count() + 1;
-        assert_eq!(*store.commits.lock().expect("no panic"), attempts as u32, "{fates:?}");
+        let expected = fates.iter().take_while(|fate| **fate == Fate::Failed).count() + 1;
+        assert_eq!(attempts(&store), expected as u32, "{fates:?}");
     }
 }
 
@@ -137,7 +103,7 @@ fn a_commit_that_never_succeeds_ends_with_an_error_and_changes_nothing() {
     let (_dir, store) = unreliable(&[Fate::Failed; 9]);
     let failed = commit_once(&store, &commit(&store, 3));
     assert!(matches!(failed, Err(Error::Store(StoreError::Failed(_)))));
-    assert_eq!((stored(&store), *store.commits.lock().expect("no panic")), ((Position(0), None), COMMIT_ATTEMPTS));
+    assert_eq!((stored(&store), attempts(&store)), ((Position(0), None), COMMIT_ATTEMPTS));
 }
 
 #[test]
@@ -147,5 +113,5 @@ fn an_owner_that_somebody_else_overtook_changes_nothing() {
     commit_once(&store, &commit(&store, 3)).expect("commits");
     let fenced = commit_once(&store, &late);
     assert!(matches!(fenced, Err(Error::Store(StoreError::Fenced { found: Position(10), .. }))));
-    assert_eq!((stored(&store), *store.commits.lock().expect("no panic")), ((Position(10), Some(Amount::from_int(3))), 2));
+    assert_eq!((stored(&store), attempts(&store)), ((Position(10), Some(Amount::from_int(3))), 2));
 }

@@ -74,7 +74,7 @@ pub fn check(disk: &dyn Disk, dir: &Path, log_id: [u8; 16]) -> Checked {
 }
 
 /// Goes through the entries; stops at a page that cannot be read.
-fn check_run(run: &Run, manifest: &Manifest, bucket: i64, find: &mut dyn FnMut(String)) -> Result<(), IndexError> {
+pub(super) fn check_run(run: &Run, manifest: &Manifest, bucket: i64, find: &mut dyn FnMut(String)) -> Result<(), IndexError> {
     let buckets = Buckets::new(manifest.horizon_ms);
     let mut filter = Filter::for_entries(run.len());
     let (mut unsorted, mut strangers, mut uncovered, mut fences) = (0_u64, 0_u64, 0_u64, 0_u64);

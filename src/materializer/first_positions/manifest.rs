@@ -68,15 +68,20 @@ impl Manifest {
     /// `None` if there is none.
     pub(super) fn read(disk: &dyn Disk, dir: &Path) -> Result<Option<Self>, IndexError> {
         let Some(bytes) = read_file(disk, &dir.join(FILE))? else { return Ok(None) };
+        Self::parse(&bytes).map(Some)
+    }
+
+    /// Reads what [`Manifest::write`] wrote.
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, IndexError> {
         let damaged = |what: &str| IndexError::Damaged(format!("{FILE} {what}"));
         let unknown = |_| damaged("is not what was written, or an older version wrote it");
-        let sealed: Sealed<'_> = serde_json::from_slice(&bytes).map_err(unknown)?;
+        let sealed: Sealed<'_> = serde_json::from_slice(bytes).map_err(unknown)?;
         if crc32c::crc32c(sealed.manifest.get().as_bytes()) != sealed.crc32c {
             return Err(damaged("is not what was written"));
         }
         let manifest: Self = serde_json::from_str(sealed.manifest.get()).map_err(|_| damaged("is of another version"))?;
         match manifest.format {
-            FORMAT if manifest.makes_sense() => Ok(Some(manifest)),
+            FORMAT if manifest.makes_sense() => Ok(manifest),
             FORMAT => Err(damaged("makes no sense")),
             _ => Err(damaged("is of another version")),
         }

@@ -280,3 +280,6 @@ impl Writer {
         Ok(Run { name: self.name, file: self.file, entries: self.entries, fences: self.fences, filter: self.filter })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,11 +9,10 @@ use super::entry::{ENTRY_BYTES, Entry, halves};
 use crate::event::IdentityHash;
 use crate::fault;
 
-/// Slots of the hash table: a power of two, of which 7 in 8 may be taken.
-const SLOTS: usize = 1 << 20;
-/// Entries at which the table is full. A batch may go beyond: there is room for 17,504 more before it has to grow.
+/// Entries at which a table is full that has all the room. With those of [`BATCH_ROOM`] they are 7 in 8 of 2^20 slots, as many as may be taken.
 pub(super) const ENTRIES_MAX: usize = if cfg!(test) { 16 } else { 900_000 };
-const ENTRIES_ROOM: usize = if cfg!(test) { 64 } else { SLOTS / 8 * 7 };
+/// So many entries of a batch may go beyond before the table has to grow.
+const BATCH_ROOM: usize = if cfg!(test) { 48 } else { 17_504 };
 
 /// The number of an entry, and bits of its identity that keep strangers from being looked at.
 #[derive(Clone, Copy)]
@@ -25,11 +24,19 @@ struct Slot {
 pub(super) struct Table {
     entries: Vec<Entry>,
     slots: HashTable<Slot>,
+    /// For how many it was made.
+    entries_max: usize,
 }
 
 impl Table {
-    pub(super) fn new() -> Self {
-        Self { entries: Vec::with_capacity(ENTRIES_ROOM), slots: HashTable::with_capacity(ENTRIES_ROOM) }
+    pub(super) fn new(entries_max: usize) -> Self {
+        let room = entries_max + BATCH_ROOM;
+        Self { entries: Vec::with_capacity(room), slots: HashTable::with_capacity(room), entries_max }
+    }
+
+    /// For how many it was made.
+    pub(super) fn entries_max(&self) -> usize {
+        self.entries_max
     }
 
     pub(super) fn clear(&mut self) {
@@ -42,8 +49,9 @@ impl Table {
         &self.entries
     }
 
-    pub(super) fn is_full(&self) -> bool {
-        self.entries.len() >= fault::limit("TOLLGATE_INDEX_TABLE_ENTRIES", ENTRIES_MAX)
+    /// Whether it has so many entries, or as many as it was made for.
+    pub(super) fn is_full(&self, entries_max: usize) -> bool {
+        self.entries.len() >= fault::limit("TOLLGATE_INDEX_TABLE_ENTRIES", entries_max.min(self.entries_max))
     }
 
     /// Bytes of memory that it takes up, used or not.

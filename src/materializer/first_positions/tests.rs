@@ -1,6 +1,8 @@
+mod copies;
 mod world;
 
 use super::check::{Finding, check};
+use super::upkeep::MERGE_RUNS;
 use super::*;
 use crate::log::disk::{DiskFile, RealDisk};
 use std::collections::BTreeSet;
@@ -100,7 +102,7 @@ fn a_table_is_frozen_when_it_is_full_and_when_log_time_has_left_its_bucket() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut index = open(dir.path(), Some(1_000));
     let mut next = 0;
-    while !index.table.is_full() {
+    while !index.table.is_full(table::ENTRIES_MAX) {
         assert_eq!(stand(&mut index, next, next, 5), None);
         next += 1;
     }

@@ -33,12 +33,17 @@ impl Names {
     }
 
     fn next(&self) -> String {
-        format!("{:012}.run", self.0.fetch_add(1, Ordering::Relaxed) + 1)
+        run_name(self.0.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
     pub(super) fn last(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
+}
+
+/// The name of the run with this number.
+pub(super) fn run_name(number: u64) -> String {
+    format!("{number:012}.run")
 }
 
 /// For the thread that writes.

@@ -109,7 +109,9 @@ fn an_index_that_was_lost_is_made_of_a_log_that_comes_little_by_little() {
     let dir = tempfile::tempdir().expect("a directory");
     let log = MemoryLog::new(0);
     let records: Vec<_> = record_bytes((0..30).map(|at| format!("u-{at}")));
-    let append = |records: &[Vec<u8>]| records.iter().map(|record| log.append(UnixMillis(1_000), record.clone())).last().expect("some");
+    let append = |records: &[Vec<u8>]| {
+        records.iter().map(|record| log.append(UnixMillis(1_000), record.clone())).fold(None, |_, at| Some(at)).expect("some")
+    };
     let before = append(&records).0 + 1;
     let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
     let folded = |index: &str, until| {

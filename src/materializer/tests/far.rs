@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicU32;
 
 use super::*;
 use crate::store::memory::MemoryStore;
-use crate::store::{Item, Rows};
+use crate::store::{Item, Rows, Visit};
 
 /// A snapshot that counts how it is asked.
 struct Far {
@@ -14,11 +14,7 @@ struct Far {
 }
 
 impl Rows for Far {
-    fn scan(
-        &self,
-        selection: &RowSelection,
-        visit: &mut dyn FnMut(RowKey<'_>, &Row) -> Result<(), store::Error>,
-    ) -> Result<(), store::Error> {
+    fn scan(&self, selection: &RowSelection, visit: &mut Visit<'_>) -> Result<(), store::Error> {
         self.snapshot.scan(selection, visit)
     }
 

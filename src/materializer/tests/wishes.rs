@@ -3,67 +3,28 @@
 use std::sync::atomic::AtomicU32;
 
 use super::*;
-use crate::store::{Change, Kind, Shared, SharedChanges};
+use crate::store::intercepted::{Commits, Intercepted};
 
 /// Nobody in a test waits for that long.
 const NEVER: Duration = Duration::from_secs(86_400);
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// A store each of whose commits waits for leave.
-struct Gated {
-    store: EmbeddedStore,
+/// Each commit waits for leave.
+struct Gate {
     /// A commit says where it leads to, and waits for an answer.
     begun: Sender<Position>,
     leave: Receiver<()>,
     under_way: AtomicU32,
 }
 
-impl Store for Gated {
-    fn snapshot(&self) -> Result<Box<dyn Snapshot>, store::Error> {
-        self.store.snapshot()
-    }
-
-    fn commit(&self, commit: &Commit) -> Result<(), store::Error> {
+impl Commits for Gate {
+    fn commit(&self, store: &EmbeddedStore, commit: &Commit) -> Result<(), store::Error> {
         assert_eq!(self.under_way.fetch_add(1, Ordering::SeqCst), 0, "one commit at a time");
         self.begun.send(commit.reached.next).expect("the test listens");
         self.leave.recv().expect("the test gives leave");
-        let committed = self.store.commit(commit);
+        let committed = store.commit(commit);
         self.under_way.fetch_sub(1, Ordering::SeqCst);
         committed
-    }
-
-    fn row_count(&self) -> Result<u64, store::Error> {
-        self.store.row_count()
-    }
-
-    fn document(&self, kind: Kind, account: u32, id: &str) -> Result<Option<Vec<u8>>, store::Error> {
-        self.store.document(kind, account, id)
-    }
-
-    fn documents(&self, kind: Kind, account: u32) -> Result<Vec<(String, Vec<u8>)>, store::Error> {
-        self.store.documents(kind, account)
-    }
-
-    fn change_document(
-        &self,
-        kind: Kind,
-        account: u32,
-        id: &str,
-        change: &mut dyn FnMut(Option<&[u8]>) -> Change,
-    ) -> Result<(), store::Error> {
-        self.store.change_document(kind, account, id, change)
-    }
-
-    fn shared_since(&self, version: u64) -> Result<SharedChanges, store::Error> {
-        self.store.shared_since(version)
-    }
-
-    fn change_shared(&self, version: u64, documents: &[Shared]) -> Result<Option<u64>, store::Error> {
-        self.store.change_shared(version, documents)
-    }
-
-    fn watch(&self) -> Option<Receiver<()>> {
-        self.store.watch()
     }
 }
 
@@ -71,7 +32,7 @@ impl Store for Gated {
 struct Quiet {
     dir: tempfile::TempDir,
     appender: EmbeddedAppender,
-    store: Arc<Gated>,
+    store: Arc<Intercepted<Gate>>,
     materializer: Materializer,
     running: Running,
     /// Where the commit leads to that has begun.
@@ -88,7 +49,8 @@ fn quiet() -> Quiet {
     let (log, appender, _) = EmbeddedLog::open(disk.clone(), &dir.path().join("log"), identity, settings).expect("opens");
     let store = EmbeddedStore::open(&dir.path().join("store.redb")).expect("opens");
     let ((to_test, begun), (leave, to_store)) = (bounded(8), bounded(8));
-    let store = Arc::new(Gated { store, begun: to_test, leave: to_store, under_way: AtomicU32::new(0) });
+    let commits = Gate { begun: to_test, leave: to_store, under_way: AtomicU32::new(0) };
+    let store = Arc::new(Intercepted { store, commits });
     let index_dir = dir.path().join("index");
     let parts =
         Parts { log, meta: META, store: store.clone(), disk, index_dir, clock: Clock::start(), commit_interval: NEVER, bases: None };

@@ -2,10 +2,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::pin::pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
@@ -15,6 +12,7 @@ use tokio_postgres::{Client, Socket, Statement};
 
 use super::Timeouts;
 use super::connect::{Connector, Driver, describe};
+use crate::park;
 use crate::store::Error;
 
 /// Threads that move bytes.
@@ -42,23 +40,9 @@ impl Drop for Runtime {
 
 /// Waits for a future on any thread, be it one of a runtime: a start asks the store before there is anybody to be kept waiting.
 pub(super) fn wait<F: Future>(runtime: &Handle, future: F) -> F::Output {
-    struct Unpark(Thread);
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
     // For its timers; what it waits for is moved by the runtime's own threads.
     let _context = runtime.enter();
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    let mut context = Context::from_waker(&waker);
-    let mut future = pin!(future);
-    loop {
-        match future.as_mut().poll(&mut context) {
-            Poll::Ready(output) => return output,
-            Poll::Pending => thread::park(),
-        }
-    }
+    park::until(future)
 }
 
 /// Why something was not done, and whether it may be tried again at once.

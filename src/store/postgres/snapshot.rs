@@ -31,7 +31,7 @@ use super::commit::{position, read_progress, read_progresses};
 use super::pool::{Failure, Lease, Pool, Session, wait};
 use super::rows::{self, behind, damaged, stored_key};
 use crate::log::Position;
-use crate::store::{Conflict, Error, Item, Progress, Row, RowKey, RowSelection, Rows, Snapshot, row};
+use crate::store::{Conflict, Error, Item, Progress, Row, RowKey, RowSelection, Rows, Snapshot, Visit, row};
 
 /// Ranges of keys that are asked for at once.
 const RANGES: usize = 1_000;
@@ -70,7 +70,6 @@ const SOME_RANGES_WITH_CUT_KEYS: &str = concat!(
         ORDER BY substring(key FOR 2000), rest NULLS FIRST"
 );
 
-type Visit<'v> = dyn FnMut(RowKey<'_>, &Row) -> Result<(), Error> + 'v;
 type VisitStored<'v> = dyn FnMut(&[u8], &Row) -> Result<(), Error> + 'v;
 
 /// What is committed at one moment.

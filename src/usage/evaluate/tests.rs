@@ -369,7 +369,7 @@ fn a_customer_counts_once_a_bucket_and_once_a_group() {
 fn damaged_rows_are_no_answer() {
     struct Damaged;
     impl Rows for Damaged {
-        fn scan(&self, _: &RowSelection, _: &mut dyn FnMut(RowKey<'_>, &Row) -> Result<(), store::Error>) -> Result<(), store::Error> {
+        fn scan(&self, _: &RowSelection, _: &mut store::Visit<'_>) -> Result<(), store::Error> {
             Err(store::Error::Damaged("a row".into()))
         }
         fn meters(&self, _: u32) -> Result<Vec<String>, store::Error> {

@@ -22,6 +22,10 @@ enum Action {
     SetBack(u64),
     /// Goes on with a copy.
     Link,
+    /// Another node goes on, with what it gets of the index, in the place of what it had itself: this index as it was at its begin, or none.
+    HandOver {
+        has_some: bool,
+    },
 }
 
 fn action() -> impl Strategy<Value = Action> {
@@ -34,6 +38,7 @@ fn action() -> impl Strategy<Value = Action> {
         2 => any::<bool>().prop_map(|at_once| Action::Crash { at_once }),
         1 => (0_u64..10).prop_map(Action::SetBack),
         1 => Just(Action::Link),
+        2 => any::<bool>().prop_map(|has_some| Action::HandOver { has_some }),
     ]
 }
 
@@ -155,6 +160,16 @@ impl World {
             Action::Link => {
                 let to = self.next_dir();
                 self.index().link_into(&to).expect("links");
+                self.index = None;
+                self.start();
+            }
+            Action::HandOver { has_some } => {
+                let (from, to) = (self.dir(), self.next_dir());
+                if has_some {
+                    copy_as_found(&from, &to);
+                }
+                // The other node folds on as a zombie does.
+                super::copies::hand_over_if_any(&from, &to, self.horizon);
                 self.index = None;
                 self.start();
             }
