@@ -162,7 +162,7 @@ fn open_store(dir: &TempDir) -> EmbeddedStore {
 
 /// A working set as the default settings make it.
 fn working_set() -> WorkingSet {
-    WorkingSet::new(0, 10_000)
+    WorkingSet::new(0, 10_000, tollgate::materializer::Shares::default())
 }
 
 fn add(working: &mut WorkingSet, snapshot: &dyn Snapshot, block: &Block) {

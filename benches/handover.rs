@@ -69,7 +69,7 @@ struct Node<'w> {
 }
 
 fn measure(brokers: &str, ids: u64, runtime: &Handle) {
-    let (settings, topic) = (Settings { brokers: brokers.into(), ..Settings::default() }, format!("handover-{}-{ids}", std::process::id()));
+    let (settings, topic) = (settings(brokers), format!("handover-{}-{ids}", std::process::id()));
     let wanted = topics::Wanted { name: topic, partitions: 1, replication: 1, retention_ms: None, form: Form::Events };
     topics::open(&settings, &wanted).expect("a topic");
     fill(&settings, &wanted.name, ids);
@@ -103,6 +103,12 @@ fn measure(brokers: &str, ids: u64, runtime: &Handle) {
     );
     a.owned.end(LET_GO);
     b.owned.end(LET_GO);
+}
+
+/// Of a broker that may have other things to do.
+fn settings(brokers: &str) -> Settings {
+    let minutes = Duration::from_secs(300);
+    Settings { brokers: brokers.into(), patience: minutes, timeout: minutes, ..Settings::default() }
 }
 
 /// Appends events, each with an id of its own.
@@ -146,6 +152,7 @@ fn node<'w>(log: Arc<dyn Partition>, store: &Arc<EmbeddedStore>, dir: &'w Path, 
         index_dir: dir.to_owned(),
         clock: Clock::start(),
         address: NodeAddress { node: dir.display().to_string(), url },
+        undecodable: Arc::new(()),
         handover: Handover::new(secret, runtime.clone(), Costs { records_min: 1, ..Costs::default() }),
         kept: KEPT,
         check: Box::new(|_| Ok(())),

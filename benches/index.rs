@@ -14,7 +14,8 @@ use tollgate::clock::UnixMillis;
 use tollgate::event::{ContentHash, IdentityHash};
 use tollgate::log::Position;
 use tollgate::log::disk::RealDisk;
-use tollgate::materializer::first_positions::{Asked, FirstPositions, Standing, TableShares};
+use tollgate::materializer::Shares;
+use tollgate::materializer::first_positions::{Asked, FirstPositions, Standing};
 
 /// The one of the binary.
 #[global_allocator]
@@ -130,7 +131,7 @@ fn disk_bytes(dir: &Path) -> u64 {
 fn run(keys: u64, horizon_ms: Option<u64>, others: usize) {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
     let horizon = horizon_ms.map(|horizon| horizon as i64);
-    let shares = TableShares::default();
+    let shares = Shares::default();
     let open = |number: usize| {
         let dir = dir.path().join(number.to_string());
         FirstPositions::open_sharing(Arc::new(RealDisk), &dir, [3; 16], horizon, UnixMillis(0), &shares).expect("opens")

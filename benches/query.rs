@@ -51,7 +51,7 @@ fn is_regular(customer: &str) -> bool {
 fn rows_of_one_day(nothing: &dyn Snapshot) -> Vec<(Vec<u8>, Row)> {
     let body = Workload::new(CUSTOMERS).body(CUSTOMERS * DIMENSION_SETS);
     let block = encode(&body, Parser::default().parse(&body, usize::MAX));
-    let mut working = WorkingSet::new(0, 10_000);
+    let mut working = WorkingSet::new(0, 10_000, tollgate::materializer::Shares::default());
     for record in record::records(block.payload(), block.count(), block.received()) {
         working.add(nothing, &record.expect("decodes")).expect("the store answers");
     }

@@ -30,8 +30,9 @@ pub const POINTS: [&str; 17] = [
     "recovery-indexed",
 ];
 
-/// Those that only a node of a cluster passes: runs that another node gave are on the disk and nobody's yet; the manifest names them.
-pub const CLUSTER_POINTS: [&str; 2] = ["handover-fetched", "handover-installed"];
+/// Those that only a node of a cluster passes: records that cannot be decoded are kept, and the commit that passes them is not made; runs that
+/// another node gave are on the disk and nobody's yet; the manifest names them.
+pub const CLUSTER_POINTS: [&str; 3] = ["undecodable-kept", "handover-fetched", "handover-installed"];
 
 /// Passes a point.
 #[cfg(not(debug_assertions))]

@@ -6,11 +6,14 @@
 //!
 //! Changes are made one after the other, and what was begun goes on when whoever asked for it hangs up. Of readers, a few get their turn
 //! at a time: each may hold some MiB.
+//!
+//! What stands in the log of events and cannot be decoded is here, too ([`UndecodableLetters`]).
 
 mod filter;
 mod ledger;
 mod replay;
 mod scan;
+mod undecodable;
 
 use std::sync::Arc;
 
@@ -20,6 +23,7 @@ pub use filter::{Filter, Names, State};
 pub use ledger::Ledger;
 pub use replay::{Replay, ReplayedPage};
 pub use scan::{Latest, Page};
+pub use undecodable::UndecodableLetters;
 
 use crate::batch::{BatchError, Batcher};
 use crate::clock::{Clock, ClockJumped, UnixMillis};

@@ -14,7 +14,9 @@ pub mod first_positions;
 pub mod fold;
 pub mod replay;
 mod sealing;
+mod shares;
 mod taking;
+mod undecodable;
 mod view;
 mod wishes;
 pub mod working_set;
@@ -40,8 +42,11 @@ use first_positions::{Asked, First, FirstPositions, IndexError, Standing};
 use fold::{Verdict, verdict};
 pub use sealing::BaseSettings;
 use sealing::Sealing;
+pub use shares::Shares;
 use taking::Taken;
 pub use taking::{CaughtUp, IndexPlace, IndexStanding, Taking};
+use undecodable::Found;
+pub use undecodable::{KeepUndecodable, UndecodableRecord};
 pub use view::{Lookup, View, ViewError, Wanted};
 use view::{Overlaid, Question, Reply, Request, stopping, view_failed};
 use wishes::Wishes;
@@ -126,6 +131,9 @@ pub enum Error {
     /// The dedup index cannot be read or written.
     #[error(transparent)]
     Index(#[from] IndexError),
+    /// Records that cannot be decoded were not kept, so the rows did not pass them.
+    #[error("records that cannot be decoded could not be put with the dead letters: {0}")]
+    Undecodable(log::Error),
     /// Whoever wanted a replay does not any more.
     #[error("it was stopped before it was done")]
     Stopped,
@@ -152,6 +160,8 @@ pub struct Parts {
     pub commit_interval: Duration,
     /// Where bases are and when they are made; `None`: none are made or used.
     pub bases: Option<BaseSettings>,
+    /// Where records go that cannot be decoded, before a commit passes them; `None`: nowhere, as they were kept when they were folded first.
+    pub undecodable: Option<Arc<dyn KeepUndecodable>>,
 }
 
 /// A handle for everyone who asks the materializer something.
@@ -334,6 +344,8 @@ struct Owner {
     conflicts: BTreeMap<u32, VecDeque<Conflict>>,
     /// Those of the commit under way.
     conflicts_in_commit: Vec<Conflict>,
+    /// Found since the last commit was begun.
+    undecodable: Found,
     clock: Clock,
     /// Nothing from here on is folded.
     until: Position,
@@ -376,10 +388,11 @@ impl Owner {
             reader: parts.log.clone().reader(),
             partition: parts.log.number(),
             index,
-            committer: Committer::start(parts.store.clone())?,
+            undecodable: Found::kept(parts.undecodable.is_some()),
+            committer: Committer::start(parts.store.clone(), parts.undecodable)?,
             store: parts.store,
             snapshot,
-            working: WorkingSet::new(parts.log.number(), parts.meta.fold.dimension_sets_max),
+            working: WorkingSet::new(parts.log.number(), parts.meta.fold.dimension_sets_max, taking.shares()),
             log: parts.log,
             conflicts: BTreeMap::new(),
             conflicts_in_commit: Vec::new(),
@@ -418,7 +431,7 @@ impl Owner {
             self.pending.extend(requests.try_iter().take(REQUESTS));
             self.answer_requests();
             self.hear_stop(stops);
-            let moved = self.stop != Some(Stop::Now) && !self.working.is_full() && self.fold_some()?;
+            let moved = self.stop != Some(Stop::Now) && !self.is_full() && self.fold_some()?;
             // A commit that has ended may have made room to go on folding.
             let ended = self.committer.finished();
             let goes_on = moved || ended.is_some();
@@ -464,6 +477,14 @@ impl Owner {
             Err(TryRecvError::Disconnected) => self.stop = self.stop.or(Some(Stop::AtTheEnd)),
             Err(TryRecvError::Empty) => {}
         }
+        if self.stop.is_some() {
+            self.committer.hurry();
+        }
+    }
+
+    /// Whether a commit has to come before anything further is folded.
+    fn is_full(&self) -> bool {
+        self.working.is_full() || self.undecodable.is_full()
     }
 
     /// Gives the index what it does not cover of the records that the rows have already; `false`: it was stopped before. Then nothing may be
@@ -549,6 +570,9 @@ impl Owner {
             self.index.stand_all(&due_asked, self.folded.log_time, &mut standings)?;
             let mut standings = standings.iter();
             for (at, record) in &ahead {
+                if let Err(undecodable) = record {
+                    self.undecodable.note(*at, *undecodable);
+                }
                 let stands = record.ok().and_then(|record| Some((record, *standings.next()?)));
                 verdicts[self.fold_record(*at, stands)? as usize] += 1;
             }
@@ -571,10 +595,7 @@ impl Owner {
 
     /// `stands`: a record that can be decoded, and what the index says of it.
     fn fold_record(&mut self, at: Position, stands: Option<(record::Record<'_>, Standing)>) -> Result<Verdict, Error> {
-        let Some((record, standing)) = stands else {
-            tracing::error!(position = at.0, "a record of the log cannot be decoded, it counts nowhere");
-            return Ok(Verdict::Undecodable);
-        };
+        let Some((record, standing)) = stands else { return Ok(Verdict::Undecodable) };
         let verdict = verdict(standing, &record);
         match (verdict, standing) {
             (Verdict::Counted, _) => self.working.add(&*self.snapshot, &record)?,
@@ -600,9 +621,14 @@ impl Owner {
     }
 
     fn report_lag(&self) {
+        self.report_uncommitted();
         let records = self.log.end().0.saturating_sub(self.folded.next.0);
         let behind_ms = self.clock.now().0.saturating_sub(self.folded.log_time.0).max(0);
         telemetry::set_lag(self.partition, records, if records == 0 { 0.0 } else { behind_ms as f64 / 1e3 });
+    }
+
+    fn report_uncommitted(&self) {
+        telemetry::set_uncommitted(self.partition, self.folded.next.0.saturating_sub(self.committed.next.0));
     }
 
     /// Whether a wish is waiting for a commit to be begun.
@@ -633,7 +659,7 @@ impl Owner {
 
     fn begin_commit_if_due(&mut self, is_stopping: bool) -> Result<(), Error> {
         let is_wished = self.is_wished() && self.wished <= self.folded.next;
-        let is_due = is_stopping || is_wished || self.working.is_full() || self.last_commit.elapsed() >= self.commit_interval;
+        let is_due = is_stopping || is_wished || self.is_full() || self.last_commit.elapsed() >= self.commit_interval;
         if self.committed == self.folded || !is_due || self.committer.is_busy() {
             return Ok(());
         }
@@ -642,7 +668,8 @@ impl Owner {
         let rows = self.working.begin_commit();
         let conflicts: Vec<_> = std::mem::take(&mut self.conflicts).into_values().flatten().collect();
         self.conflicts_in_commit.clone_from(&conflicts);
-        self.committer.begin(Commit { partition: self.partition, expected: self.committed, reached: self.folded, rows, conflicts })
+        let commit = Commit { partition: self.partition, expected: self.committed, reached: self.folded, rows, conflicts };
+        self.committer.begin(commit, self.undecodable.take())
     }
 
     fn end_commit(&mut self, reached: Progress) -> Result<(), Error> {
@@ -650,6 +677,7 @@ impl Owner {
         self.committer.busy = false;
         self.commit_interval = self.commit_interval_min.max(self.last_commit.elapsed() * COMMIT_PAUSE);
         self.committed = reached;
+        self.report_uncommitted();
         self.snapshot = self.store.snapshot()?;
         self.working.end_commit();
         self.conflicts_in_commit.clear();
@@ -715,7 +743,7 @@ impl Owner {
     }
 }
 
-fn positions<'b>(block: &BlockView<'b>) -> impl Iterator<Item = (Position, Result<record::Record<'b>, record::Undecodable>)> {
+fn positions<'b>(block: &BlockView<'b>) -> impl Iterator<Item = (Position, Result<record::Record<'b>, record::Undecodable<'b>>)> {
     let first = block.first.0;
     let records = record::records(block.payload, block.count, block.received);
     (first..).map(Position).zip(records)

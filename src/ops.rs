@@ -208,6 +208,7 @@ fn fold_anew(
         clock: Clock::start(),
         commit_interval: materializer::commit_interval(),
         bases: None,
+        undecodable: None,
     };
     let begin = base.map_or(0, |base| base.progress().next.0);
     let step = |at: Position| Step { what: "events", done: at.0 - begin, of: until.0 - begin };

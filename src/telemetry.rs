@@ -4,6 +4,7 @@
 //! time. Both ledgers of `design.md` promise 8 are here: [`EVENTS_TOTAL`] at the door, [`VERDICTS_TOTAL`] in the log.
 
 mod begin;
+mod cluster;
 pub mod handover;
 
 use std::sync::LazyLock;
@@ -11,9 +12,12 @@ use std::time::Duration;
 
 use metrics::{Counter, Histogram, SharedString, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
-use rdkafka::statistics::{Statistics, Window};
 
 pub use begin::begin_partition;
+pub use cluster::{
+    Rebalanced, Said, begin_cluster, begin_owner, count_kafka_error, count_owner_restart, count_rebalance, observe_answer,
+    observe_confirmed, observe_database_wait, observe_kafka, observe_question, set_owned_partitions,
+};
 
 /// Events by what became of them at the door. Labels: `outcome` = logged | known | rejected | shed | unknown.
 pub const EVENTS_TOTAL: &str = "tollgate_events_total";
@@ -51,34 +55,12 @@ pub const SYNC_SECONDS: &str = "tollgate_log_sync_seconds";
 pub const LOG_BYTES: &str = "tollgate_log_bytes";
 /// 1 once the log takes no further append in this process. Labels: `log`.
 pub const LOG_CLOSED: &str = "tollgate_log_closed";
-/// Seconds from the begin of an append to Kafka's confirmation of all its records, or its end without one. Labels: `log`.
-pub const KAFKA_CONFIRMED_SECONDS: &str = "tollgate_kafka_confirmed_seconds";
-/// Messages in the queues of librdkafka. Labels: `client` = events | dead_letters | reader | admin.
-pub const KAFKA_QUEUED_MESSAGES: &str = "tollgate_kafka_queued_messages";
-/// Their bytes. Labels: `client`.
-pub const KAFKA_QUEUED_BYTES: &str = "tollgate_kafka_queued_bytes";
-/// Requests that wait for the answer of a broker. Labels: `client`.
-pub const KAFKA_IN_FLIGHT_REQUESTS: &str = "tollgate_kafka_in_flight_requests";
-/// Brokers that librdkafka is connected to. Labels: `client`.
-pub const KAFKA_CONNECTED_BROKERS: &str = "tollgate_kafka_connected_brokers";
-/// Seconds that brokers took to answer, of the slowest one. Labels: `client`, `quantile` = 0.5 | 0.99.
-pub const KAFKA_ROUND_TRIP_SECONDS: &str = "tollgate_kafka_round_trip_seconds";
-/// Mean bytes of a batch sent lately. Labels: `client`.
-pub const KAFKA_BATCH_BYTES: &str = "tollgate_kafka_batch_bytes";
-/// Mean messages of a batch sent lately. Labels: `client`.
-pub const KAFKA_BATCH_MESSAGES: &str = "tollgate_kafka_batch_messages";
-/// Requests to brokers that failed or took too long. Labels: `client`.
-pub const KAFKA_REQUEST_ERRORS_TOTAL: &str = "tollgate_kafka_request_errors_total";
-/// Errors that librdkafka reported for a client as a whole. Labels: `client`.
-pub const KAFKA_ERRORS_TOTAL: &str = "tollgate_kafka_errors_total";
 /// Records that the log has and the rows do not. Labels: `partition`.
 pub const LAG_RECORDS: &str = "tollgate_materializer_lag_records";
 /// Seconds between the receipt of the record folded last and now; 0 when nothing waits. Labels: `partition`.
 pub const LAG_SECONDS: &str = "tollgate_materializer_lag_seconds";
-/// Partitions that this node owns.
-pub const OWNED_PARTITIONS: &str = "tollgate_owned_partitions";
-/// Folds that ended with an error and were started again. Labels: `partition`.
-pub const OWNER_RESTARTS_TOTAL: &str = "tollgate_owner_restarts_total";
+/// Records that are folded, and whose rows are not committed: what other nodes, and this one after a restart, do not see yet. Labels: `partition`.
+pub const UNCOMMITTED_RECORDS: &str = "tollgate_store_uncommitted_records";
 /// Seconds that a commit of rows took.
 pub const COMMIT_SECONDS: &str = "tollgate_store_commit_seconds";
 /// Rows written by commits.
@@ -214,7 +196,8 @@ impl LetterChange {
 /// A recorder is installed already.
 pub fn install_metrics() -> Result<PrometheusHandle, BuildError> {
     let mut builder = PrometheusBuilder::new();
-    for name in [REQUEST_SECONDS, ROOM_WAIT_SECONDS, SYNC_SECONDS, KAFKA_CONFIRMED_SECONDS, COMMIT_SECONDS, QUERY_SECONDS] {
+    let of_any_node = [REQUEST_SECONDS, ROOM_WAIT_SECONDS, SYNC_SECONDS, COMMIT_SECONDS, QUERY_SECONDS];
+    for name in of_any_node.into_iter().chain(cluster::SECONDS) {
         builder = builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), SECONDS)?;
     }
     for name in [GROUP_APPENDS, GROUP_RECORDS] {
@@ -223,9 +206,9 @@ pub fn install_metrics() -> Result<PrometheusHandle, BuildError> {
     builder = builder.set_buckets_for_metric(Matcher::Full(handover::TAKEN_SECONDS.to_owned()), handover::SECONDS)?;
     let handle = builder.install_recorder()?;
     describe();
+    cluster::describe();
     handover::describe();
     begin::begin();
-    handover::begin();
     metrics_process::Collector::default().describe();
     Ok(handle)
 }
@@ -247,22 +230,11 @@ fn describe() {
     describe_histogram!(GROUP_RECORDS, "Records that share one sync.");
     describe_counter!(LOG_APPENDED_BYTES_TOTAL, "Bytes appended to the log.");
     describe_histogram!(SYNC_SECONDS, "Seconds that a sync took.");
-    describe_histogram!(KAFKA_CONFIRMED_SECONDS, "Seconds until Kafka had confirmed an append, or gave none.");
-    describe_gauge!(KAFKA_QUEUED_MESSAGES, "Messages in the queues of librdkafka.");
-    describe_gauge!(KAFKA_QUEUED_BYTES, "Bytes in the queues of librdkafka.");
-    describe_gauge!(KAFKA_IN_FLIGHT_REQUESTS, "Requests that wait for the answer of a broker.");
-    describe_gauge!(KAFKA_CONNECTED_BROKERS, "Brokers that librdkafka is connected to.");
-    describe_gauge!(KAFKA_ROUND_TRIP_SECONDS, "Seconds that the slowest broker took to answer.");
-    describe_gauge!(KAFKA_BATCH_BYTES, "Mean bytes of a batch sent lately.");
-    describe_gauge!(KAFKA_BATCH_MESSAGES, "Mean messages of a batch sent lately.");
-    describe_counter!(KAFKA_REQUEST_ERRORS_TOTAL, "Requests to brokers that failed or took too long.");
-    describe_counter!(KAFKA_ERRORS_TOTAL, "Errors that librdkafka reported for a client as a whole.");
     describe_gauge!(LOG_BYTES, "Size of the log in bytes.");
     describe_gauge!(LOG_CLOSED, "1 once the log takes no further append in this process.");
-    describe_gauge!(OWNED_PARTITIONS, "Partitions that this node owns.");
-    describe_counter!(OWNER_RESTARTS_TOTAL, "Folds that ended with an error and were started again.");
     describe_gauge!(LAG_RECORDS, "Records that the log has and the rows do not.");
     describe_gauge!(LAG_SECONDS, "Seconds since the receipt of the record folded last; 0 when nothing waits.");
+    describe_gauge!(UNCOMMITTED_RECORDS, "Records that are folded, and whose rows are not committed.");
     describe_histogram!(COMMIT_SECONDS, "Seconds that a commit of rows took.");
     describe_counter!(COMMIT_ROWS_TOTAL, "Rows written by commits.");
     describe_gauge!(WAITS_FOR_ROOM, "1 while rows or index wait for room on a full disk.");
@@ -392,35 +364,6 @@ pub fn observe_sync(log: &'static str, took: Duration) {
     histogram!(SYNC_SECONDS, "log" => log).record(took);
 }
 
-/// Records how long it took until Kafka had confirmed an append.
-pub fn observe_confirmed(log: &'static str, took: Duration) {
-    histogram!(KAFKA_CONFIRMED_SECONDS, "log" => log).record(took);
-}
-
-/// Counts an error of a Kafka client.
-pub fn count_kafka_error(client: &'static str) {
-    counter!(KAFKA_ERRORS_TOTAL, "client" => client).increment(1);
-}
-
-/// Takes over what librdkafka counts. All brokers and topics of a client together, so that there are as many series as clients.
-pub fn observe_kafka(client: &'static str, statistics: &Statistics) {
-    let brokers = || statistics.brokers.values();
-    gauge!(KAFKA_QUEUED_MESSAGES, "client" => client).set(statistics.msg_cnt as f64);
-    gauge!(KAFKA_QUEUED_BYTES, "client" => client).set(statistics.msg_size as f64);
-    gauge!(KAFKA_IN_FLIGHT_REQUESTS, "client" => client).set(brokers().map(|broker| broker.waitresp_cnt).sum::<i64>() as f64);
-    let connected = brokers().filter(|broker| broker.nodeid >= 0 && broker.state == "UP").count();
-    gauge!(KAFKA_CONNECTED_BROKERS, "client" => client).set(connected as f64);
-    let round_trips = || brokers().filter_map(|broker| broker.rtt.as_ref());
-    let micros = |slowest: Option<i64>| slowest.unwrap_or_default() as f64 / 1e6;
-    gauge!(KAFKA_ROUND_TRIP_SECONDS, "client" => client, "quantile" => "0.5").set(micros(round_trips().map(|rtt| rtt.p50).max()));
-    gauge!(KAFKA_ROUND_TRIP_SECONDS, "client" => client, "quantile" => "0.99").set(micros(round_trips().map(|rtt| rtt.p99).max()));
-    let mean = |windows: &mut dyn Iterator<Item = &Window>| windows.map(|window| window.avg).max().unwrap_or_default() as f64;
-    gauge!(KAFKA_BATCH_BYTES, "client" => client).set(mean(&mut statistics.topics.values().map(|topic| &topic.batchsize)));
-    gauge!(KAFKA_BATCH_MESSAGES, "client" => client).set(mean(&mut statistics.topics.values().map(|topic| &topic.batchcnt)));
-    let errors = brokers().map(|broker| broker.txerrs + broker.rxerrs + broker.req_timeouts).sum();
-    counter!(KAFKA_REQUEST_ERRORS_TOTAL, "client" => client).absolute(errors);
-}
-
 /// Sets the size of a log.
 pub fn set_log_bytes(log: &'static str, bytes: u64) {
     gauge!(LOG_BYTES, "log" => log).set(bytes as f64);
@@ -437,14 +380,9 @@ pub fn set_lag(partition: u32, records: u64, seconds: f64) {
     gauge!(LAG_SECONDS, "partition" => partition.to_string()).set(seconds);
 }
 
-/// Says how many partitions this node owns.
-pub fn set_owned_partitions(partitions: usize) {
-    gauge!(OWNED_PARTITIONS).set(partitions as f64);
-}
-
-/// Counts a fold that ended with an error.
-pub fn count_owner_restart(partition: u32) {
-    counter!(OWNER_RESTARTS_TOTAL, "partition" => partition.to_string()).increment(1);
+/// Sets how many records are folded and not committed.
+pub fn set_uncommitted(partition: u32, records: u64) {
+    gauge!(UNCOMMITTED_RECORDS, "partition" => partition.to_string()).set(records as f64);
 }
 
 /// Records a commit of rows.

@@ -22,6 +22,9 @@
 //!   "lastReplay": {"time": "…", "verdict": "logged", "uniqueId": "u-1", "partition": 0, "position": 17}}], "next": null}
 //! ```
 //!
+//! Records of the log of events that cannot be decoded (code `undecodable`) belong to no account. Operators, and nobody else, list, read and
+//! delete them with `unowned=true`; each says in `record` which partition and position it is about. They cannot be replayed.
+//!
 //! `raw` has the bytes that were sent: as they are, or in base64 where they are no text, as `rawEncoding` says; `isCut`: only their begin.
 //! An event that did not come as JSON in the fields of the contract has `form` (json, ndjson, csv), of a row the `header`, and of a custom
 //! event `"schemaDetection": "AUTO"`; it is replayed in its form. A corrected event in the body of a replay is JSON in the fields of the
@@ -30,7 +33,7 @@
 use std::sync::Arc;
 
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Extension, Path, State};
+use axum::extract::{Extension, Path, Query, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
@@ -47,12 +50,14 @@ use crate::dialect::amberflo::AmberfloError;
 use crate::event::Code;
 use crate::gateway::Gateway;
 use crate::gateway::form::Sent;
-use crate::gateway::letters::{Became, DeadLetter, Refusal};
+use crate::gateway::letters::{Became, DeadLetter, NOBODY, RecordAt, Refusal, UNDECODABLE};
 use crate::letters::{self, Error, Filter, Letter, Letters, Replay};
 use crate::log::{self, Position};
 use crate::telemetry::Outcome;
 
 const KNOWN_PARAMETERS: &str = "code, reason, meterApiName, customerId, uniqueId, from, to, state, before, limit";
+/// For operators: the letters that belong to no account.
+const UNOWNED: &str = "unowned";
 
 /// What the routes work with.
 #[derive(Clone)]
@@ -75,15 +80,15 @@ pub(super) fn routes(parts: Parts) -> Router {
 }
 
 async fn list(State(parts): State<Parts>, Extension(caller): Extension<Caller>, query: Parameters) -> Answer {
-    check_scope(&caller, Scope::Read)?;
-    let page = parts.letters.list(caller.account, filter(query)?).await.map_err(refusal)?;
+    let (account, query) = whose(&caller, Scope::Read, query)?;
+    let page = parts.letters.list(account, filter(query)?).await.map_err(refusal)?;
     let letters: Vec<Value> = page.letters.iter().map(shown).collect();
     Ok(Json(json!({"deadLetters": letters, "next": page.next.map(|position| position.0)})))
 }
 
-async fn show(State(parts): State<Parts>, Extension(caller): Extension<Caller>, path: InPath) -> Answer {
-    check_scope(&caller, Scope::Read)?;
-    let letter = parts.letters.get(caller.account, in_path(path)?).await.map_err(refusal)?;
+async fn show(State(parts): State<Parts>, Extension(caller): Extension<Caller>, path: InPath, query: Parameters) -> Answer {
+    let (account, _) = whose(&caller, Scope::Read, query)?;
+    let letter = parts.letters.get(account, in_path(path)?).await.map_err(refusal)?;
     letter.map(|letter| Json(shown(&letter))).ok_or_else(unknown)
 }
 
@@ -110,21 +115,21 @@ async fn replay_all(State(parts): State<Parts>, Extension(caller): Extension<Cal
     Ok((audited_many(page.replays.len()), Json(answer)))
 }
 
-async fn delete(State(parts): State<Parts>, Extension(caller): Extension<Caller>, path: InPath) -> Change {
-    check_scope(&caller, Scope::Admin)?;
+async fn delete(State(parts): State<Parts>, Extension(caller): Extension<Caller>, path: InPath, query: Parameters) -> Change {
+    let (account, _) = whose(&caller, Scope::Admin, query)?;
     let position = in_path(path)?;
-    let was_there = parts.letters.delete(caller.account, position).await.map_err(refusal)?;
+    let was_there = parts.letters.delete(account, position).await.map_err(refusal)?;
     if was_there { Ok((audited(position), Json(json!({"deleted": 1})))) } else { Err(unknown()) }
 }
 
 async fn delete_all(State(parts): State<Parts>, Extension(caller): Extension<Caller>, query: Parameters) -> Change {
-    check_scope(&caller, Scope::Admin)?;
+    let (account, query) = whose(&caller, Scope::Admin, query)?;
     let filter = filter(query)?;
     if !filter.is_selective() {
         let needed = "code, reason, meterApiName, customerId, uniqueId, from, to, state";
         return Err(AmberfloError::bad_request(format!("a deletion needs at least one of the parameters {needed}")));
     }
-    let deleted = parts.letters.delete_all(caller.account, filter).await.map_err(refusal)?;
+    let deleted = parts.letters.delete_all(account, filter).await.map_err(refusal)?;
     let answer = json!({"deleted": deleted.count, "next": deleted.next.map(|position| position.0)});
     Ok((audited_many(deleted.count), Json(answer)))
 }
@@ -135,6 +140,27 @@ fn audited(letter: Position) -> Extension<Audited> {
 
 fn audited_many(letters: usize) -> Extension<Audited> {
     Extension(Audited { object: format!("{letters} letters"), account: None })
+}
+
+/// Whose letters are meant: those of the caller's account, which needs a scope, or those of nobody, which only operators get to see.
+fn whose(caller: &Caller, scope: Scope, query: Parameters) -> Result<(u32, Parameters), AmberfloError> {
+    let Ok(Query(mut pairs)) = query else {
+        check_scope(caller, scope)?;
+        return Ok((caller.account, query));
+    };
+    let unowned: Vec<_> = pairs.extract_if(.., |(name, _)| name == UNOWNED).map(|(_, value)| value).collect();
+    let account = match unowned.last().map(String::as_str) {
+        None | Some("false") => {
+            check_scope(caller, scope)?;
+            caller.account
+        }
+        Some("true") => {
+            check_scope(caller, Scope::Operator)?;
+            NOBODY
+        }
+        Some(_) => return Err(AmberfloError::bad_field(UNOWNED, "must be true or false")),
+    };
+    Ok((account, Ok(Query(pairs))))
 }
 
 pub(super) fn filter(query: Parameters) -> Result<Filter, AmberfloError> {
@@ -158,10 +184,10 @@ pub(super) fn filter(query: Parameters) -> Result<Filter, AmberfloError> {
 }
 
 fn code(label: String) -> Result<String, AmberfloError> {
-    if Code::from_label(&label).is_some() {
+    if label == UNDECODABLE || Code::from_label(&label).is_some() {
         return Ok(label);
     }
-    let known: Vec<_> = Code::ALL.into_iter().map(Code::label).collect();
+    let known: Vec<_> = Code::ALL.into_iter().map(Code::label).chain([UNDECODABLE]).collect();
     Err(AmberfloError::bad_field("code", format!("must be one of {}", known.join(", "))))
 }
 
@@ -178,7 +204,7 @@ fn state(label: &str) -> Result<letters::State, AmberfloError> {
 }
 
 fn shown(letter: &Letter) -> Value {
-    let DeadLetter { index, refusal, is_cut, .. } = &letter.letter;
+    let DeadLetter { index, refusal, is_cut, record, .. } = &letter.letter;
     let state = match &letter.last_replay {
         Some((_, Became::Replayed { .. })) => letters::State::Replayed,
         Some((_, Became::Refused(_))) => letters::State::Refused,
@@ -192,6 +218,9 @@ fn shown(letter: &Letter) -> Value {
     if let Value::Object(members) = &mut shown {
         insert_raw(members, &letter.letter.raw);
         insert_form(members, &letter.letter.sent);
+        if let Some(RecordAt { partition, position }) = record {
+            members.insert("record".into(), json!({"partition": partition, "position": position}));
+        }
     }
     shown
 }

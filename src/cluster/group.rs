@@ -21,6 +21,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use super::owners::Owned;
 use crate::log::kafka::{Listener, Settings};
 use crate::store::Store;
+use crate::telemetry::{self, Rebalanced};
 
 /// The group's name; a topic has one such group.
 const GROUP: &str = "tollgate";
@@ -193,10 +194,14 @@ impl ConsumerContext for Context {
             Rebalance::Revoke(list) => {
                 let partitions = numbers(list);
                 tracing::info!(?partitions, "partitions go to other nodes");
+                telemetry::count_rebalance(Rebalanced::Revoked, partitions.len());
                 self.owned.let_go(&partitions, LET_GO);
             }
             Rebalance::Assign(_) => {}
-            Rebalance::Error(error) => tracing::warn!(%error, "the group could not be balanced"),
+            Rebalance::Error(error) => {
+                telemetry::count_rebalance(Rebalanced::Failed, 0);
+                tracing::warn!(%error, "the group could not be balanced");
+            }
         }
     }
 
@@ -207,6 +212,7 @@ impl ConsumerContext for Context {
         }
         let partitions = numbers(list);
         tracing::info!(?partitions, "partitions come to this node");
+        telemetry::count_rebalance(Rebalanced::Assigned, partitions.len());
         self.owned.take(&partitions);
         self.has_joined.store(true, Ordering::Release);
     }

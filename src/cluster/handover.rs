@@ -39,7 +39,7 @@ use tokio::sync::Semaphore;
 
 use self::fetch::Peers;
 use super::secret::NodeSecret;
-use crate::materializer::first_positions::TableShares;
+use crate::materializer::Shares;
 
 pub use costs::Costs;
 pub use lend::Lending;
@@ -58,7 +58,7 @@ struct Shared {
     peers: Peers,
     runtime: Handle,
     turns: Semaphore,
-    shares: TableShares,
+    shares: Shares,
     costs: Costs,
 }
 
@@ -66,6 +66,6 @@ impl Handover {
     /// `runtime`: where connections to other nodes live.
     pub fn new(secret: NodeSecret, runtime: Handle, costs: Costs) -> Self {
         let (peers, turns) = (Peers::new(secret), Semaphore::new(FETCHED_MAX));
-        Self { shared: Arc::new(Shared { peers, runtime, turns, shares: TableShares::default(), costs }) }
+        Self { shared: Arc::new(Shared { peers, runtime, turns, shares: Shares::default(), costs }) }
     }
 }

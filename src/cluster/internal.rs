@@ -9,7 +9,7 @@
 //! | 503 | it cannot answer now: `{"error": "behind", "busy" or "failed", "detail": …}` |
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
@@ -17,7 +17,7 @@ use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use serde::{Deserialize, Serialize};
@@ -29,6 +29,7 @@ use super::questions::{BODY_BYTES_MAX, Question, Route};
 use super::secret::NodeSecret;
 use crate::log::Partition;
 use crate::materializer::ViewError;
+use crate::telemetry::{self, Said};
 
 /// With what the paths of these routes begin.
 pub const PREFIX: &str = "/internal/v1/";
@@ -84,6 +85,24 @@ pub fn router(log: Vec<Arc<dyn Partition>>, owned: Arc<dyn OwnedHere>, secret: N
 
 /// Only nodes, only some at a time, and for a bounded time.
 async fn let_in(State(parts): State<Parts>, request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let answer = answer_in_time(&parts, request, next).await;
+    let said = match answer.status() {
+        StatusCode::OK => Said::Answered,
+        // Of an index: there is none here.
+        StatusCode::MISDIRECTED_REQUEST | StatusCode::NOT_FOUND => Said::NotOwner,
+        StatusCode::SERVICE_UNAVAILABLE => match answer.extensions().get() {
+            Some(Unavailable::Behind) => Said::Behind,
+            Some(Unavailable::Busy) => Said::Busy,
+            Some(Unavailable::Failed) | None => Said::Failed,
+        },
+        _ => Said::Refused,
+    };
+    telemetry::observe_answer(said, began.elapsed());
+    answer
+}
+
+async fn answer_in_time(parts: &Parts, request: Request, next: Next) -> Response {
     if !parts.secret.is_in(request.headers()) {
         return StatusCode::UNAUTHORIZED.into_response();
     }
@@ -130,5 +149,5 @@ impl Parts {
 }
 
 fn unavailable(error: Unavailable, detail: impl Into<String>) -> Response {
-    (StatusCode::SERVICE_UNAVAILABLE, Json(UnavailableBody { error, detail: detail.into() })).into_response()
+    (StatusCode::SERVICE_UNAVAILABLE, Extension(error), Json(UnavailableBody { error, detail: detail.into() })).into_response()
 }

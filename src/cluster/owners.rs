@@ -22,7 +22,7 @@ use crate::clock::Clock;
 use crate::log::disk::Disk;
 use crate::log::meta::LogMeta;
 use crate::log::{Partition, Position};
-use crate::materializer::{self, Materializer};
+use crate::materializer::{self, KeepUndecodable, Materializer};
 use crate::store::Store;
 use crate::telemetry;
 
@@ -45,6 +45,8 @@ pub struct Parts {
     pub clock: Clock,
     /// Where others ask this node.
     pub address: NodeAddress,
+    /// Where records go that cannot be decoded.
+    pub undecodable: Arc<dyn KeepUndecodable>,
     /// Gets the indexes of partitions that were others'.
     pub handover: Handover,
     /// How long the index of a partition is kept that is somebody else's: [`KEPT`].
@@ -139,6 +141,7 @@ impl Owned {
                 }
             }
             if let Some(keeper) = keepers.get_mut(partition) {
+                telemetry::begin_owner(*partition);
                 keeper.take();
             }
         }

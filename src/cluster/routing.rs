@@ -28,6 +28,7 @@ use crate::log::{Partition, Position};
 use crate::materializer::first_positions::First;
 use crate::materializer::{Lookup, ViewError};
 use crate::store::{Conflict, Store};
+use crate::telemetry::{self, Said};
 use crate::verdicts::{Answering, Owners};
 
 /// Questions that wait for other nodes at a time.
@@ -108,15 +109,18 @@ impl Routed {
         let out_of_time = || Failed::Again(ViewError::Failed(format!("the owner of partition {partition} does not answer")));
         let _turn = self.turns.try_acquire().map_err(|_| Failed::Finally(ViewError::Busy))?;
         let owner = timeout_at(deadline, self.owner(partition)).await.map_err(|_| out_of_time())??;
+        let began = Instant::now();
         let asked = timeout_at(deadline, self.ask_at(&owner, partition, question, body, deadline)).await;
-        let (is_owner, answer) = asked.unwrap_or_else(|_| (false, Err(out_of_time())));
-        if !is_owner {
+        let (said, answer) = asked.unwrap_or_else(|_| (Said::Unreachable, Err(out_of_time())));
+        telemetry::observe_question(question.route().label(), said, began.elapsed());
+        // Whoever says why it does not answer seems to be the owner still.
+        if !matches!(said, Said::Answered | Said::Behind | Said::Busy | Said::Failed) {
             self.forget(partition, &owner);
         }
         answer
     }
 
-    /// Asks a node: whether it seems to be the owner still, and what it says.
+    /// Asks a node: what it says, in a word and in full.
     async fn ask_at(
         &self,
         owner: &NodeAddress,
@@ -124,7 +128,7 @@ impl Routed {
         question: &Question,
         body: Bytes,
         deadline: Instant,
-    ) -> (bool, Result<Answers, Failed>) {
+    ) -> (Said, Result<Answers, Failed>) {
         let again = |what: String| Err(Failed::Again(ViewError::Failed(format!("node {} {what}", owner.node))));
         let wait = deadline.saturating_duration_since(Instant::now()).saturating_sub(AHEAD);
         let url = format!("{}{PREFIX}partitions/{partition}/{}?waitMs={}", owner.url, question.route().label(), wait.as_millis());
@@ -136,25 +140,28 @@ impl Routed {
             .body(Full::new(body));
         let request = match request {
             Ok(request) => request,
-            Err(error) => return (false, again(format!("has no address that can be asked: {error}"))),
+            Err(error) => return (Said::Unreachable, again(format!("has no address that can be asked: {error}"))),
         };
         // Redirects are not followed: they are answers like others that make no sense here.
         let (head, body) = match self.client.request(request).await {
             Ok(response) => response.into_parts(),
-            Err(error) => return (false, again(format!("cannot be reached: {error}"))),
+            Err(error) => return (Said::Unreachable, again(format!("cannot be reached: {error}"))),
         };
         let body = match Limited::new(body, BODY_BYTES_MAX).collect().await {
             Ok(body) => body.to_bytes(),
-            Err(error) => return (false, again(format!("answers what cannot be read: {error}"))),
+            Err(error) => return (Said::Nonsense, again(format!("answers what cannot be read: {error}"))),
         };
         match head.status {
             StatusCode::OK => match question.read_answer(partition, &body) {
-                Ok(answers) => (true, Ok(answers)),
-                Err(nonsense) => (false, again(format!("answers what makes no sense: {nonsense}"))),
+                Ok(answers) => (Said::Answered, Ok(answers)),
+                Err(nonsense) => (Said::Nonsense, again(format!("answers what makes no sense: {nonsense}"))),
             },
-            StatusCode::MISDIRECTED_REQUEST => (false, again(format!("does not own partition {partition}"))),
-            StatusCode::SERVICE_UNAVAILABLE => (true, Err(unavailable(owner, &body))),
-            status => (false, again(format!("answers with {status}"))),
+            StatusCode::MISDIRECTED_REQUEST => (Said::NotOwner, again(format!("does not own partition {partition}"))),
+            StatusCode::SERVICE_UNAVAILABLE => {
+                let (said, failed) = unavailable(owner, &body);
+                (said, Err(failed))
+            }
+            status => (Said::Nonsense, again(format!("answers with {status}"))),
         }
     }
 
@@ -188,11 +195,11 @@ impl Routed {
     }
 }
 
-fn unavailable(owner: &NodeAddress, body: &[u8]) -> Failed {
-    let failed = |what: &str| Failed::Again(ViewError::Failed(format!("node {}: {what}", owner.node)));
+fn unavailable(owner: &NodeAddress, body: &[u8]) -> (Said, Failed) {
+    let failed = |what: &str| (Said::Failed, Failed::Again(ViewError::Failed(format!("node {}: {what}", owner.node))));
     match serde_json::from_slice::<UnavailableBody>(body) {
-        Ok(UnavailableBody { error: Unavailable::Behind, .. }) => Failed::Again(ViewError::Behind),
-        Ok(UnavailableBody { error: Unavailable::Busy, .. }) => Failed::Finally(ViewError::Busy),
+        Ok(UnavailableBody { error: Unavailable::Behind, .. }) => (Said::Behind, Failed::Again(ViewError::Behind)),
+        Ok(UnavailableBody { error: Unavailable::Busy, .. }) => (Said::Busy, Failed::Finally(ViewError::Busy)),
         Ok(UnavailableBody { error: Unavailable::Failed, detail }) => failed(&detail.chars().take(DETAIL_CHARS_MAX).collect::<String>()),
         Err(_) => failed("it is not available"),
     }

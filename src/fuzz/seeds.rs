@@ -28,10 +28,7 @@ pub(super) fn made() -> Vec<(&'static str, String, Vec<u8>)> {
     let mut all = Vec::new();
     let mut add = |target, name: &str, input: Vec<u8>| all.push((target, format!("made-{name}"), input));
     let record = records(1);
-    let all: Vec<_> = forms();
-    for (name, input) in all {
-        add("forms", name, input);
-    }
+    forms().into_iter().for_each(|(name, input)| add("forms", name, input));
     add("records", "one", [&[0_u8], &record[4..]].concat());
     add("records", "three", [&[3_u8], records(3).as_slice()].concat());
     add("letters", "heads", letters());
@@ -117,6 +114,7 @@ fn letter() -> DeadLetter {
         index: 3,
         refusal,
         is_cut: false,
+        record: None,
         sent: Sent::default(),
         raw: br#"{"uniqueId":"u","values":{"m":"1"}}"#.to_vec(),
     }

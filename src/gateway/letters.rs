@@ -1,5 +1,5 @@
-//! Dead letters as they stand in their log: events that were not taken although their neighbours were, kept with the reason, and
-//! marks that say what was done with them.
+//! Dead letters as they stand in their log: events that were not taken although their neighbours were, kept with the reason; records of
+//! the log of events that cannot be decoded; and marks that say what was done with letters.
 //!
 //! A record of the dead letters' log, little-endian:
 //!
@@ -26,6 +26,10 @@ use crate::log::{Block, BlockView, Position};
 pub const RAW_BYTES_MAX: usize = 64 << 10;
 /// The form of records that this binary writes.
 const FORM: u8 = 1;
+/// The account of letters that belong to none: there is no such account.
+pub const NOBODY: u32 = 0;
+/// The code of a letter about a record of the log that cannot be decoded. No event is refused with it.
+pub const UNDECODABLE: &str = "undecodable";
 
 /// One event that was not taken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,12 +42,24 @@ pub struct DeadLetter {
     pub refusal: Refusal,
     /// Whether `raw` is only its begin.
     pub is_cut: bool,
+    /// The record of the log that it is about; `None`: an event that did not get into the log. Letters about the same record are one, of which the first counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<RecordAt>,
     /// The form that it was sent in.
     #[serde(default, skip_serializing_if = "Sent::is_plain")]
     pub sent: Sent,
     /// The event's bytes as they were sent: of a row, without the end of its line.
     #[serde(skip)]
     pub raw: Vec<u8>,
+}
+
+/// A record of the log of events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct RecordAt {
+    /// Its partition.
+    pub partition: u32,
+    /// Its position there.
+    pub position: u64,
 }
 
 /// Why an event was not taken, as it is kept.
@@ -132,14 +148,14 @@ pub(super) fn block(rejected: &[Rejected], sent: &Sent, account: u32, received: 
     for one in rejected {
         let raw = one.raw[..one.raw.len().min(RAW_BYTES_MAX)].to_vec();
         let is_cut = raw.len() < one.raw.len();
-        let letter = DeadLetter { account, index: one.index, refusal: Refusal::from(&one.rejection), is_cut, sent: sent.clone(), raw };
+        let letter =
+            DeadLetter { account, index: one.index, refusal: Refusal::from(&one.rejection), is_cut, record: None, sent: sent.clone(), raw };
         push(&mut block, Said::Letter(letter));
     }
     block
 }
 
 /// A block of these letters.
-#[cfg(any(test, feature = "fuzz"))]
 pub(crate) fn block_of(letters: Vec<DeadLetter>, received: UnixMillis) -> Block {
     let mut block = Block::new(received, 0);
     letters.into_iter().for_each(|letter| push(&mut block, Said::Letter(letter)));

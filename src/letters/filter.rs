@@ -263,7 +263,7 @@ mod tests {
         let of = |sent: Sent, raw: &str| {
             let refusal = Refusal { code: String::new(), field: String::new(), reason: String::new() };
             let Names { unique_ids, customers, meters } =
-                Names::of(&DeadLetter { account: 1, index: 0, refusal, is_cut: false, sent, raw: raw.into() });
+                Names::of(&DeadLetter { account: 1, index: 0, refusal, is_cut: false, record: None, sent, raw: raw.into() });
             (unique_ids, customers, meters)
         };
         let csv = |is_custom, header: &str| Sent { syntax: Syntax::Csv, is_custom, header: Some(header.into()) };

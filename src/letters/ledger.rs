@@ -3,12 +3,13 @@
 //! An entry for each marked letter that the log still has (about 40 bytes): marks go with their letters, so the limit of the
 //! log's size is theirs, too.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::State;
+use super::undecodable::Seen;
 use crate::event::Code;
-use crate::gateway::letters::{Became, Entry, Said, entries};
+use crate::gateway::letters::{Became, Entry, Said, UNDECODABLE, entries};
 use crate::log::{Error, Partition, Position, read_some};
 use crate::telemetry::{self, LetterChange};
 
@@ -42,6 +43,10 @@ struct Known {
     next: Position,
     /// By the letter's position.
     marks: BTreeMap<u64, Marked>,
+    /// Records of the log of events that letters are about.
+    seen: Seen,
+    /// Letters about a record that an earlier one is about.
+    repeated: BTreeSet<u64>,
     /// By the first position of a segment: the log forgets by segments.
     segments: BTreeMap<u64, Tally>,
     /// Whether the metrics were set, be it to nothing.
@@ -109,6 +114,11 @@ impl Ledger {
         self.lock().marks.get(&letter.0).copied()
     }
 
+    /// Whether an earlier letter is about the same record of the log.
+    pub(super) fn is_repeated(&self, letter: Position) -> bool {
+        self.lock().repeated.contains(&letter.0)
+    }
+
     /// Marks, and letters that are kept.
     #[cfg(test)]
     pub(super) fn sizes(&self) -> (u64, u64) {
@@ -137,6 +147,10 @@ impl Known {
         let is_new = entry.position >= counted_from;
         let (change, code) = match entry.said {
             Said::Letter(letter) => {
+                if letter.record.is_some_and(|record| !self.seen.note(record)) {
+                    self.repeated.insert(entry.position.0);
+                    return;
+                }
                 let code = label(&letter.refusal.code);
                 let kept = self.segments.entry(segment.0).or_default().entry(code).or_default();
                 *kept = Kept { letters: kept.letters + 1, bytes: kept.bytes + entry.bytes };
@@ -176,6 +190,7 @@ impl Known {
         if self.marks.first_key_value().is_some_and(|(first, _)| *first < start.0) {
             self.marks = self.marks.split_off(&start.0);
         }
+        self.repeated = self.repeated.split_off(&start.0);
         if self.segments.first_key_value().is_none_or(|(first, _)| *first >= start.0) {
             return false;
         }
@@ -188,7 +203,7 @@ impl Known {
     }
 
     fn report(&self) {
-        for code in Code::ALL.into_iter().map(Code::label).chain([OTHER]) {
+        for code in Code::ALL.into_iter().map(Code::label).chain([UNDECODABLE, OTHER]) {
             let of_code = self.segments.values().filter_map(|tally| tally.get(code));
             let (letters, bytes) = of_code.fold((0, 0), |(letters, bytes), kept| (letters + kept.letters, bytes + kept.bytes));
             telemetry::set_letters(code, letters, bytes);
@@ -198,5 +213,8 @@ impl Known {
 
 /// A label is one of a closed set, whatever stands in a record.
 fn label(code: &str) -> &'static str {
-    Code::from_label(code).map_or(OTHER, Code::label)
+    match code {
+        UNDECODABLE => UNDECODABLE,
+        _ => Code::from_label(code).map_or(OTHER, Code::label),
+    }
 }

@@ -147,6 +147,9 @@ fn step(reader: &mut dyn LogReader, wanted: Position, before: Position) -> Resul
 /// The letter that a record is, if it is one of the account's, and its state.
 fn as_letter(ledger: &Ledger, account: u32, entry: Entry) -> Option<(Letter, State)> {
     let Said::Letter(letter) = entry.said else { return None };
+    if letter.record.is_some() && ledger.is_repeated(entry.position) {
+        return None;
+    }
     let state = ledger.marked(entry.position).map_or(State::Open, |marked| marked.state);
     let Entry { position, received, bytes, .. } = entry;
     (letter.account == account).then_some((Letter { position, received, letter, last_replay: None, bytes }, state))

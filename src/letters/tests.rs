@@ -12,12 +12,14 @@ use crate::event::{HashKey, TimeWindow};
 use crate::gateway::body::BodyLimits;
 use crate::gateway::budget::Budget;
 use crate::gateway::form::Sent;
-use crate::gateway::letters::block_of;
+use crate::gateway::letters::{NOBODY, UNDECODABLE, block_of};
 use crate::gateway::recent::{self, RecentIds};
 use crate::gateway::{self, Gateway};
 use crate::log::Appender;
 use crate::log::disk::RealDisk;
 use crate::log::embedded::{EmbeddedAppender, EmbeddedLog, LogIdentity, Settings};
+use crate::log::record::Why;
+use crate::materializer::{KeepUndecodable, UndecodableRecord};
 use crate::rules::Rules;
 use crate::store::memory::MemoryStore;
 use crate::telemetry::RoomKind;
@@ -91,6 +93,7 @@ impl World {
             refusal: Refusal { code: "wrong_type".into(), field: "meterValue".into(), reason: format!("must be {index}") },
             is_cut: false,
             sent: Sent::default(),
+            record: None,
             raw: raw.as_bytes().to_vec(),
         };
         let block = block_of((0..).zip(raws).map(letter).collect(), self.letters.clock.now());
@@ -211,7 +214,7 @@ async fn an_event_without_an_id_gets_the_same_one_each_time_and_each_letter_anot
     // As after a kill between the event and its mark.
     let letter = world.letters.get(1, Position(0)).await.expect("reads").expect("a letter");
     let made = world.gateway.made_id(1, letter.position, letter.received);
-    let again = world.gateway.replay(without.as_bytes(), &world.caller(1), made).await.expect("durable");
+    let again = world.gateway.replay(without.as_bytes(), &Sent::default(), &world.caller(1), made).await.expect("durable");
     assert!(matches!(again, gateway::Replayed::Logged { unique_id, .. } if unique_id == first));
 }
 
@@ -273,4 +276,55 @@ async fn marks_go_with_their_letters() {
     let reopened = world.reopen(small);
     assert_eq!(reopened.all(Filter { limit: ANY, ..Filter::default() }).await, found);
     assert_eq!(reopened.ledger.sizes(), (marks, tallied), "what a new process reads is what the old one knew");
+}
+
+/// Undecodable records at these positions of partition 2.
+fn undecodable(positions: std::ops::Range<u64>) -> Vec<UndecodableRecord> {
+    let record =
+        |position| UndecodableRecord { position: Position(position), why: Why::Value, bytes: vec![0xff, position as u8], is_cut: false };
+    positions.map(record).collect()
+}
+
+/// Keeps records as the fold does that found them, which began anew.
+async fn keep(world: &World, positions: std::ops::Range<u64>) {
+    let keeper = UndecodableLetters::new(world.letters.batcher.clone(), Handle::current(), Clock::start());
+    tokio::task::spawn_blocking(move || {
+        for _ in 0..2 {
+            keeper.keep(2, &undecodable(positions.clone())).expect("durable");
+        }
+        keeper.close();
+        assert!(keeper.keep(2, &undecodable(90..91)).is_err(), "it is closed");
+    })
+    .await
+    .expect("no panic");
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_decoded_is_one_letter_that_belongs_to_nobody() {
+    let all = || Filter { code: Some(UNDECODABLE.into()), limit: ANY, ..Filter::default() };
+    let world = World::new();
+    world.write(1, &["{}"]).await;
+    keep(&world, 5..8).await;
+    assert_eq!(world.ledger.log().end(), Position(4), "one process writes each once");
+    // As after a kill before the commit, and by an owner that was overtaken.
+    keep(&world, 7..9).await;
+    keep(&world, 5..6).await;
+    assert_eq!(world.ledger.log().end(), Position(7));
+    let expect = async |world: &World| {
+        let found = world.letters.list(NOBODY, all()).await.expect("reads").letters;
+        let shown = |letter: &Letter| (letter.position.0, letter.letter.record.expect("a record").position, letter.letter.raw.clone());
+        let expected = [(5, 8), (3, 7), (2, 6), (1, 5)].map(|(at, position)| (at, position, vec![0xff, position as u8]));
+        assert_eq!(found.iter().map(shown).collect::<Vec<_>>(), expected);
+        assert_eq!(found[0].letter.refusal.reason, Why::Value.reason());
+        assert_eq!(world.letters.get(NOBODY, Position(4)).await.expect("reads"), None, "it is the letter at 3 once more");
+        assert_eq!(world.all(Filter { limit: ANY, ..Filter::default() }).await, [0], "what an account sees");
+        assert_eq!(world.letters.get(1, Position(1)).await.expect("reads"), None);
+        assert_eq!(world.ledger.sizes().1, 5, "repeated ones are not counted");
+    };
+    expect(&world).await;
+    let world = world.reopen(KEEP_ALL);
+    expect(&world).await;
+    assert!(world.letters.delete(NOBODY, Position(3)).await.expect("deletes"));
+    let left = world.letters.list(NOBODY, all()).await.expect("reads").letters;
+    assert_eq!(left.iter().map(|letter| letter.position.0).collect::<Vec<_>>(), [5, 2, 1], "nor is its repetition there");
 }

@@ -17,7 +17,11 @@
 //!
 //! Little-endian. The receive time is the block's; the event time is the one sent, or else the receive time.
 
+mod undecodable;
+
 use serde::ser::{Serialize, SerializeMap, Serializer};
+
+pub use undecodable::{Undecodable, Why};
 
 use crate::clock::{UnixMicros, UnixMillis};
 use crate::event::identity::{read_amount, write_attributes, write_content, write_id};
@@ -131,19 +135,14 @@ pub struct Record<'b> {
     dimensions: &'b [u8],
 }
 
-/// The bytes of one record do not make sense, although their checksum is right.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the record cannot be decoded")]
-pub struct Undecodable;
-
 /// The records of a block's payload, each with its place in the block. After a length that makes no sense, the rest of
 /// the block is undecodable record by record, so that positions stay right.
-pub fn records(payload: &[u8], count: u32, received: UnixMillis) -> impl Iterator<Item = Result<Record<'_>, Undecodable>> {
+pub fn records(payload: &[u8], count: u32, received: UnixMillis) -> impl Iterator<Item = Result<Record<'_>, Undecodable<'_>>> {
     let mut rest = payload;
     (0..count).map(move |_| {
-        let (bytes, after) = split_record(rest).ok_or(Undecodable)?;
+        let (bytes, after) = split_record(rest).ok_or_else(|| Undecodable::of(std::mem::take(&mut rest)))?;
         rest = after;
-        read(bytes, received).ok_or(Undecodable)
+        read(bytes, received).ok_or_else(|| Undecodable::of(bytes))
     })
 }
 
@@ -380,7 +379,7 @@ pub(crate) mod tests {
         bytes
     }
 
-    pub(crate) fn only(bytes: &[u8]) -> Result<Record<'_>, Undecodable> {
+    pub(crate) fn only(bytes: &[u8]) -> Result<Record<'_>, Undecodable<'_>> {
         records(bytes, 1, RECEIVED).next().expect("one record")
     }
 

@@ -1,12 +1,13 @@
-//! Commits of rows, on a thread of their own.
+//! Commits of rows, on a thread of their own. What the rows pass without counting it is kept before ([`super::undecodable`]).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::Error;
 use super::background::{Background, Gone};
+use super::undecodable::{self, KeepUndecodable, UndecodableRecord};
 use crate::store::{self, Commit, Progress, Store};
 use crate::{fault, telemetry};
 
@@ -17,23 +18,44 @@ const COMMIT_RETRY_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } e
 
 /// The thread that commits, so that folding goes on meanwhile.
 pub(super) struct Committer {
-    thread: Background<Commit, Result<Progress, Error>>,
+    thread: Background<Job, Result<Progress, Error>>,
     pub(super) busy: bool,
+    /// Until nobody waits any more.
+    patience: Option<Sender<()>>,
+}
+
+/// A commit, and what is to be kept before it.
+struct Job {
+    commit: Commit,
+    undecodable: Vec<UndecodableRecord>,
 }
 
 impl Committer {
-    pub(super) fn start(store: Arc<dyn Store>) -> std::io::Result<Self> {
-        let thread = Background::start("commit", 1, move |commit| commit_once(&*store, &commit))?;
-        Ok(Self { thread, busy: false })
+    /// `keeper`: `None` where nothing of what cannot be decoded is handed over.
+    pub(super) fn start(store: Arc<dyn Store>, keeper: Option<Arc<dyn KeepUndecodable>>) -> std::io::Result<Self> {
+        let (patience, hurry) = bounded(0);
+        let thread = Background::start("commit", 1, move |Job { commit, undecodable }| {
+            if let Some(keeper) = keeper.as_deref().filter(|_| !undecodable.is_empty()) {
+                undecodable::keep(keeper, commit.partition, &undecodable, &hurry)?;
+            }
+            commit_once(&*store, &commit)
+        })?;
+        Ok(Self { thread, busy: false, patience: Some(patience) })
+    }
+
+    /// From now on nothing is tried again and again: the partition is to be let go.
+    pub(super) fn hurry(&mut self) {
+        self.patience = None;
     }
 
     pub(super) fn is_busy(&self) -> bool {
         self.busy
     }
 
-    pub(super) fn begin(&mut self, commit: Commit) -> Result<(), Error> {
+    /// Keeps what cannot be decoded, then commits.
+    pub(super) fn begin(&mut self, commit: Commit, undecodable: Vec<UndecodableRecord>) -> Result<(), Error> {
         self.busy = true;
-        self.thread.begin(commit).map_err(|Gone| committer_gone())
+        self.thread.begin(Job { commit, undecodable }).map_err(|Gone| committer_gone())
     }
 
     /// Waits for the end of the commit under way.

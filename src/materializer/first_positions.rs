@@ -20,7 +20,7 @@
 //! Bytes at most, for n firsts that are kept ([`FirstPositions::memory_bytes`] says what it is now):
 //!
 //! - 2 × 44 MiB: the table, and the one that is written or kept for reuse; 21 MiB while one is sorted. Where a process has several indexes,
-//!   all of them together ([`TableShares`]);
+//!   all of them together ([`Shares`]);
 //! - 2.16 n: filters (16 bits) and fences (4 bytes for each 25 entries); the same once more for those that are being merged;
 //! - 192 KiB for each run that is being merged.
 
@@ -33,7 +33,6 @@ mod manifest;
 mod merge;
 mod open;
 mod run;
-mod sharing;
 mod table;
 mod upkeep;
 mod worker;
@@ -44,6 +43,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::shares::{Share, Shares};
 use crate::clock::UnixMillis;
 use crate::event::{ContentHash, IdentityHash};
 use crate::log::Position;
@@ -55,9 +55,7 @@ use manifest::{Manifest, NamedRun};
 pub use open::{begin_at, remove_index};
 use open::{load, remove_strangers};
 use run::Run;
-use sharing::TableShare;
-pub use sharing::TableShares;
-use table::Table;
+use table::{ENTRIES_MAX, ENTRIES_MIN, Table};
 use worker::{Frozen, Merged, Names, Place, Threads, WriteJob, Written};
 
 /// A record, as the index sees it.
@@ -142,7 +140,7 @@ pub struct FirstPositions {
     horizon_ms: Option<i64>,
     /// Every record before this position was looked up, or is in a run.
     noted: Position,
-    share: TableShare,
+    share: Share,
     table: Table,
     frozen: Option<Arc<Frozen>>,
     /// An empty table for the next change: its memory is there already.
@@ -176,7 +174,7 @@ impl FirstPositions {
         horizon_ms: Option<i64>,
         committed: UnixMillis,
     ) -> Result<Self, IndexError> {
-        Self::open_sharing(disk, dir, log_id, horizon_ms, committed, &TableShares::default())
+        Self::open_sharing(disk, dir, log_id, horizon_ms, committed, &Shares::default())
     }
 
     /// The same, of one of several indexes of this process.
@@ -189,7 +187,7 @@ impl FirstPositions {
         log_id: [u8; 16],
         horizon_ms: Option<i64>,
         committed: UnixMillis,
-        shares: &TableShares,
+        shares: &Shares,
     ) -> Result<Self, IndexError> {
         disk.create_dir(dir)?;
         let log_id = hex::encode(log_id);
@@ -216,7 +214,7 @@ impl FirstPositions {
             log_id,
             horizon_ms,
             noted: covered.next,
-            table: Table::new(share.entries_max()),
+            table: Table::new(table_entries(&share)),
             share,
             frozen: None,
             spare: None,
@@ -353,7 +351,7 @@ impl FirstPositions {
         self.take_over_finished()?;
         let bucket = self.place.buckets.of(log_time);
         let has_left = |first: &Entry| self.place.buckets.of(UnixMillis(first.log_time)) != bucket;
-        if self.table.is_full(self.share.entries_max()) || self.table.entries().first().is_some_and(has_left) {
+        if self.table.is_full(table_entries(&self.share)) || self.table.entries().first().is_some_and(has_left) {
             self.freeze_at(next, log_time)?;
         }
         self.expire(committed);
@@ -377,7 +375,7 @@ impl FirstPositions {
         }
         debug_assert!(next >= self.noted, "what was looked up lies before {next}");
         self.noted = self.noted.max(next);
-        let entries_max = self.share.entries_max();
+        let entries_max = table_entries(&self.share);
         let spare = self.spare.take().filter(|spare| spare.entries_max() == entries_max);
         let table = std::mem::replace(&mut self.table, spare.unwrap_or_else(|| Table::new(entries_max)));
         let frozen = Arc::new(Frozen { table, end: Reach { next, log_time } });
@@ -436,7 +434,7 @@ impl FirstPositions {
                 // The other one who knew it was the thread.
                 if let Some(Frozen { mut table, .. }) = Arc::into_inner(frozen) {
                     table.clear();
-                    self.spare = Some(table).filter(|table| table.entries_max() == self.share.entries_max());
+                    self.spare = Some(table).filter(|table| table.entries_max() == table_entries(&self.share));
                 }
             }
             Written::Manifest { covered } => {
@@ -480,6 +478,11 @@ impl FirstPositions {
             ..Manifest::empty(self.log_id.clone(), self.horizon_ms)
         }
     }
+}
+
+/// Entries of a table that has this part of the room.
+fn table_entries(share: &Share) -> usize {
+    share.part_of(ENTRIES_MAX, ENTRIES_MIN)
 }
 
 impl Drop for FirstPositions {

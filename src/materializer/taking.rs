@@ -6,9 +6,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::first_positions::{self, FirstPositions, TableShares};
+use super::first_positions::{self, FirstPositions};
 use super::sealing::Sealing;
-use super::{Error, Parts};
+use super::{Error, Parts, Shares};
 use crate::base;
 use crate::log::disk::Disk;
 use crate::log::{self, Position};
@@ -21,9 +21,9 @@ const LOOK_BYTES: usize = 256 << 10;
 
 /// What else happens when a partition is taken, where there are several nodes or several partitions. `()`: nothing.
 pub trait Taking: Send + 'static {
-    /// With whom its index shares the memory of tables.
-    fn shares(&self) -> TableShares {
-        TableShares::default()
+    /// With whom it shares memory: that of its index, and that of the rows it works on.
+    fn shares(&self) -> Shares {
+        Shares::default()
     }
 
     /// Whether another index is to be looked for.
@@ -138,7 +138,7 @@ impl Taken {
         committed: Progress,
         mut index: FirstPositions,
         sealing: Option<Sealing>,
-        shares: &TableShares,
+        shares: &Shares,
     ) -> Result<Self, Error> {
         let start = parts.log.start();
         if index.covered() < start {
@@ -196,7 +196,7 @@ fn end_behind(parts: &Parts, position: Position) -> Result<Position, Error> {
     Ok(if known < position { parts.log.newest_end()? } else { known })
 }
 
-fn open_index(parts: &Parts, committed: Progress, shares: &TableShares) -> Result<FirstPositions, Error> {
+fn open_index(parts: &Parts, committed: Progress, shares: &Shares) -> Result<FirstPositions, Error> {
     let (log_id, horizon_ms) = (parts.meta.log_id, parts.meta.fold.dedup_horizon_ms);
     Ok(FirstPositions::open_sharing(parts.disk.clone(), &parts.index_dir, log_id, horizon_ms, committed.log_time, shares)?)
 }

@@ -4,6 +4,7 @@ mod far;
 mod partitions;
 mod power_loss;
 mod taken;
+mod undecodable;
 mod wishes;
 
 use std::collections::{BTreeSet, HashMap};
@@ -135,6 +136,7 @@ fn start_on(disk: Arc<dyn Disk>, dir: &std::path::Path) -> Tollgate {
         clock: Clock::start(),
         commit_interval: COMMIT_INTERVAL,
         bases: None,
+        undecodable: None,
     };
     let (materializer, running) = Materializer::start(parts).expect("starts");
     Tollgate { log, appender, materializer, running }
@@ -238,6 +240,7 @@ fn rows_ahead_of_the_log_stop_the_start() {
         clock: Clock::start(),
         commit_interval: COMMIT_INTERVAL,
         bases: None,
+        undecodable: None,
     });
     assert!(matches!(started, Err(Error::RowsAheadOfLog { rows: Position(1), log: Position(0) })));
 }

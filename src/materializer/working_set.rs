@@ -10,17 +10,21 @@ use hashbrown::{HashMap, HashTable};
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::BuildHasher;
 
+use super::shares::Shares;
 use crate::event::Amount;
 use crate::log::record::Record;
 use crate::store::row::{DAY_S, HOUR_S};
 use crate::store::{DimensionSet, Error, Grain, Row, RowKey, Snapshot};
 
-/// Entries kept across commits, of about 700 bytes; past it, those not touched for longest go.
+/// Entries kept across commits, of about 700 bytes; past it, those not touched for longest go. Partitions of one process share all of these
+/// numbers.
 const ENTRIES_KEPT_MAX: usize = if cfg!(test) { 6 } else { 450_000 };
 /// Entries that stay when some go.
 const ENTRIES_KEPT_MIN: usize = if cfg!(test) { 3 } else { 350_000 };
 /// Entries at which folding waits for the commit under way.
 const ENTRIES_MAX: usize = if cfg!(test) { 12 } else { 600_000 };
+/// What the smallest part has of each of them, in percent.
+const PART_MIN_PERCENT: usize = 2;
 /// Records whose rows are looked for together, so that the waits for memory overlap.
 pub const LOOK_AHEAD: usize = 32;
 
@@ -58,6 +62,7 @@ struct Entry {
 pub struct WorkingSet {
     partition: u32,
     dimension_sets_max: u64,
+    shares: Shares,
     entries: Vec<Entry>,
     table: HashTable<u32>,
     hasher: foldhash::fast::RandomState,
@@ -75,9 +80,10 @@ pub struct WorkingSet {
 }
 
 impl WorkingSet {
-    /// An empty one.
-    pub fn new(partition: u32, dimension_sets_max: u32) -> Self {
+    /// An empty one, with its part of the room that partitions share.
+    pub fn new(partition: u32, dimension_sets_max: u32, shares: Shares) -> Self {
         Self {
+            shares,
             partition,
             dimension_sets_max: u64::from(dimension_sets_max),
             entries: Vec::new(),
@@ -105,7 +111,11 @@ impl WorkingSet {
 
     /// Whether folding should wait for the commit under way.
     pub fn is_full(&self) -> bool {
-        self.entries.len() >= ENTRIES_MAX
+        self.entries.len() >= self.part_of(ENTRIES_MAX)
+    }
+
+    fn part_of(&self, entries: usize) -> usize {
+        self.shares.part_of(entries, entries * PART_MIN_PERCENT / 100)
     }
 
     /// Whether anything changed since the last commit was begun.
@@ -277,7 +287,7 @@ impl WorkingSet {
     pub fn end_commit(&mut self) {
         self.committed = self.current - 1;
         self.in_commit.clear();
-        if self.entries.len() > ENTRIES_KEPT_MAX {
+        if self.entries.len() > self.part_of(ENTRIES_KEPT_MAX) {
             self.forget_oldest();
         }
     }
@@ -285,7 +295,7 @@ impl WorkingSet {
     /// Forgets committed entries, those changed longest ago first, until few enough are left.
     fn forget_oldest(&mut self) {
         let mut ages: Vec<Epoch> = self.entries.iter().map(|entry| entry.listed).collect();
-        let surplus = ages.len().saturating_sub(ENTRIES_KEPT_MIN).min(ages.len() - 1);
+        let surplus = ages.len().saturating_sub(self.part_of(ENTRIES_KEPT_MIN)).min(ages.len() - 1);
         let (_, youngest_to_go, _) = ages.select_nth_unstable(surplus);
         let up_to = (*youngest_to_go).min(self.committed);
         self.entries.retain(|entry| entry.listed > up_to);

@@ -2,7 +2,7 @@
 //!
 //! An alert on an increase needs two samples of a series: one that appears with its first increment hides just that one. Labels are closed
 //! sets, so what is counted by them begins at zero here. Not here: routes other than ingest, of which there are many; what is known per
-//! partition ([`begin_partition`]); sizes, which are never zero by assumption.
+//! partition ([`begin_partition`]); what only a node of a cluster has ([`super::begin_cluster`]); sizes, which are never zero by assumption.
 
 use metrics::{counter, gauge, histogram};
 
@@ -10,7 +10,7 @@ use super::{
     ANSWER_BYTES, BUILD_INFO, COMMIT_ROWS_TOTAL, COMMIT_SECONDS, CONNECTIONS, EVENTS_TOTAL, GROUP_APPENDS, GROUP_RECORDS, INCOMPLETE_TOTAL,
     LAG_RECORDS, LAG_SECONDS, LETTERS_TOTAL, LOG_APPENDED_BYTES_TOTAL, LOG_CLOSED, LetterChange, Outcome, QUERY_SECONDS,
     RECENT_IDS_EVICTED_TOTAL, REJECTED_TOTAL, REQUEST_SECONDS, REQUESTS_TOTAL, ROOM_REFUSED_TOTAL, ROOM_WAIT_SECONDS, RoomKind,
-    SYNC_SECONDS, TLS_NOT_AFTER_SECONDS, TLS_RELOAD_FAILED, VERDICTS_TOTAL,
+    SYNC_SECONDS, TLS_NOT_AFTER_SECONDS, TLS_RELOAD_FAILED, UNCOMMITTED_RECORDS, VERDICTS_TOTAL,
 };
 use crate::event::Code;
 
@@ -62,7 +62,7 @@ fn begin_logs() {
         gauge!(LOG_CLOSED, "log" => log).set(0.0);
     }
     for change in LetterChange::ALL.map(LetterChange::label) {
-        for reason in Code::ALL.map(Code::label).into_iter().chain(["other", "unread"]) {
+        for reason in Code::ALL.map(Code::label).into_iter().chain(["undecodable", "other", "unread"]) {
             counter!(LETTERS_TOTAL, "change" => change, "reason" => reason).increment(0);
         }
     }
@@ -75,4 +75,5 @@ pub fn begin_partition(partition: u32) {
     }
     gauge!(LAG_RECORDS, "partition" => partition.to_string()).set(0.0);
     gauge!(LAG_SECONDS, "partition" => partition.to_string()).set(0.0);
+    gauge!(UNCOMMITTED_RECORDS, "partition" => partition.to_string()).set(0.0);
 }

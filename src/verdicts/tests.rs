@@ -90,6 +90,7 @@ pub(crate) fn materialize(log: Arc<dyn Partition>, dir: PathBuf, partitions: u32
         clock: Clock::start(),
         commit_interval: materializer::COMMIT_INTERVAL,
         bases: None,
+        undecodable: None,
     };
     Materializer::start(parts).expect("starts")
 }

@@ -109,6 +109,8 @@ class Server:
         self.ops_listen: str | None = None
         self.port = 0
         self.variables: dict[str, str] = {}
+        # Beside those that every process has.
+        self.flags: list[str | Path] = []
         # Passed to each process as systemd does it, in place of `listen`.
         self.socket: socket.socket | None = None
         self.process: subprocess.Popen[str] | None = None
@@ -157,7 +159,7 @@ class Server:
         assert BINARY.is_file(), f"{BINARY} is missing: cargo build --release, or set TOLLGATE_BIN"
         launcher = [] if self.socket is None else ["sh", "-c", _LIKE_SYSTEMD, "sh"]
         self.process = subprocess.Popen(
-            [*launcher, BINARY, "serve", "--listen", self.listen, "--data-dir", self.data_dir, *flags],
+            [*launcher, BINARY, "serve", "--listen", self.listen, "--data-dir", self.data_dir, *self.flags, *flags],
             env=environment(self.admin_key) | self.variables,
             stdin=subprocess.DEVNULL if self.socket is None else self.socket,
             stdout=subprocess.PIPE,

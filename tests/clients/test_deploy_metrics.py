@@ -39,19 +39,34 @@ def name_of(selector: str) -> str:
     return selector.partition("{")[0]
 
 
-def rules() -> list[dict[str, Any]]:
+# Names of a group of rules and of a row of the dashboard: what only nodes of a cluster count. test_deploy_cluster.py is about it.
+CLUSTER_GROUP, CLUSTER_ROW = "tollgate-cluster", "Cluster"
+
+
+def rules(of_cluster: bool = False) -> list[dict[str, Any]]:
     groups = yaml.safe_load((DEPLOY / "prometheus/alerts.yml").read_text())["groups"]
-    return [rule for group in groups for rule in group["rules"]]
+    return [rule for group in groups for rule in group["rules"] if (group["name"] == CLUSTER_GROUP) == of_cluster]
 
 
 def dashboard() -> dict[str, Any]:
     return json.loads((DEPLOY / "grafana/dashboards/tollgate.json").read_text())
 
 
-def panel_expressions() -> dict[str, str]:
+def panel_expressions(of_cluster: bool = False) -> dict[str, str]:
     """Every expression of the dashboard with its variables filled in, by panel."""
-    targets = [(panel["title"], target) for panel in dashboard()["panels"] for target in panel.get("targets", [])]
-    return {f"{title} {target['refId']}": filled(target["expr"]) for title, target in targets}
+    row, found = "", {}
+    for panel in dashboard()["panels"]:
+        row = panel["title"] if panel["type"] == "row" else row
+        if (row == CLUSTER_ROW) == of_cluster:
+            targets = panel.get("targets", [])
+            found |= {f"{panel['title']} {target['refId']}": filled(target["expr"]) for target in targets}
+    return found
+
+
+def named(of_cluster: bool = False) -> set[str]:
+    """The metrics that rules and dashboard name."""
+    expressions = [rule["expr"] for rule in rules(of_cluster)] + list(panel_expressions(of_cluster).values())
+    return {name_of(selector) for expression in expressions for selector in selectors(expression)} - {"up"}
 
 
 def filled(expression: str) -> str:
@@ -166,7 +181,7 @@ def test_a_real_prometheus_scrapes_a_real_node_and_answers(server: Server, tmp_p
 
         # With bad events in it the books say so; but nobody is woken by a node that is well.
         seen = {rule["name"]: rule for group in running.get("/api/v1/rules")["groups"] for rule in group["rules"]}
-        assert set(seen) == {rule["alert"] for rule in rules()}
+        assert set(seen) == {rule["alert"] for rule in rules() + rules(of_cluster=True)}
         wait_for("every rule to be evaluated", lambda: evaluated(running))
         assert "firing" not in running.alerts().values(), running.alerts()
         assert not {name for name in running.alerts() if "Certificate" in name}, "without TLS there is no end of one"
@@ -183,23 +198,36 @@ def evaluated(running: Prometheus) -> bool:
 
 
 def test_every_metric_that_rules_and_dashboard_name_is_in_a_scrape_from_the_start_on(server: Server) -> None:
-    expressions = [rule["expr"] for rule in rules()] + list(panel_expressions().values())
-    named = {name_of(selector) for expression in expressions for selector in selectors(expression)} - {"up"}
-    assert len(named) > 30
+    assert len(named()) > 30
     # Dead letters are counted once they were looked through.
     wait_for("the dead letters", lambda: "tollgate_dead_letters{" in metrics(server))
-    lines = [line for line in metrics(server).splitlines() if line and not line.startswith("#")]
-    assert named - {name_of(line.split()[0]) for line in lines} == set()
+    assert named() - scraped(server) == set()
 
 
 def test_the_dashboard_shows_every_metric_of_tollgate(server: Server) -> None:
+    assert unseen(server) == set()
+
+
+def scraped(server: Server) -> set[str]:
+    """The metrics that a node has now."""
+    lines = [line for line in metrics(server).splitlines() if line and not line.startswith("#")]
+    return {name_of(line.split()[0]) for line in lines}
+
+
+def unseen(server: Server) -> set[str]:
+    """The metrics of a node that no panel shows."""
     types = re.findall(r"^# TYPE (tollgate_\w+) (\w+)$", metrics(server), re.MULTILINE)
-    shown = {name_of(selector) for expression in panel_expressions().values() for selector in selectors(expression)}
+    expressions = (panel_expressions() | panel_expressions(of_cluster=True)).values()
+    shown = {name_of(selector) for expression in expressions for selector in selectors(expression)}
     families = {re.sub(r"_(bucket|sum|count)$", "", name) for name in shown} | shown
-    assert {name for name, _ in types} - families == set()
+    return {name for name, _ in types} - families
 
 
 def test_metrics_are_named_as_prometheus_wants_them(server: Server) -> None:
+    check_names(server)
+
+
+def check_names(server: Server) -> None:
     result = subprocess.run(
         ["promtool", "check", "metrics"], input=metrics(server), capture_output=True, text=True, timeout=30
     )
@@ -207,6 +235,6 @@ def test_metrics_are_named_as_prometheus_wants_them(server: Server) -> None:
 
 
 def metrics(server: Server) -> str:
-    answer = server.request("GET", "/metrics")
+    answer = server.ops("GET", "/metrics")
     assert answer.status == 200
     return answer.text

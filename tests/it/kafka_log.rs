@@ -1,7 +1,7 @@
 //! The log on a real Kafka: what stands in the topic, and what a reader makes of what others wrote there.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -10,9 +10,11 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 use tollgate::clock::UnixMillis;
 use tollgate::gateway::letters::{Became, Mark, marks};
-use tollgate::log::kafka::wire::{Form, undecodable_value};
+use tollgate::log::kafka::wire::Form;
 use tollgate::log::kafka::{KafkaAppender, KafkaPartition, KafkaReader, Settings, partitions, topics};
-use tollgate::log::{Append, Appender, Error, LogReader, Position, record};
+use tollgate::log::{Append, Appender, Error, LogReader, Partition, Position, record};
+
+use tollgate::log::record::Why;
 
 use crate::harness::DEADLINE;
 use crate::harness::kafka::{Broker, broker, topic};
@@ -126,10 +128,10 @@ fn what_others_wrote_stops_nothing_and_does_not_vanish() {
     let end = log.end(0);
     let found = read_back(&mut log.reader(0), Position(0), end, 1 << 20).expect("reads");
     assert_eq!(found.len(), 6);
-    let undecodable: Vec<_> = found.values().filter_map(|(_, record)| undecodable_value(record)).collect();
-    assert_eq!(undecodable, [b"no header".as_slice(), b"{}"]);
-    let decodable = found.values().filter(|(received, bytes)| record::records(bytes, 1, *received).all(|record| record.is_ok()));
-    assert_eq!(decodable.count(), 4);
+    let records = || found.values().flat_map(|(received, bytes)| record::records(bytes, 1, *received));
+    let undecodable: Vec<_> = records().filter_map(Result::err).map(|found| (found.why, found.bytes)).collect();
+    assert_eq!(undecodable, [(Why::NoHeader, b"no header".as_slice()), (Why::Header, b"{}")]);
+    assert_eq!(records().filter(Result::is_ok).count(), 4);
 }
 
 #[test]
@@ -185,6 +187,34 @@ fn positions_that_are_nobodys_are_passed() {
     append(&log, 2..3);
     let found = read_back(&mut reader, end, Position(7), 1 << 20).expect("reads on");
     assert_eq!(found.into_keys().collect::<Vec<_>>(), [Position(6)]);
+}
+
+#[test]
+fn what_an_open_transaction_of_somebody_else_keeps_back_is_waited_for_and_never_passed() {
+    for is_committed in [true, false] {
+        let log = KafkaLog::make(broker(), &topic("open-transaction"), 1);
+        append(&log, 0..2);
+        let producer = producer(&log, &[("transactional.id", &log.topic)]);
+        producer.init_transactions(DEADLINE).expect("ready");
+        producer.begin_transaction().expect("begun");
+        send(&producer, &log, "somebody else's", None);
+        producer.flush(DEADLINE).expect("written");
+        append(&log, 2..4);
+        let partition = log.partitions().remove(0);
+        let mut reader = partition.clone().reader();
+        read_back(&mut *reader, Position(0), Position(2), 1 << 20).expect("what stands before it");
+        // Far longer than a reader takes to find that something is a gap.
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(1) {
+            assert_eq!(partition.newest_end().expect("known"), Position(2), "nobody can say what comes of what is behind it");
+            let chunk = reader.read(Position(2), 1 << 20).expect("reads");
+            assert_eq!((chunk.is_empty(), chunk.end()), (true, None), "it waits there");
+        }
+        if is_committed { producer.commit_transaction(DEADLINE) } else { producer.abort_transaction(DEADLINE) }.expect("ended");
+        let found = read_back(&mut *reader, Position(2), Position(5), 1 << 20).expect("reads on");
+        let expected: &[u64] = if is_committed { &[2, 3, 4] } else { &[3, 4] };
+        assert_eq!(found.into_keys().map(|position| position.0).collect::<Vec<_>>(), expected);
+    }
 }
 
 #[test]

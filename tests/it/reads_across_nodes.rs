@@ -86,7 +86,7 @@ impl World {
             let log = all[number as usize].clone();
             let (disk, index_dir) = (Arc::new(RealDisk), dir.path().join(number.to_string()));
             let (store, clock, commit_interval) = (store.clone(), Clock::start(), COMMIT_INTERVAL);
-            let parts = materializer::Parts { log, meta, store, disk, index_dir, clock, commit_interval, bases: None };
+            let parts = materializer::Parts { log, meta, store, disk, index_dir, clock, commit_interval, bases: None, undecodable: None };
             (number, Materializer::start(parts).expect("starts"))
         };
         let started: Vec<_> = partitions.into_iter().map(start).collect();

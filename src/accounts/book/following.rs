@@ -1,7 +1,6 @@
 //! Two nodes that share a store.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::accounts::audit::{Audit, ENTRIES_MAX, Outcome};

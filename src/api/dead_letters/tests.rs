@@ -95,7 +95,7 @@ async fn another_account_has_no_such_letter() {
 #[tokio::test]
 async fn a_parameter_that_makes_no_sense_is_named() {
     let api = Api::start();
-    let codes = Code::ALL.map(Code::label).join(", ");
+    let codes = Code::ALL.map(Code::label).join(", ") + ", undecodable";
     for (query, details) in [
         ("limit=0", "limit must be between 1 and 1000".to_owned()),
         ("limit=1001", "limit must be between 1 and 1000".to_owned()),

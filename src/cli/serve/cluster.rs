@@ -18,6 +18,7 @@ use crate::cluster::{self, NodeAddress, NodeSecret, OwnedHere, Routed, internal}
 use crate::config::{Config, Role};
 use crate::data_dir::{self, DataDir};
 use crate::gateway;
+use crate::letters::UndecodableLetters;
 use crate::log::disk::{Disk, RealDisk};
 use crate::log::kafka::recorded::Recorded;
 use crate::log::kafka::topics::{self, Found, Wanted};
@@ -27,6 +28,7 @@ use crate::log::meta::{self, LogMeta};
 use crate::log::{Partition, Position};
 use crate::server::Readiness;
 use crate::store::postgres::{self, PostgresStore};
+use crate::telemetry;
 
 /// Queries that read rows at a time: half of the connections for reading, so that keys, customers and folds find one.
 const QUERIES_PART: usize = 4;
@@ -36,6 +38,7 @@ pub(super) struct Back {
     events_thread: JoinHandle<KafkaAppender>,
     dead_letters_thread: JoinHandle<KafkaAppender>,
     member: Option<Member>,
+    undecodable: Arc<UndecodableLetters>,
     asking: Asking,
     _wishes: Wishes,
 }
@@ -44,6 +47,7 @@ pub(super) struct Back {
 pub(super) fn open(shell: &Shell, data_dir: &DataDir) -> anyhow::Result<Parts> {
     let config = &shell.config;
     let (Some(kafka), Some(database)) = (config.kafka(), config.database()) else { bail!("a cluster needs both Kafka and PostgreSQL") };
+    telemetry::begin_cluster();
     if data_dir.join(data_dir::LOG).exists() {
         bail!(
             "{} has a log of its own, which a cluster does not read: give this node another directory with --data-dir",
@@ -54,7 +58,8 @@ pub(super) fn open(shell: &Shell, data_dir: &DataDir) -> anyhow::Result<Parts> {
     let dead_letters_log = shared.dead_letters_log()?;
     let (events, events_thread) = shared.batcher(shell, Form::Events, Arc::new(gateway::Settled(shell.recent.clone())))?;
     let (dead_letters, dead_letters_thread) = shared.batcher(shell, Form::DeadLetters, Arc::new(()))?;
-    let (owned, lending) = shared.owned(shell, data_dir)?;
+    let undecodable = Arc::new(UndecodableLetters::new(dead_letters.clone(), shell.runtime.clone(), shell.clock.clone()));
+    let (owned, lending) = shared.owned(shell, data_dir, undecodable.clone())?;
     let wishes = hear_wishes(&shared.store, owned.clone());
     let ends = Arc::new(Ends::new(&shared.kafka, &shared.events.name, shared.meta.fold.partitions)?);
     let source = shared.source(ends.clone(), database.connections_max)?;
@@ -78,7 +83,7 @@ pub(super) fn open(shell: &Shell, data_dir: &DataDir) -> anyhow::Result<Parts> {
         copied: None,
         internal: Some(internal),
         readiness: Arc::new(readiness),
-        back: super::Back::Cluster(Back { events_thread, dead_letters_thread, member, asking, _wishes: wishes }),
+        back: super::Back::Cluster(Back { events_thread, dead_letters_thread, member, undecodable, asking, _wishes: wishes }),
     })
 }
 
@@ -122,7 +127,7 @@ impl Shared {
     }
 
     /// Owns nothing yet; beside it, what other nodes are given of its dedup indexes.
-    fn owned(&self, shell: &Shell, data_dir: &DataDir) -> anyhow::Result<(Owned, Lending)> {
+    fn owned(&self, shell: &Shell, data_dir: &DataDir, undecodable: Arc<UndecodableLetters>) -> anyhow::Result<(Owned, Lending)> {
         let (disk, index_dir): (Arc<dyn Disk>, _) = (Arc::new(RealDisk), data_dir.join(data_dir::INDEX));
         disk.create_dir(&index_dir).with_context(|| format!("{} cannot be made", index_dir.display()))?;
         let lending = Lending::new(disk.clone(), index_dir.clone(), self.meta.fold.partitions);
@@ -135,6 +140,7 @@ impl Shared {
             index_dir,
             clock: shell.clock.clone(),
             address: NodeAddress { node: node(&shell.config), url: advertised(shell) },
+            undecodable,
             handover: Handover::new(self.secret.clone(), shell.runtime.clone(), handover::Costs::default()),
             kept: owners::KEPT,
             check: Box::new(move |partition| marks.check(partition)),
@@ -265,13 +271,15 @@ impl Back {
     }
 
     pub(super) fn drain(self) -> anyhow::Result<()> {
-        let Self { events_thread, dead_letters_thread, member, asking, .. } = self;
-        let logs = [("the log", events_thread), ("the dead letters", dead_letters_thread)];
-        let closed: Vec<anyhow::Result<()>> = logs.into_iter().map(|(name, thread)| super::close(name, thread)).collect();
+        let Self { events_thread, dead_letters_thread, member, undecodable, asking, .. } = self;
+        let events = super::close("the log", events_thread);
         if let Some(member) = member {
             member.end();
         }
+        // What the folds still found is with them.
+        undecodable.close();
+        let dead_letters = super::close("the dead letters", dead_letters_thread);
         asking.end();
-        closed.into_iter().collect()
+        events.and(dead_letters)
     }
 }

@@ -10,6 +10,7 @@ use super::{Parts, Shell};
 use crate::batch::Batcher;
 use crate::data_dir::{self, DataDir};
 use crate::gateway;
+use crate::letters::UndecodableLetters;
 use crate::log::Position;
 use crate::log::disk::room::{Room, WaitingDisk};
 use crate::log::disk::{Disk, RealDisk};
@@ -26,6 +27,7 @@ pub(super) struct Back {
     events_thread: JoinHandle<EmbeddedAppender>,
     dead_letters_thread: JoinHandle<EmbeddedAppender>,
     materializing: Running,
+    undecodable: Arc<UndecodableLetters>,
     room: Arc<Room>,
 }
 
@@ -52,6 +54,10 @@ pub(super) fn open(shell: &Shell, data_dir: &DataDir) -> anyhow::Result<Parts> {
     let disk: Arc<dyn Disk> = Arc::new(WaitingDisk::new(room.clone()));
     let store = EmbeddedStore::open_with_room(&room, &data_dir.join(data_dir::STORE)).context("the rows cannot be opened")?;
     let store: Arc<dyn Store> = Arc::new(store);
+    let (runtime, requests_max) = (&shell.runtime, shell.requests_max());
+    let (dead_letters, dead_letters_thread) =
+        Batcher::start("dead_letters", letters_appender, runtime, requests_max, Arc::new(())).context("no thread for the dead letters")?;
+    let undecodable = Arc::new(UndecodableLetters::new(dead_letters.clone(), runtime.clone(), shell.clock.clone()));
     let parts = materializer::Parts {
         log: log.clone(),
         meta,
@@ -61,13 +67,11 @@ pub(super) fn open(shell: &Shell, data_dir: &DataDir) -> anyhow::Result<Parts> {
         clock: shell.clock.clone(),
         commit_interval: materializer::commit_interval(),
         bases: Some(materializer::BaseSettings { dir: data_dir.join(data_dir::BASE), log: log.clone(), retention: config.events_log() }),
+        undecodable: Some(undecodable.clone()),
     };
     let (materializer, materializing) = Materializer::start(parts).context("the rows do not fit the log")?;
     let settled = Arc::new(gateway::Settled(shell.recent.clone()));
-    let (runtime, requests_max) = (&shell.runtime, shell.requests_max());
     let (events, events_thread) = Batcher::start("events", appender, runtime, requests_max, settled).context("no thread for the log")?;
-    let (dead_letters, dead_letters_thread) =
-        Batcher::start("dead_letters", letters_appender, runtime, requests_max, Arc::new(())).context("no thread for the dead letters")?;
     let copied = backup::Source {
         data_dir: data_dir.path().to_owned(),
         meta,
@@ -87,7 +91,7 @@ pub(super) fn open(shell: &Shell, data_dir: &DataDir) -> anyhow::Result<Parts> {
         copied: Some(copied),
         internal: None,
         readiness: Arc::new(materializer),
-        back: super::Back::Embedded(Back { events_thread, dead_letters_thread, materializing, room }),
+        back: super::Back::Embedded(Back { events_thread, dead_letters_thread, materializing, undecodable, room }),
     })
 }
 
@@ -114,13 +118,15 @@ impl Back {
     }
 
     pub(super) fn drain(self) -> anyhow::Result<()> {
-        let Self { events_thread, dead_letters_thread, materializing, room } = self;
+        let Self { events_thread, dead_letters_thread, materializing, undecodable, room } = self;
         room.give_up();
-        let logs = [("the log", events_thread), ("the dead letters", dead_letters_thread)];
-        let closed: Vec<anyhow::Result<()>> = logs.into_iter().map(|(name, thread)| super::close(name, thread)).collect();
-        materializing
+        let events = super::close("the log", events_thread);
+        let folded = materializing
             .stop()
-            .context("the events could not be folded and committed; nothing is lost, the next start goes on from the last commit")?;
-        closed.into_iter().collect()
+            .context("the events could not be folded and committed; nothing is lost, the next start goes on from the last commit");
+        // What the fold still found is with them.
+        undecodable.close();
+        let dead_letters = super::close("the dead letters", dead_letters_thread);
+        folded.and(events).and(dead_letters)
     }
 }

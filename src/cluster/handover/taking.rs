@@ -11,8 +11,9 @@ use super::fetch::{Failed, Offered, SILENCE_MAX};
 use super::{Handover, Shared};
 use crate::cluster::NodeAddress;
 use crate::log::Partition;
+use crate::materializer::Shares;
+use crate::materializer::first_positions::IndexError;
 use crate::materializer::first_positions::copy::{Incoming, Wanted};
-use crate::materializer::first_positions::{IndexError, TableShares};
 use crate::materializer::{CaughtUp, Error, IndexPlace, IndexStanding, Taking};
 use crate::telemetry::handover::{self as telemetry, NotFetched, TakenHow};
 
@@ -53,7 +54,7 @@ impl Handover {
 }
 
 impl Taking for TakingOver {
-    fn shares(&self) -> TableShares {
+    fn shares(&self) -> Shares {
         self.handover.shared.shares.clone()
     }
 

@@ -160,6 +160,7 @@ impl Fold<'_> {
         let partition = self.partition;
         // Whoever folds it now says how far it is behind.
         telemetry::set_lag(partition, 0, 0.0);
+        telemetry::set_uncommitted(partition, 0);
         match ended {
             Ok(()) => tracing::info!(partition, "this node has let go of the partition"),
             Err(error) => tracing::warn!(partition, %error, "the last commit of a partition was not made; whoever goes on folds it again"),
@@ -212,6 +213,7 @@ fn start(parts: &Parts, partition: u32, now: Now) -> Result<(Materializer, Runni
         clock: parts.clock.clone(),
         commit_interval: materializer::commit_interval(),
         bases: None,
+        undecodable: Some(parts.undecodable.clone()),
     };
     Materializer::take(parts, taking)
 }

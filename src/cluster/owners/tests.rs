@@ -76,6 +76,7 @@ impl World {
             index_dir: dir.clone(),
             clock: Clock::start(),
             address: NodeAddress { node: name.into(), url: format!("http://{address}") },
+            undecodable: Arc::new(()),
             handover,
             kept,
             check: Box::new(|_| Ok(())),

@@ -36,6 +36,8 @@ const LOOKED_UP_WAIT_MS: u32 = 5;
 
 /// So long the end of a partition may be known before the records up to it come, and it is no gap.
 const GAP_PATIENCE: Duration = Duration::from_millis(250);
+/// How often the end, and records up to it, are asked for before a gap is taken for one.
+const GAP_LOOKS: u32 = 2;
 
 /// Where a partition begins and ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -337,17 +339,25 @@ impl KafkaReader {
         }
     }
 
-    /// What lies between here and the end is nobody's: marks of transactions, or what compaction removed. Asked once more from here, so that
-    /// the answer is of after the end was known.
+    /// What lies between here and the end is nobody's: marks of transactions, or what was aborted with them.
+    ///
+    /// That is not to be said lightly: what is passed counts nowhere. A broker that has just begun to lead a partition may give out
+    /// less than is durable for a moment, as if there were no more. But it says where the partition ends only when it knows (KIP-207): so it
+    /// is asked for the end first, and then for records from here, and all of that once more, as it may have begun to lead in between.
+    /// A transaction that is open is not passed: what comes behind its first record is not below the end that readers of what is
+    /// committed are told.
     fn pass_gap(&mut self, at: At, bytes_max: usize) -> Result<Chunk, Error> {
-        let end = self.known.end();
-        self.assign(At { is_end: false, ..at })?;
-        let mut chunk = self.take(At { is_end: false, ..at }, bytes_max, self.timeout)?;
-        if chunk.is_empty() {
-            self.at = Some(At { next: end, is_end: false, ..at });
-            chunk.goes_on = Some(end);
+        let mut end = at.next;
+        for _ in 0..GAP_LOOKS {
+            end = self.watermarks()?.end;
+            self.assign(At { is_end: false, ..at })?;
+            let chunk = self.take(At { is_end: false, ..at }, bytes_max, self.timeout)?;
+            if !chunk.is_empty() || end <= at.next {
+                return Ok(chunk);
+            }
         }
-        Ok(chunk)
+        self.at = Some(At { next: end, is_end: false, ..at });
+        Ok(Chunk { log_time_before: at.log_time, goes_on: Some(end), ..Chunk::default() })
     }
 }
 

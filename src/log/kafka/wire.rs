@@ -14,21 +14,19 @@
 //!
 //! What is read gives exactly the bytes that were to be written ([`record`]), so the fold cannot tell the logs apart. Only what this
 //! module writes is read: fields in this order, without spaces, strings with the escapes `\"`, `\\` and `\u00xx`, measurements and dimensions
-//! sorted. Anything else becomes a record that cannot be decoded, which holds the value as it was ([`undecodable_value`]).
+//! sorted. Anything else becomes a record that cannot be decoded, which holds the value as it was ([`record::Undecodable`]).
 
 mod event;
 mod json;
 mod letter;
 
-use super::super::record;
+use super::super::record::{self, Undecodable, Why};
 use crate::clock::UnixMillis;
 
 pub use event::write_value;
 
 /// The newest version of messages that this binary knows. What does not need it is written in version 1.
 pub const VERSION: u16 = 2;
-/// Bytes of a message that cannot be decoded that are kept.
-pub const UNDECODABLE_BYTES_MAX: usize = 64 << 10;
 /// Headers of a message that are looked at.
 pub const HEADERS_MAX: usize = 32;
 
@@ -129,7 +127,11 @@ pub fn decode(form: Form, message: &Incoming<'_>, to: &mut Vec<u8>) -> Result<()
     };
     if decoded.is_none() {
         to.truncate(start);
-        write_undecodable(message.value.unwrap_or_default(), to);
+        let why = match form {
+            Form::Events => event::why(message),
+            Form::DeadLetters => Why::NoRecord,
+        };
+        Undecodable::write(why, message.value.unwrap_or_default(), to);
     }
     Ok(())
 }
@@ -138,25 +140,6 @@ pub fn decode(form: Form, message: &Incoming<'_>, to: &mut Vec<u8>) -> Result<()
 fn version(header: &[u8]) -> Option<u16> {
     let digits = header.split(|byte| *byte == b' ').next()?;
     std::str::from_utf8(digits).ok()?.parse().ok()
-}
-
-/// Zeros where an event's record has its hashes, and flags that no record has.
-const UNDECODABLE: [u8; 25] = {
-    let mut bytes = [0; 25];
-    bytes[24] = 0xff;
-    bytes
-};
-
-fn write_undecodable(value: &[u8], to: &mut Vec<u8>) {
-    let value = &value[..value.len().min(UNDECODABLE_BYTES_MAX)];
-    to.extend_from_slice(&((UNDECODABLE.len() + value.len()) as u32).to_le_bytes());
-    to.extend_from_slice(&UNDECODABLE);
-    to.extend_from_slice(value);
-}
-
-/// The value of the message that a record was made of, if it could not be decoded; not more than [`UNDECODABLE_BYTES_MAX`] of it.
-pub fn undecodable_value(record: &[u8]) -> Option<&[u8]> {
-    record.get(4..)?.strip_prefix(&UNDECODABLE)
 }
 
 /// The record in these bytes, which are one record's.

@@ -11,6 +11,8 @@ use crate::fault;
 
 /// Entries at which a table is full that has all the room. With those of [`BATCH_ROOM`] they are 7 in 8 of 2^20 slots, as many as may be taken.
 pub(super) const ENTRIES_MAX: usize = if cfg!(test) { 16 } else { 900_000 };
+/// The same of the smallest part. Runs of fewer entries would be merged too often.
+pub(super) const ENTRIES_MIN: usize = if cfg!(test) { 4 } else { 32 << 10 };
 /// So many entries of a batch may go beyond before the table has to grow.
 const BATCH_ROOM: usize = if cfg!(test) { 48 } else { 17_504 };
 

@@ -72,7 +72,7 @@ impl Folding {
     fn new(sets_max: u32) -> Self {
         let store = MemoryStore::default();
         let at = store.snapshot().and_then(|snapshot| snapshot.progress(0)).expect("progress");
-        Self { working: WorkingSet::new(0, sets_max), store, at }
+        Self { working: WorkingSet::new(0, sets_max, Shares::default()), store, at }
     }
 
     /// Adds the records of a block; ahead of them all that they need is fetched if the snapshot is far. Says how often that was asked.

@@ -23,7 +23,7 @@ fn folded(records: &[(usize, Made)], partitions: u32) -> BTreeMap<Vec<u8>, Row> 
     disk.create_dir(Path::new("data")).expect("made");
     let store = EmbeddedStore::open_on(&disk, Path::new("data/store.redb"), None).expect("opens");
     let snapshot = store.snapshot().expect("a snapshot");
-    let mut sets: Vec<_> = (0..partitions).map(|partition| WorkingSet::new(partition, 1_000)).collect();
+    let mut sets: Vec<_> = (0..partitions).map(|partition| WorkingSet::new(partition, 1_000, Shares::default())).collect();
     for (id, (customer, meter, hour, value)) in records {
         let (id, customer, meter) = (format!("u-{id}"), format!("c-{customer}"), format!("m-{meter}"));
         let draft = Draft {

@@ -57,6 +57,7 @@ impl Place {
             clock: Clock::start(),
             commit_interval: COMMIT_INTERVAL,
             bases: None,
+            undecodable: None,
         }
     }
 

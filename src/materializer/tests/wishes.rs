@@ -52,8 +52,17 @@ fn quiet() -> Quiet {
     let commits = Gate { begun: to_test, leave: to_store, under_way: AtomicU32::new(0) };
     let store = Arc::new(Intercepted { store, commits });
     let index_dir = dir.path().join("index");
-    let parts =
-        Parts { log, meta: META, store: store.clone(), disk, index_dir, clock: Clock::start(), commit_interval: NEVER, bases: None };
+    let parts = Parts {
+        log,
+        meta: META,
+        store: store.clone(),
+        disk,
+        index_dir,
+        clock: Clock::start(),
+        commit_interval: NEVER,
+        bases: None,
+        undecodable: None,
+    };
     let (materializer, running) = Materializer::start(parts).expect("starts");
     Quiet { dir, appender, store, materializer, running, begun, leave, sent: 0 }
 }

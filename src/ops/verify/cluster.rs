@@ -132,6 +132,7 @@ fn fold(
         clock: Clock::start(),
         commit_interval: materializer::commit_interval(),
         bases: None,
+        undecodable: None,
     };
     replay::replay(parts, until, &mut |at| step(at.0).map_err(|_| materializer::Error::Stopped))?;
     Ok(())

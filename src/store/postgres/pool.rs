@@ -14,6 +14,7 @@ use super::Timeouts;
 use super::connect::{Connector, Driver, describe};
 use crate::park;
 use crate::store::Error;
+use crate::telemetry;
 
 /// Threads that move bytes.
 const RUNTIME_THREADS: usize = 2;
@@ -179,6 +180,13 @@ impl Pool {
 
     /// A session of one's own; waits for one to be given back when there are no more to be had.
     pub(super) fn lease(self: &Arc<Self>) -> Result<Lease, Error> {
+        let began = Instant::now();
+        let lease = self.lease_in_time();
+        telemetry::observe_database_wait(lease.is_ok(), began.elapsed());
+        lease
+    }
+
+    fn lease_in_time(self: &Arc<Self>) -> Result<Lease, Error> {
         let deadline = Instant::now() + self.connector.timeouts.lease;
         let mut state = self.lock();
         loop {

@@ -14,7 +14,8 @@ pub(crate) struct Shared {
     brokers: String,
     /// The topic of events.
     pub(crate) events: String,
-    dead_letters: String,
+    /// That of dead letters.
+    pub(crate) dead_letters: String,
     /// The URL of the database.
     pub(crate) database: String,
     partitions: u32,

@@ -5,7 +5,7 @@ use super::{Incoming, Outgoing, only};
 use crate::clock::UnixMillis;
 use crate::event::Amount;
 use crate::event::identity::{partition_of, write_amount, write_id};
-use crate::log::record::Record;
+use crate::log::record::{Record, Why};
 
 const GENERATED: u8 = 1;
 const FILTERED: u8 = 2;
@@ -156,6 +156,18 @@ pub(super) fn decode(message: &Incoming<'_>, to: &mut Vec<u8>) -> Option<()> {
     to[start..start + 4].copy_from_slice(&length.to_le_bytes());
     // Texts are UTF-8, the time has a bucket: whatever else makes a record.
     only(&to[start..], message.received).map(drop)
+}
+
+/// What is wrong with a message that cannot be decoded, as far as can be said.
+pub(super) fn why(message: &Incoming<'_>) -> Why {
+    match (message.header, message.key, message.value) {
+        (_, _, None | Some([])) => Why::NoValue,
+        (None, ..) => Why::NoHeader,
+        (Some(header), ..) if Header::read(header).is_none() => Why::Header,
+        (_, None, _) => Why::NoKey,
+        (_, Some(key), _) if read_account(key).is_none() => Why::Key,
+        _ => Why::Value,
+    }
 }
 
 struct Header {

@@ -44,6 +44,10 @@ fn record_of(sent: &Sent) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
+fn undecodable(record: &[u8]) -> Option<Undecodable<'_>> {
+    record::records(record, 1, RECEIVED).next()?.err()
+}
+
 fn plain() -> Sent {
     Sent {
         account: 9,
@@ -117,7 +121,7 @@ proptest! {
         let at = at.index(part.len());
         part[at] = byte;
         match read(Form::Events, &message) {
-            Ok(record) => match (only(&record, RECEIVED), undecodable_value(&record)) {
+            Ok(record) => match (only(&record, RECEIVED), undecodable(&record).map(|found| found.bytes)) {
                 (Some(_), None) => {}
                 (None, Some(value)) => prop_assert_eq!(value, &message.value),
                 other => prop_assert!(false, "{:?}", other),
@@ -206,6 +210,27 @@ fn a_message_of_a_newer_version_is_told_from_a_broken_one() {
     assert_eq!(read(Form::Events, &message), Err(Newer { version: 2 }));
     message.header = b"x".to_vec();
     let record = read(Form::Events, &message).expect("known");
-    assert_eq!(undecodable_value(&record), Some(message.value.as_slice()));
-    assert!(only(&record, RECEIVED).is_none());
+    let found = undecodable(&record).expect("it is no record");
+    assert_eq!((found.why, found.bytes), (Why::Header, message.value.as_slice()));
+}
+
+#[test]
+fn a_broken_message_says_what_is_wrong_with_it() {
+    let Outgoing { key, value, header, .. } = message(&record_of(&plain()).expect("an event"));
+    let (key, value, header) = (key.as_slice(), value.as_slice(), header.as_slice());
+    for (key, value, header, why) in [
+        (Some(key), Some(value), None, Why::NoHeader),
+        (Some(key), Some(value), Some(b"1 x".as_slice()), Why::Header),
+        (None, Some(value), Some(header), Why::NoKey),
+        (Some(b"u-1".as_slice()), Some(value), Some(header), Why::Key),
+        (Some(key), None, Some(header), Why::NoValue),
+        (Some(key), Some(b"".as_slice()), None, Why::NoValue),
+        (Some(key), Some(b"{}".as_slice()), Some(header), Why::Value),
+        (Some(b"9/u-2".as_slice()), Some(value), Some(header), Why::Value),
+    ] {
+        let mut record = Vec::new();
+        decode(Form::Events, &Incoming { key, value, header, received: RECEIVED }, &mut record).expect("known");
+        let found = undecodable(&record).expect("it is no record");
+        assert_eq!((found.why, found.bytes), (why, value.unwrap_or_default()));
+    }
 }

@@ -255,7 +255,7 @@ fn what_lies_on_the_disk_of_an_index_that_is_removed_goes_and_it_is_begun_anew()
 #[test]
 fn indexes_of_a_process_share_the_room_of_one() {
     let dir = tempfile::tempdir().expect("a directory");
-    let shares = TableShares::default();
+    let shares = crate::materializer::Shares::default();
     let open = |name: &str| {
         let dir = dir.path().join(name);
         FirstPositions::open_sharing(Arc::new(RealDisk), &dir, LOG, None, UnixMillis(0), &shares).expect("opens")
