@@ -206,8 +206,8 @@ fn messages_look_like_this() {
 #[test]
 fn a_message_of_a_newer_version_is_told_from_a_broken_one() {
     let mut message = message(&record_of(&plain()).expect("an event"));
-    message.header[0] = b'2';
-    assert_eq!(read(Form::Events, &message), Err(Newer { version: 2 }));
+    message.header[0] = b'3';
+    assert_eq!(read(Form::Events, &message), Err(Newer { version: 3 }));
     message.header = b"x".to_vec();
     let record = read(Form::Events, &message).expect("known");
     let found = undecodable(&record).expect("it is no record");
