@@ -5,6 +5,7 @@
 
 mod accounts;
 mod audit;
+mod billing;
 pub mod customers;
 mod dead_letters;
 mod events;
@@ -30,6 +31,7 @@ use hyper::header::ALLOW;
 
 use crate::accounts::Accounts;
 use crate::accounts::audit::Audit;
+use crate::billing::Billing;
 use crate::clock::Clock;
 use crate::customers::Customers;
 use crate::dialect::amberflo::AmberfloError;
@@ -57,6 +59,8 @@ pub struct Parts {
     pub meters: Arc<Meters>,
     /// Which events count nowhere.
     pub rules: Arc<Rules>,
+    /// Plans, orders, invoices.
+    pub billing: Arc<Billing>,
     /// What became of events.
     pub verdicts: Arc<Verdicts>,
     /// The rows.
@@ -78,12 +82,14 @@ pub fn router(parts: Parts) -> Router {
         .merge(customers::routes(parts.customers))
         .merge(meters::routes(parts.meters.clone()))
         .merge(rules::routes(parts.rules))
+        .merge(billing::noted_routes(parts.billing.clone()))
         .merge(dead_letters::routes(dead_letters::Parts { letters: parts.letters, gateway: parts.gateway }))
         .route_layer(middleware::from_fn_with_state(parts.audit.clone(), audit::note));
     Router::new()
         .merge(noted)
         .merge(audit::routes(parts.audit, parts.accounts))
         .merge(usage::routes(parts.source, parts.meters, parts.clock))
+        .merge(billing::routes(parts.billing))
         .merge(events::routes(parts.verdicts.clone()))
         .merge(reconcile::routes(parts.verdicts))
         .route_layer(middleware::from_fn(observe))

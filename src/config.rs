@@ -55,6 +55,8 @@ pub struct Config {
     pub recent_ids: RecentIdsConfig,
     /// Connections and times.
     pub http: HttpConfig,
+    /// Invoices.
+    pub billing: BillingConfig,
     /// Log lines on standard error.
     pub logging: LoggingConfig,
 }
@@ -205,6 +207,18 @@ pub struct HttpConfig {
     pub drain_timeout: Duration,
 }
 
+/// Invoices.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BillingConfig {
+    /// How long after its end a period is closed: usage that comes later is billed with the next one.
+    #[serde(deserialize_with = "duration_required")]
+    pub grace: Duration,
+    /// How often is looked for what is due to be closed, beside every time that somebody asks for invoices.
+    #[serde(deserialize_with = "duration_required")]
+    pub close_every: Duration,
+}
+
 /// Log lines.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -232,6 +246,7 @@ impl Default for Config {
             ingest: IngestConfig::default(),
             recent_ids: RecentIdsConfig::default(),
             http: HttpConfig::default(),
+            billing: BillingConfig::default(),
             logging: LoggingConfig::default(),
         }
     }
@@ -293,6 +308,12 @@ impl Default for HttpConfig {
             drain_idle: Duration::from_secs(2),
             drain_timeout: Duration::from_secs(10),
         }
+    }
+}
+
+impl Default for BillingConfig {
+    fn default() -> Self {
+        Self { grace: Duration::from_secs(24 * 3_600), close_every: Duration::from_secs(3_600) }
     }
 }
 
@@ -366,6 +387,9 @@ impl Config {
         }
         if self.database.connections_max < 4 {
             return wrong("database.connections_max must be 4 or more: some read, some write, one listens".into());
+        }
+        if self.billing.close_every < Duration::from_secs(1) {
+            return wrong("billing.close_every must be 1s or more".into());
         }
         let recent = &self.recent_ids;
         if (1..recent::BYTES_MIN).contains(&recent.bytes_max) {

@@ -11,6 +11,7 @@
 #[cfg(test)]
 pub(crate) mod arbitrary;
 mod change;
+mod lives;
 mod model;
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use crate::clock::{Clock, UnixMicros};
 use crate::store::{self, Change, Kind, Store};
 
+pub use lives::{LIVES_MAX, Life, Lives};
 pub use model::{
     ATTRIBUTE_KEY_BYTES_MAX, ATTRIBUTE_VALUE_BYTES_MAX, ATTRIBUTES_MAX, Address, Contact, Customer, CustomerId, Extensions, IdError,
     Mapping, Stage, TEXT_BYTES_MAX,
@@ -74,6 +76,15 @@ impl Customers {
         let stored = self.store.document(Kind::Customer, account, id.as_str())?.ok_or(Error::Unknown)?;
         let customer = model::read(&stored)?;
         if customer.is_removed() { Err(Error::Unknown) } else { Ok(customer) }
+    }
+
+    /// Who has had an id, and who has it.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub fn lives(&self, account: u32, id: &CustomerId) -> Result<Lives, Error> {
+        let stored = self.store.document(Kind::Customer, account, id.as_str())?;
+        Ok(stored.map_or_else(|| Ok(Lives::default()), |stored| model::read(&stored).map(|customer| Lives::of(&customer)))?)
     }
 
     /// The customers that are not removed, ordered by creation, then id (in bytes).

@@ -12,7 +12,8 @@
 //!    hours and days.
 //! 5. [`store`] keeps the rows with the position up to which they hold, in one transaction.
 //! 6. [`usage`] answers queries from the rows, [`verdicts`] what became of an event; [`letters`] keeps what was not taken; [`customers`],
-//!    [`accounts`], [`meters`] and [`rules`] are what people set up. [`api`] serves both.
+//!    [`accounts`], [`meters`] and [`rules`] are what people set up.
+//!    [`billing`] makes invoices of usage and plans. [`api`] serves all of them.
 //!
 //! Data goes one way: a stage knows the next one, never the one before it. Everything behind the log is a function of the log; time
 //! comes in through [`clock`] alone. [`cli`] builds every part from [`config`] and drains them along the same way.
@@ -23,6 +24,7 @@ pub mod accounts;
 pub mod api;
 pub mod base;
 pub mod batch;
+pub mod billing;
 pub mod checked_json;
 pub mod cli;
 pub mod clock;

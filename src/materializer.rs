@@ -685,7 +685,8 @@ impl Owner {
     }
 
     fn report_sizes(&self) -> Result<(), Error> {
-        telemetry::set_materializer_sizes(self.store.row_count()?, self.index.entries(), self.index.memory_bytes(), self.working.len());
+        telemetry::set_store_rows(self.store.row_count()?);
+        telemetry::set_fold_sizes(self.partition, self.index.entries(), self.index.memory_bytes(), self.working.len());
         Ok(())
     }
 

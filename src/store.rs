@@ -205,6 +205,12 @@ pub enum Kind {
     Meta,
     /// A filtering rule, by account and id; stored below account 0.
     Rule,
+    /// A pricing plan with all its versions, by its id.
+    Plan,
+    /// What a customer was sold: plans and prepaid orders, by the customer's id.
+    Ledger,
+    /// A closed invoice, by its id.
+    Invoice,
 }
 
 impl Kind {
@@ -221,6 +227,9 @@ impl Kind {
             Self::Audit => 5,
             Self::Meta => 6,
             Self::Rule => 7,
+            Self::Plan => 20,
+            Self::Ledger => 21,
+            Self::Invoice => 22,
         }
     }
 

@@ -69,11 +69,11 @@ pub const COMMIT_ROWS_TOTAL: &str = "tollgate_store_commit_rows_total";
 pub const WAITS_FOR_ROOM: &str = "tollgate_store_waits_for_room";
 /// Rows in the store.
 pub const STORE_ROWS: &str = "tollgate_store_rows";
-/// Entries of the dedup index.
+/// Entries of the dedup index. Labels: `partition`.
 pub const INDEX_ENTRIES: &str = "tollgate_index_entries";
-/// Memory of the dedup index: tables, filters and fences.
+/// Memory of the dedup index: tables, filters and fences. Labels: `partition`.
 pub const INDEX_MEMORY_BYTES: &str = "tollgate_index_memory_bytes";
-/// Day entries of the fold's working set.
+/// Day entries of the fold's working set. Labels: `partition`.
 pub const WORKING_SET_ENTRIES: &str = "tollgate_materializer_entries";
 /// Memory that recent ids take, in bytes.
 pub const RECENT_IDS_BYTES: &str = "tollgate_recent_ids_bytes";
@@ -407,12 +407,16 @@ pub fn set_ready(is_ready: bool) {
     gauge!(READY).set(f64::from(u8::from(is_ready)));
 }
 
-/// Sets the sizes of what the materializer keeps.
-pub fn set_materializer_sizes(store_rows: u64, index_entries: u64, index_bytes: u64, working_set: usize) {
-    gauge!(STORE_ROWS).set(store_rows as f64);
-    gauge!(INDEX_ENTRIES).set(index_entries as f64);
-    gauge!(INDEX_MEMORY_BYTES).set(index_bytes as f64);
-    gauge!(WORKING_SET_ENTRIES).set(working_set as f64);
+/// Sets the number of rows in the store.
+pub fn set_store_rows(rows: u64) {
+    gauge!(STORE_ROWS).set(rows as f64);
+}
+
+/// Sets the sizes of what is kept for the fold of a partition; nothing, where another node folds it.
+pub fn set_fold_sizes(partition: u32, index_entries: u64, index_bytes: u64, working_set: usize) {
+    gauge!(INDEX_ENTRIES, "partition" => partition.to_string()).set(index_entries as f64);
+    gauge!(INDEX_MEMORY_BYTES, "partition" => partition.to_string()).set(index_bytes as f64);
+    gauge!(WORKING_SET_ENTRIES, "partition" => partition.to_string()).set(working_set as f64);
 }
 
 /// Sets the sizes of what recent ids take.

@@ -204,7 +204,7 @@ impl Content for Book {
             match kind {
                 Kind::Account => drop(accounts.insert(id.clone(), body.map(|body| read_account(&id, &body)).transpose()?)),
                 Kind::Key => drop(keys.insert(id.clone(), body.map(|body| read_key(&id, &body)).transpose()?)),
-                Kind::Customer | Kind::Meter | Kind::Rule | Kind::Audit | Kind::Meta => {}
+                Kind::Customer | Kind::Meter | Kind::Rule | Kind::Audit | Kind::Meta | Kind::Plan | Kind::Ledger | Kind::Invoice => {}
             }
         }
         let mut numbers = BTreeSet::new();
@@ -339,6 +339,11 @@ impl Accounts {
     /// The name of an account.
     pub fn name(&self, number: u32) -> Option<String> {
         self.lock().names.get(&number).cloned()
+    }
+
+    /// The numbers of all accounts.
+    pub fn numbers(&self) -> Vec<u32> {
+        self.lock().names.keys().copied().collect()
     }
 
     /// At most `limit` accounts behind a name, in the order of their names.

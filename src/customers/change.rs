@@ -3,7 +3,7 @@
 use super::{Customer, CustomerId, Error, Stage};
 use crate::clock::UnixMicros;
 
-/// A new customer; `fill` writes its fields. Nothing of a removed one under the same id is taken over.
+/// A new customer; `fill` writes its fields. Nothing of a removed one under the same id is taken over, but that there was one.
 ///
 /// # Errors
 /// [`Error::Exists`].
@@ -14,6 +14,9 @@ pub(super) fn create(stored: Option<&Customer>, id: &CustomerId, fill: &dyn Fn(&
         None => now,
     };
     let mut customer = Customer::new(id.clone(), created_at);
+    if let Some((stored, removed_at)) = stored.and_then(|stored| Some((stored, stored.removed_at?))) {
+        customer.former = stored.former.followed_by(removed_at);
+    }
     fill(&mut customer);
     stamp(&mut customer, None, created_at);
     Ok(customer)
@@ -104,7 +107,9 @@ mod tests {
                 Ok(made) => {
                     prop_assert!(stored.is_removed());
                     prop_assert!(Some(made.created_at) >= stored.removed_at);
-                    prop_assert_eq!(&made, &Customer::new(stored.id().clone(), made.created_at));
+                    let mut expected = Customer::new(stored.id().clone(), made.created_at);
+                    expected.former = stored.former.followed_by(stored.removed_at.expect("is removed"));
+                    prop_assert_eq!(&made, &expected);
                 }
                 Err(error) => prop_assert!(matches!(error, Error::Exists) && !stored.is_removed()),
             }

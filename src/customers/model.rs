@@ -10,6 +10,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::lives::Former;
 use crate::clock::UnixMicros;
 use crate::event::NAME_BYTES_MAX;
 use crate::store;
@@ -256,6 +257,9 @@ pub struct Customer {
     /// What only one dialect knows.
     #[serde(default, skip_serializing_if = "Extensions::is_empty")]
     pub ext: Extensions,
+    /// Who had the id before.
+    #[serde(default, skip_serializing_if = "Former::is_empty")]
+    pub(super) former: Former,
 }
 
 impl Customer {
@@ -281,6 +285,7 @@ impl Customer {
             tags: Vec::new(),
             currency: None,
             ext: Extensions::default(),
+            former: Former::default(),
         }
     }
 

@@ -5,6 +5,7 @@ pub mod error;
 mod fields;
 pub mod ingest;
 pub mod meters;
+pub mod payments;
 pub mod rules;
 pub mod usage;
 

@@ -48,8 +48,8 @@ impl Amount {
     }
 
     /// A whole number that needs no check.
-    pub fn from_int(value: i64) -> Self {
-        Self(i128::from(value) * SCALE)
+    pub const fn from_int(value: i64) -> Self {
+        Self(value as i128 * SCALE)
     }
 
     /// The value as a whole number, if it is one that fits.
@@ -260,7 +260,8 @@ impl Sum {
     }
 }
 
-fn div_half_even(numerator: I256, denominator: I256) -> I256 {
+/// A quotient, rounded half to even.
+pub(crate) fn div_half_even(numerator: I256, denominator: I256) -> I256 {
     let quotient = numerator / denominator;
     let remainder = (numerator % denominator).unsigned_abs();
     let denominator_size = denominator.unsigned_abs();

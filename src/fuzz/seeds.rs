@@ -45,11 +45,16 @@ pub(super) fn made() -> Vec<(&'static str, String, Vec<u8>)> {
     }
     add("rows", "two", joined(&[row_key("m"), row(7), row(-9)]));
     add("documents", "customer", [&[2_u8], customer().as_slice()].concat());
+    add("documents", "plan", [&[4_u8], PLAN].concat());
+    add("documents", "ledger", [&[5_u8], LEDGER].concat());
     for (coding, wire) in [(2, compressed_gzip()), (5, compressed_zlib()), (6, zstd::encode_all(&b"[{},{}]"[..], 1).expect("memory"))] {
         add("codings", &format!("coding-{coding}"), [&[coding], wire.as_slice()].concat());
     }
     all
 }
+
+const PLAN: &[u8] = br#"{"id":"p","currency":"USD","minimum":5,"fees":[{"id":"f","amount":9.5,"due":"advance"}],"prices":[{"meter":"m","aggregation":"unique","uniqueDimension":"u","model":"package","size":10,"packagePrice":3,"included":1},{"meter":"n","byDimension":{"dimension":"d","values":{"v":{"model":"volume","tiers":[{"upTo":5,"unitPrice":1},{"flatPrice":2}]}},"default":{"model":"perUnit","unitPrice":0.1}}}]}"#;
+const LEDGER: &[u8] = br#"{"version":1,"assignments":[{"life":0,"plan_id":"a","plan_version":1,"start_ms":1767225600000,"end_ms":1772323200000,"created_ms":6}],"orders":[{"id":"o","life":0,"terms":{"amount":5.25,"currency":"USD","start_ms":1767225600000,"expires_ms":null,"recurrence":{"interval":"month","count":2},"product_id":"1","offer_version":-1,"external_payment":false,"original_worth":5.25},"payment_status":"not_needed","payment":null,"created_ms":8,"modified_ms":8,"deleted_ms":null}],"closed_until_h":3,"stored_until_h":2}"#;
 
 /// A byte that chooses the form, and a body.
 fn forms() -> Vec<(&'static str, Vec<u8>)> {

@@ -9,8 +9,11 @@ use super::{Kind, flags, mend, parts};
 use crate::accounts::audit::Audit;
 use crate::accounts::{Accounts, DefaultAccount, NewKey, Scope};
 use crate::base::{self, Base, BaseIdentity};
+use crate::billing::Closed;
+use crate::billing::ledger::Ledger;
+use crate::billing::plan::json as plan_json;
 use crate::clock::Clock;
-use crate::customers::{self, Customers};
+use crate::customers::{self, Customers, Lives};
 use crate::dialect::amberflo::customers::render;
 use crate::dialect::amberflo::meters::render as render_meter;
 use crate::event::{IdentityMode, Sum};
@@ -67,12 +70,15 @@ fn shown_len(sum: Sum) -> bool {
 /// A document of any kind, read by whoever reads such.
 pub(super) fn documents(input: &[u8]) -> Kind {
     let (choice, bytes) = flags(input);
-    let (kind, account, id) = match choice % 6 {
+    let (kind, account, id) = match choice % 9 {
         0 => (Document::Account, 0, "other"),
         1 => (Document::Key, 0, "0123456789abcdef"),
         2 => (Document::Customer, 1, "a"),
         3 => (Document::Audit, 1, "00000"),
-        4 => (Document::Meter, 1, "m"),
+        4 => (Document::Plan, 1, "a"),
+        5 => (Document::Ledger, 1, "a"),
+        6 => (Document::Invoice, 1, "a"),
+        7 => (Document::Meter, 1, "m"),
         _ => (Document::Rule, 0, "1/r"),
     };
     let store = Arc::new(MemoryStore::default());
@@ -86,9 +92,37 @@ pub(super) fn documents(input: &[u8]) -> Kind {
             .page(1, None, 10)
             .map(|(page, _)| page.iter().map(|entry| format!("{} {:?}", entry.time(), entry.outcome)).collect::<Vec<_>>().join(","))
             .map_err(|error| damaged(&error)),
+        Document::Plan => plan(bytes),
+        Document::Ledger => ledger(bytes).map_err(|error| damaged(&error)),
+        Document::Invoice => invoice(bytes).map_err(|error| damaged(&error)),
     };
     assert_eq!(store.document(kind, account, id).expect("memory").as_deref(), Some(bytes), "nobody writes over what it cannot read");
-    Kind::of(format!("{} {}", choice % 6, said.unwrap_or_else(|what| what)))
+    Kind::of(format!("{} {}", choice % 9, said.unwrap_or_else(|what| what)))
+}
+
+/// What is a plan is shown as one that is the same.
+fn plan(bytes: &[u8]) -> Result<String, String> {
+    let value: serde_json::Value = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    let plan = plan_json::read(&value).map_err(|error| error.to_string())?;
+    assert_eq!(plan_json::read(&plan_json::shown(&plan)).as_ref(), Ok(&plan));
+    Ok(format!("{} fees, {} prices", plan.fees.len(), plan.prices.len()))
+}
+
+/// What was sold makes periods that follow each other, and cards that end behind their begin.
+fn ledger(bytes: &[u8]) -> Result<String, Error> {
+    let ledger = Ledger::read(bytes)?;
+    assert_eq!(Ledger::read(&ledger.write()?)?, ledger);
+    let periods = ledger.periods(&Lives::default(), 500_000, &|_| true);
+    assert!(periods.windows(2).all(|pair| pair[0].end_h <= pair[1].start_h));
+    let cards = ledger.orders.iter().flat_map(|order| order.cards(500_000));
+    assert!(cards.take(100).all(|card| card.start_h < card.end_h));
+    Ok(format!("{} periods", periods.len().min(3)))
+}
+
+fn invoice(bytes: &[u8]) -> Result<String, Error> {
+    let closed = Closed::read(bytes)?;
+    assert_eq!(Closed::read(&closed.write()?)?, closed);
+    Ok(format!("{:?} {}", closed.status, closed.invoice.plan().is_ok()))
 }
 
 fn damaged(error: &Error) -> String {

@@ -313,12 +313,6 @@ def test_not_a_number_is_refused(sdk: Sdk) -> None:
     assert refused.value.status_code == 400
 
 
-def test_custom_events_are_refused_until_they_are_built(sdk: Sdk) -> None:
-    record = {"id": "c-1", "customer_id": "acme-7", "event": METER, "amount": 3, "timestamp": DAY_0}
-    with pytest.raises(ApiError, match="schemaDetection"):
-        sdk.ingest.send_custom(record)
-
-
 def test_a_wrong_key_is_told_so(sdk: Sdk) -> None:
     stranger = Sdk("not-a-key")
     for call in (

@@ -55,6 +55,9 @@ fn up_to_closing_parenthesis(text: &str) -> &str {
     &text[..end.expect("it is closed")]
 }
 
+/// How many ids of the other account are not of what it sold.
+const IDS: usize = 10;
+
 /// Two accounts, of which one has something of everything.
 struct World {
     gateway: Gateway,
@@ -85,7 +88,31 @@ impl World {
         client.post("/meter-definition", &[], definition.to_string()).refused(200);
         let rule = json!({"ruleId": "acme-rule", "meterApiName": "acme-meter", "dimensionName": "note", "dimensionValues": [SECRET], "action": "EXCLUDE"});
         client.post("/meter-event-filtering-rules", &[], rule.to_string()).refused(200);
-        let ids = ["acme-customer", "acme-event", "acme-bad", "acme-meter", "acme-rule", "acme", &used.id, &acme.id, "0", "1", "bootstrap"];
+        let price = json!({"meter": "acme-meter", "model": "perUnit", "unitPrice": 1});
+        let plan = json!({"id": "acme-plan", "name": SECRET, "currency": "USD", "prices": [price]});
+        client.post("/v1/plans", &[], plan.to_string()).refused(200);
+        let assignment = json!({"customerId": "acme-customer", "productPlanId": "acme-plan", "startTimeInSeconds": DAY_0_S});
+        client.post("/payments/pricing/amberflo/customer-pricing", &[], assignment.to_string()).refused(200);
+        let order = json!({"id": "acme-order", "customerId": "acme-customer", "startTimeInSeconds": DAY_0_S, "prepaidPrice": 424242, "productId": SECRET});
+        client.post("/payments/pricing/amberflo/customer-prepaid", &[], order.to_string()).refused(200);
+        let invoices = client.get("/payments-billing-customer-product-invoice?customerId=acme-customer").refused(200).json();
+        let invoice = invoices[0]["invoiceId"].as_str().expect("an id").to_owned();
+        let ids = [
+            "acme-customer",
+            "acme-event",
+            "acme-bad",
+            "acme-meter",
+            "acme-rule",
+            "acme",
+            &used.id,
+            &acme.id,
+            "0",
+            "1",
+            "bootstrap",
+            "acme-plan",
+            "acme-order",
+            &invoice,
+        ];
         Self { ids: ids.map(str::to_owned).into(), gateway, acme, globex }
     }
 
@@ -104,9 +131,15 @@ impl World {
             "/v1/dead-letters",
             "/v1/keys",
             "/v1/audit",
+            "/v1/plans",
+            "/v1/customers/acme-customer/balance",
+            "/payments/pricing/amberflo/customer-pricing/list?CustomerId=acme-customer",
+            "/payments/pricing/amberflo/customer-prepaid/list?CustomerId=acme-customer",
+            "/payments/billing/customer-product-invoice/all?customerId=acme-customer",
         ] {
             let answer = client.get(path).refused(200);
-            assert!(path == "/v1/audit" || answer.text().contains(SECRET), "{path}: {}", answer.shown());
+            let says = [SECRET, SECRET_NUMBER, "acme-plan"].iter().any(|secret| answer.text().contains(secret));
+            assert!(path == "/v1/audit" || says, "{path}: {}", answer.shown());
             seen.insert(path, answer.json());
         }
         seen
@@ -143,9 +176,22 @@ fn bodies(id: &str) -> Vec<String> {
     bodies
 }
 
+/// The same for what is sold and billed.
+fn billing_bodies(id: &str) -> Vec<String> {
+    vec![
+        json!({"id": id, "currency": "EUR", "prices": []}).to_string(),
+        json!({"customerId": id, "productPlanId": id, "startTimeInSeconds": DAY_0_S}).to_string(),
+        json!({"id": id, "customerId": id, "startTimeInSeconds": DAY_0_S, "prepaidPrice": 1}).to_string(),
+        json!({"prepaidUri": id, "paymentStatus": "FAILED"}).to_string(),
+        json!({"prepaidUri": "acme-customer/acme-order", "paymentStatus": "FAILED"}).to_string(),
+        json!({"customerId": id}).to_string(),
+        String::new(),
+    ]
+}
+
 /// Queries of every route that takes one, with this id in every parameter, one at a time.
 fn queries(id: &str) -> Vec<String> {
-    const NAMES: [&str; 14] = [
+    const NAMES: [&str; 18] = [
         "account",
         "accountId",
         "customerId",
@@ -160,6 +206,10 @@ fn queries(id: &str) -> Vec<String> {
         "reason",
         "code",
         "limit",
+        "CustomerId",
+        "productPlanId",
+        "version",
+        "ProductId",
     ];
     let range = format!("startTimeInSeconds={DAY_0_S}&endTimeInSeconds={}", DAY_0_S + DAY_S);
     let mut queries: Vec<_> = NAMES.iter().map(|name| format!("?{name}={id}")).collect();
@@ -167,6 +217,8 @@ fn queries(id: &str) -> Vec<String> {
         String::new(),
         format!("?{range}&timeGroupingInterval=DAY&customerId={id}"),
         format!("?{range}&timeGroupingInterval=DAY&aggregation=SUM&meterApiName={id}"),
+        format!("?CustomerId={id}&Id=acme-order"),
+        format!("?customerId={id}&year=2026&month=1&day=1&productPlanId=acme-plan"),
     ]);
     queries
 }
@@ -188,9 +240,14 @@ fn no_route_answers_or_changes_anything_of_another_account_whatever_id_is_given(
     all.sort_by_key(|(method, path)| (!path.contains('{'), method != "GET"));
     for (method, template) in &all {
         let has_body = ["POST", "PUT", "PATCH"].contains(&method.as_str());
-        for id in &world.ids {
+        let is_billing = ["/payments", "/v1/plans", "/v1/invoices", "/balance"].iter().any(|part| template.contains(part));
+        for id in world.ids.iter().take(if is_billing { usize::MAX } else { IDS }) {
             let path = paths(template, id);
-            let bodies = if has_body { bodies(id) } else { vec![String::new()] };
+            let bodies = match (has_body, is_billing) {
+                (false, _) => vec![String::new()],
+                (true, true) => billing_bodies(id),
+                (true, false) => bodies(id),
+            };
             let queries = if has_body { vec![String::new(), format!("?account={id}")] } else { queries(id) };
             for (query, body) in queries.iter().flat_map(|query| bodies.iter().map(move |body| (query, body))) {
                 let answer = globex.call(method, &format!("{path}{query}"), body);
@@ -253,6 +310,9 @@ fn every_route_of_the_contract_s_own_paths_is_in_the_table() {
         "DELETE /v1/keys/{key_id}",
         "POST /v1/accounts/{name}/disable",
         "GET /v1/audit",
+        "POST /payments-pricing-amberflo-customer-pricing",
+        "POST /payments/pricing/amberflo/customer-prepaid",
+        "POST /v1/invoices/{invoice_id}/pay",
     ] {
         assert!(found.contains(known), "{known} is not in {found:?}");
     }

@@ -8,6 +8,7 @@ mod acked_is_durable;
 mod attacks;
 mod audit;
 mod backup;
+mod billing;
 mod bit_flips;
 mod bounded;
 mod by_hand;

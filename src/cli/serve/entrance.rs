@@ -14,6 +14,7 @@ use super::{Opened, Parts, Shell, Stop};
 use crate::accounts::Accounts;
 use crate::accounts::audit::Audit;
 use crate::api;
+use crate::billing::{Billing, close_all};
 use crate::cli::announce::announce;
 use crate::clock::Clock;
 use crate::cluster::internal;
@@ -141,11 +142,14 @@ fn service(shell: &Shell, parts: &Parts, accounts: Arc<Accounts>, rules: Arc<Rul
         hash_key: parts.meta.hash_key,
         clock: clock.clone(),
     });
+    let customers = Arc::new(Customers::new(parts.store.clone(), clock.clone()));
+    let billing = billing(shell, parts, customers.clone(), &accounts);
     let router = api::router(api::Parts {
         accounts,
+        billing,
         audit: Arc::new(Audit::new(parts.store.clone(), clock.clone())),
         verdicts: Arc::new(verdicts),
-        customers: Arc::new(Customers::new(parts.store.clone(), clock.clone())),
+        customers,
         meters: Arc::new(Meters::new(parts.store.clone(), clock.clone())),
         rules,
         source: parts.source.clone(),
@@ -160,4 +164,17 @@ fn service(shell: &Shell, parts: &Parts, accounts: Arc<Accounts>, rules: Arc<Rul
         budget: shell.budgets.api.clone(),
         http: config.http.clone(),
     }
+}
+
+/// Plans, orders and invoices; closes what is due, on a node that answers for them.
+fn billing(shell: &Shell, parts: &Parts, customers: Arc<Customers>, accounts: &Arc<Accounts>) -> Arc<Billing> {
+    let settings = &shell.config.billing;
+    let billing = Arc::new(Billing::new(parts.store.clone(), customers, parts.source.clone(), shell.clock.clone(), settings.grace));
+    if shell.config.has_role(Role::Api) {
+        let (weak, accounts) = (Arc::downgrade(&billing), Arc::downgrade(accounts));
+        // Whoever has neither any more, when the process ends, closes nothing.
+        let numbers = move || accounts.upgrade().map(|accounts| accounts.numbers()).unwrap_or_default();
+        tokio::spawn(close_all(weak, numbers, settings.close_every));
+    }
+    billing
 }

@@ -161,6 +161,7 @@ impl Fold<'_> {
         // Whoever folds it now says how far it is behind.
         telemetry::set_lag(partition, 0, 0.0);
         telemetry::set_uncommitted(partition, 0);
+        telemetry::set_fold_sizes(partition, 0, 0, 0);
         match ended {
             Ok(()) => tracing::info!(partition, "this node has let go of the partition"),
             Err(error) => tracing::warn!(partition, %error, "the last commit of a partition was not made; whoever goes on folds it again"),

@@ -1,0 +1,106 @@
+//! Billing: what its routes have in common. [`plans`] and [`invoices`] are Tollgate's own, [`payments`] Amberflo's.
+
+pub(super) mod invoices;
+pub(super) mod payments;
+pub(super) mod plans;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Extension, Path, State};
+use axum::http::{HeaderName, HeaderValue};
+use axum::response::{IntoResponse, Response};
+use hyper::StatusCode;
+use hyper::header::CONTENT_TYPE;
+use serde_json::Value;
+
+use super::audit::Audited;
+use super::refusals::{CHANGE_UNKNOWN, RETRY_AFTER_S, store_refusal};
+use crate::accounts::Caller;
+use crate::billing::{Billing, Error, Refusal};
+use crate::dialect::amberflo::AmberfloError;
+
+/// Largest body of a plan; of anything else of billing too.
+const BODY_BYTES_MAX: usize = 1 << 20;
+const COMPLETE: HeaderName = HeaderName::from_static("tollgate-complete");
+
+type Shared = State<Arc<Billing>>;
+type By = Extension<Caller>;
+type InPath = Result<Path<String>, PathRejection>;
+type Answer = Result<Response, AmberfloError>;
+
+/// Routes that change something, and those that read beside them.
+pub(super) fn noted_routes(billing: Arc<Billing>) -> Router {
+    Router::new().merge(plans::routes(billing.clone())).merge(invoices::routes(billing.clone())).merge(payments::routes(billing))
+}
+
+/// Routes that ask by a POST.
+pub(super) fn routes(billing: Arc<Billing>) -> Router {
+    invoices::cost_routes(billing)
+}
+
+/// Does what may block.
+async fn work<T, W>(billing: Arc<Billing>, work: W) -> Result<T, AmberfloError>
+where
+    T: Send + 'static,
+    W: FnOnce(&Billing) -> Result<T, Error> + Send + 'static,
+{
+    match tokio::task::spawn_blocking(move || work(&billing)).await {
+        Ok(done) => done.map_err(refusal),
+        Err(error) => {
+            tracing::error!(%error, "a request for billing broke off");
+            Err(AmberfloError::internal())
+        }
+    }
+}
+
+/// The one place where an error of billing gets its status.
+fn refusal(error: Error) -> AmberfloError {
+    match error {
+        Error::Refused(Refusal::UnknownOrder) | Error::Unknown(_) => AmberfloError::not_found(StatusCode::NOT_FOUND, error.to_string()),
+        Error::Refused(refusal) => AmberfloError::bad_field(field_of(&refusal), refusal),
+        Error::StillOpen | Error::Settled(_) => AmberfloError::bad_request(format!("the invoice {error}")),
+        Error::TooMany(_) | Error::CannotBill(_) => AmberfloError::bad_request(error.to_string()),
+        Error::Unavailable(message) => {
+            tracing::warn!(reason = message, "a request for invoices was refused");
+            AmberfloError::unavailable(message, RETRY_AFTER_S)
+        }
+        Error::Store(error) => {
+            tracing::error!(%error, "the store did not answer for billing");
+            store_refusal(&error, CHANGE_UNKNOWN)
+        }
+    }
+}
+
+fn field_of(refusal: &Refusal) -> &'static str {
+    match refusal {
+        Refusal::Closed(_) => "startTimeInSeconds",
+        Refusal::EndNotAfterStart => "endTimeInSeconds",
+        Refusal::TooManyAssignments | Refusal::TooManyOrders => "customerId",
+        Refusal::OtherOrder | Refusal::DeletedOrder | Refusal::UnknownOrder => "id",
+    }
+}
+
+/// An answer that says what was changed.
+fn changed(object: String, body: &Value) -> Response {
+    let mut response = json(body);
+    response.extensions_mut().insert(Audited { object, account: None });
+    response
+}
+
+fn json(body: &Value) -> Response {
+    ([(CONTENT_TYPE, "application/json")], body.to_string()).into_response()
+}
+
+/// An answer from rows.
+fn computed(body: &Value, complete: bool) -> Response {
+    let mut response = json(body);
+    response.headers_mut().insert(COMPLETE, HeaderValue::from_static(if complete { "true" } else { "false" }));
+    response
+}
+
+/// The id in the path. What does not decode to UTF-8 is nobody's.
+fn in_path(path: InPath, what: &str) -> Result<String, AmberfloError> {
+    path.map(|Path(id)| id).map_err(|_| AmberfloError::not_found(StatusCode::NOT_FOUND, format!("there is no {what} with this id")))
+}

@@ -1,0 +1,197 @@
+//! Amberflo's routes of plans, prepaid orders and invoices (contract `amberflo.md` 6.1 to 6.3), in their dashed and slashed forms.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Extension, Query, State};
+use axum::routing::{get, post};
+use hyper::StatusCode;
+use serde_json::Value;
+
+use super::{Answer, BODY_BYTES_MAX, By, Shared, changed, computed, json, refusal, work};
+use crate::accounts::{Caller, Scope};
+use crate::api::fields::{Parameters, Received};
+use crate::api::refusals::check_scope;
+use crate::billing::{Billing, Error, MadePlan};
+use crate::customers::CustomerId;
+use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::amberflo::payments::invoices::{About, Wanted, render as render_invoice, render_seed};
+use crate::dialect::amberflo::payments::prepaid::{OrderRequest, PaymentRequest, render as render_order};
+use crate::dialect::amberflo::payments::pricing::{AssignRequest, DEFAULT_PLAN_ID, render as render_assignment, render_plan};
+use crate::dialect::amberflo::payments::{Family, Fields};
+
+/// The SDKs' parameter, and what is accepted beside it.
+const CUSTOMER: [&str; 2] = ["CustomerId", "customerId"];
+/// The same the other way round, for invoices.
+const OF_CUSTOMER: [&str; 2] = ["customerId", "CustomerId"];
+
+pub(super) fn routes(billing: Arc<Billing>) -> Router {
+    Router::new()
+        .route("/payments-pricing-amberflo-customer-pricing", post(assign_dashed))
+        .route("/payments/pricing/amberflo/customer-pricing", get(latest_assignment).post(assign_slashed))
+        .route("/payments/pricing/amberflo/customer-pricing/list", get(assignments))
+        .route("/payments/pricing/amberflo/account-pricing/product-plans", get(plan))
+        .route("/payments/pricing/amberflo/account-pricing/product-plans/list", get(plans))
+        .route("/payments-pricing-amberflo-customer-prepaid", post(order_dashed))
+        .route("/payments/pricing/amberflo/customer-prepaid", post(order_slashed).delete(delete_order))
+        .route("/payments/pricing/amberflo/customer-prepaid/list", get(orders))
+        .route("/payments/external/prepaid-payment-status", post(note_payment))
+        .route("/payments-billing-customer-product-invoice", get(invoices_dashed))
+        .route("/payments/billing/customer-product-invoice", get(invoice))
+        .route("/payments/billing/customer-product-invoice/all", get(invoices))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(billing)
+}
+
+fn read(body: Received) -> Result<Bytes, AmberfloError> {
+    body.map_err(|rejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            let message = format!("the body has more than {BODY_BYTES_MAX} bytes");
+            AmberfloError::new(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", message)
+        }
+        _ => AmberfloError::bad_request("the body cannot be read"),
+    })
+}
+
+fn parameters(query: Parameters) -> Result<Fields, AmberfloError> {
+    let Query(pairs) = query.map_err(|_| AmberfloError::bad_request("the query cannot be read"))?;
+    Ok(Fields::of_query(pairs))
+}
+
+async fn assign_dashed(State(billing): Shared, Extension(by): By, body: Received) -> Answer {
+    assign(billing, by, body, Family::Dashed).await
+}
+
+async fn assign_slashed(State(billing): Shared, Extension(by): By, body: Received) -> Answer {
+    assign(billing, by, body, Family::Slashed).await
+}
+
+async fn assign(billing: Arc<Billing>, by: Caller, body: Received, family: Family) -> Answer {
+    check_scope(&by, Scope::Admin)?;
+    let AssignRequest { customer, new } = AssignRequest::parse(&read(body)?)?;
+    let who = customer.clone();
+    let made = work(billing, move |billing| billing.assign(by.account, &who, &new)).await?;
+    Ok(changed(customer.as_str().to_owned(), &render_assignment(&customer, &made, family)))
+}
+
+async fn latest_assignment(State(billing): Shared, Extension(by): By, query: Parameters) -> Answer {
+    check_scope(&by, Scope::Read)?;
+    let customer = parameters(query)?.customer(&CUSTOMER)?;
+    let who = customer.clone();
+    let made = work(billing, move |billing| billing.assignments(by.account, &who)).await?;
+    Ok(json(&made.last().map_or(Value::Null, |last| render_assignment(&customer, last, Family::Slashed))))
+}
+
+async fn assignments(State(billing): Shared, Extension(by): By, query: Parameters) -> Answer {
+    check_scope(&by, Scope::Read)?;
+    let customer = parameters(query)?.customer(&CUSTOMER)?;
+    let who = customer.clone();
+    let made = work(billing, move |billing| billing.assignments(by.account, &who)).await?;
+    Ok(json(&made.iter().map(|made| render_assignment(&customer, made, Family::Slashed)).collect()))
+}
+
+async fn plans(State(billing): Shared, Extension(by): By) -> Answer {
+    check_scope(&by, Scope::Read)?;
+    let plans = work(billing, move |billing| all_plans(billing, by.account)).await?;
+    Ok(json(&plans.iter().map(|(id, made)| render_plan(id, made.as_ref())).collect()))
+}
+
+async fn plan(State(billing): Shared, Extension(by): By, query: Parameters) -> Answer {
+    check_scope(&by, Scope::Read)?;
+    let id = parameters(query)?.id("productPlanId")?;
+    let wanted = id.clone();
+    let plans = work(billing, move |billing| all_plans(billing, by.account)).await?;
+    let found = plans.get(&wanted).ok_or_else(|| refusal(Error::Unknown("plan")))?;
+    Ok(json(&render_plan(&id, found.as_ref())))
+}
+
+/// Those that somebody made, those that somebody was assigned, and the one that is always there.
+fn all_plans(billing: &Billing, account: u32) -> Result<BTreeMap<String, Option<MadePlan>>, Error> {
+    let mut plans = BTreeMap::from([(DEFAULT_PLAN_ID.to_owned(), None)]);
+    plans.extend(billing.assigned_plan_ids(account)?.into_iter().map(|id| (id, None)));
+    plans.extend(billing.plans(account)?.into_iter().map(|made| (made.plan.id.clone(), Some(made))));
+    Ok(plans)
+}
+
+async fn order_dashed(State(billing): Shared, Extension(by): By, body: Received) -> Answer {
+    order(billing, by, body, Family::Dashed).await
+}
+
+async fn order_slashed(State(billing): Shared, Extension(by): By, body: Received) -> Answer {
+    order(billing, by, body, Family::Slashed).await
+}
+
+async fn order(billing: Arc<Billing>, by: Caller, body: Received, family: Family) -> Answer {
+    check_scope(&by, Scope::Admin)?;
+    let OrderRequest { customer, id, terms } = OrderRequest::parse(&read(body)?, family, billing.now())?;
+    let id = id.map_or_else(new_id, Ok)?;
+    let who = customer.clone();
+    let made = work(billing, move |billing| billing.order(by.account, &who, &id, &terms)).await?;
+    Ok(changed(made.id.clone(), &render_order(&customer, &made, family)))
+}
+
+/// An id that nobody else has.
+fn new_id() -> Result<String, AmberfloError> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| {
+        tracing::error!(%error, "the operating system gives no random numbers");
+        AmberfloError::internal()
+    })?;
+    Ok(hex::encode(bytes))
+}
+
+async fn orders(State(billing): Shared, Extension(by): By, query: Parameters) -> Answer {
+    check_scope(&by, Scope::Read)?;
+    let query = parameters(query)?;
+    let customer = query.customer(&CUSTOMER)?;
+    let product = query.optional_id(&["ProductId", "productId"])?;
+    let who = customer.clone();
+    let made = work(billing, move |billing| billing.orders(by.account, &who)).await?;
+    let wanted = made.iter().filter(|order| product.as_ref().is_none_or(|product| *product == order.terms.product_id));
+    Ok(json(&wanted.map(|order| render_order(&customer, order, Family::Slashed)).collect()))
+}
+
+async fn delete_order(State(billing): Shared, Extension(by): By, query: Parameters) -> Answer {
+    check_scope(&by, Scope::Admin)?;
+    let query = parameters(query)?;
+    let customer = query.customer(&CUSTOMER)?;
+    let id = query.optional_id(&["Id", "id"])?.ok_or_else(|| AmberfloError::bad_field("Id", "is missing"))?;
+    let who = customer.clone();
+    let deleted = work(billing, move |billing| billing.delete_order(by.account, &who, &id)).await?;
+    Ok(changed(deleted.id.clone(), &render_order(&customer, &deleted, Family::Slashed)))
+}
+
+async fn note_payment(State(billing): Shared, Extension(by): By, body: Received) -> Answer {
+    check_scope(&by, Scope::Admin)?;
+    let PaymentRequest { customer, order, status, payment, echo } = PaymentRequest::parse(&read(body)?)?;
+    let noted = work(billing, move |billing| billing.note_payment(by.account, customer.as_ref(), &order, status, &payment)).await?;
+    Ok(changed(noted.id, &echo))
+}
+
+async fn invoices_dashed(State(billing): Shared, Extension(by): By, query: Parameters) -> Answer {
+    let (found, _) = statements(&billing, &by, query).await?;
+    Ok(computed(&found.invoices.iter().map(render_seed).collect(), found.complete))
+}
+
+async fn invoices(State(billing): Shared, Extension(by): By, query: Parameters) -> Answer {
+    let (found, _) = statements(&billing, &by, query).await?;
+    let about = About { account: by.account, grace_ms: billing.grace_ms() };
+    Ok(computed(&found.invoices.iter().map(|shown| render_invoice(shown, about)).collect(), found.complete))
+}
+
+async fn invoice(State(billing): Shared, Extension(by): By, query: Parameters) -> Answer {
+    let (found, query) = statements(&billing, &by, query).await?;
+    let about = About { account: by.account, grace_ms: billing.grace_ms() };
+    let wanted = Wanted::parse(&query)?.find(&found.invoices);
+    Ok(computed(&wanted.map_or(Value::Null, |shown| render_invoice(shown, about)), found.complete))
+}
+
+async fn statements(billing: &Billing, by: &Caller, query: Parameters) -> Result<(crate::billing::Statements, Fields), AmberfloError> {
+    check_scope(by, Scope::Read)?;
+    let query = parameters(query)?;
+    let customer: CustomerId = query.customer(&OF_CUSTOMER)?;
+    let found = billing.statements(by.account, &customer).await.map_err(refusal)?;
+    Ok((found, query))
+}

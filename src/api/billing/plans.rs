@@ -1,0 +1,84 @@
+//! `/v1/plans`: pricing plans. Scopes `admin` to make one, `read` to read them.
+//!
+//! The body of a POST is a plan as [`crate::billing::plan::json`] describes it. Under an id that is new it becomes version 1. Under one that is there it
+//! becomes the next version, unless the newest one says the same; customers who were assigned an older version keep that until they
+//! are assigned the plan again. The answer is the plan with `version` and `createdAt`:
+//!
+//! ```json
+//! {"id": "pro", "version": 1, "createdAt": "2026-01-01T00:00:00.000Z", "name": "Pro", "productId": "1", "currency": "USD",
+//!  "billingPeriod": "month", "fees": [], "prices": []}
+//! ```
+//!
+//! `GET /v1/plans` has the newest versions (`{"plans": […]}`), `GET /v1/plans/{id}` one of them, with `?version=` an older one.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Extension, State};
+use axum::routing::get;
+use hyper::StatusCode;
+use serde_json::{Value, json};
+
+use super::{Answer, BODY_BYTES_MAX, By, InPath, Shared, changed, in_path, work};
+use crate::accounts::Scope;
+use crate::api::fields::{OwnQuery, Parameters, Received};
+use crate::api::refusals::check_scope;
+use crate::billing::plan::json::{read, shown};
+use crate::billing::{Billing, MadePlan, Plan};
+use crate::clock::UnixMillis;
+use crate::dialect::amberflo::AmberfloError;
+
+pub(super) fn routes(billing: Arc<Billing>) -> Router {
+    Router::new()
+        .route("/v1/plans", get(list).post(create))
+        .route("/v1/plans/{plan_id}", get(show))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(billing)
+}
+
+async fn list(State(billing): Shared, Extension(by): By, query: Parameters) -> Answer {
+    check_scope(&by, Scope::Read)?;
+    OwnQuery::of(query, &[])?;
+    let plans = work(billing, move |billing| billing.plans(by.account)).await?;
+    Ok(super::json(&json!({"plans": plans.iter().map(render).collect::<Vec<_>>()})))
+}
+
+async fn create(State(billing): Shared, Extension(by): By, query: Parameters, body: Received) -> Answer {
+    check_scope(&by, Scope::Admin)?;
+    OwnQuery::of(query, &[])?;
+    let plan = parse(body)?;
+    let made = work(billing, move |billing| billing.write_plan(by.account, &plan)).await?;
+    Ok(changed(made.plan.id.clone(), &render(&made)))
+}
+
+async fn show(State(billing): Shared, Extension(by): By, path: InPath, query: Parameters) -> Answer {
+    check_scope(&by, Scope::Read)?;
+    let (id, query) = (in_path(path, "plan")?, OwnQuery::of(query, &["version"])?);
+    let wrong = |_| AmberfloError::bad_field("version", "must be a whole number from 1 on");
+    let version = query.text("version").map(str::parse::<u32>).transpose().map_err(wrong)?;
+    let made = work(billing, move |billing| billing.plan(by.account, &id, version)).await?;
+    Ok(super::json(&render(&made)))
+}
+
+/// Reads the body of a POST.
+///
+/// # Errors
+/// 400, `details` names the field; 413.
+pub(in crate::api) fn parse(body: Received) -> Result<Plan, AmberfloError> {
+    let body = body.map_err(|rejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            let message = format!("a plan has more than {BODY_BYTES_MAX} bytes");
+            AmberfloError::new(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", message)
+        }
+        _ => AmberfloError::bad_request("the body cannot be read"),
+    })?;
+    let value: Value = serde_json::from_slice(&body).map_err(|_| AmberfloError::bad_request("the body is not valid JSON"))?;
+    read(&value).map_err(|error| AmberfloError::bad_field(error.path, error.reason))
+}
+
+fn render(made: &MadePlan) -> Value {
+    let mut plan = shown(&made.plan);
+    plan["version"] = made.version.into();
+    plan["createdAt"] = UnixMillis(made.created_ms).to_string().into();
+    plan
+}
