@@ -15,13 +15,12 @@
 //! connection it comes, and its key is looked at once more when its body has been read: a body that was under way when its key was
 //! revoked is refused. What has been handed to the log by then is finished and answered.
 //!
-//! Where several nodes share a store, the others hear of it at once (module `follow`), at the latest within a second. A key that a node
+//! Where several nodes share a store, the others hear of it at once ([`crate::store::replica`]), at the latest within a second. A key that a node
 //! does not know is let in or refused only after the node has looked into the store, so a new key works everywhere as soon as
 //! it is known to anybody. Rates are each node's own.
 
 pub mod audit;
 mod book;
-mod follow;
 mod open;
 mod rate;
 mod ring;

@@ -13,8 +13,10 @@ mod fields;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
 mod keys;
+mod meters;
 pub mod reconcile;
 mod refusals;
+mod rules;
 pub mod usage;
 
 use std::sync::Arc;
@@ -36,6 +38,8 @@ use crate::dialect::amberflo::AmberfloError;
 use crate::gateway::Gateway;
 use crate::letters::Letters;
 use crate::materializer::{Materializer, Wanted};
+use crate::meters::Meters;
+use crate::rules::Rules;
 use crate::store::row::DAY_S;
 use crate::telemetry;
 use crate::usage::{UsageSource, View, ViewError, ViewFuture, ViewRequest};
@@ -51,6 +55,10 @@ pub struct Parts {
     pub audit: Arc<Audit>,
     /// The customers of all accounts.
     pub customers: Arc<Customers>,
+    /// What is said of meters.
+    pub meters: Arc<Meters>,
+    /// Which events count nowhere.
+    pub rules: Arc<Rules>,
     /// Plans, orders, invoices.
     pub billing: Arc<Billing>,
     /// What became of events.
@@ -72,13 +80,15 @@ pub fn router(parts: Parts) -> Router {
         .merge(accounts::routes(parts.accounts.clone()))
         .merge(keys::routes(parts.accounts.clone()))
         .merge(customers::routes(parts.customers))
+        .merge(meters::routes(parts.meters.clone()))
+        .merge(rules::routes(parts.rules))
         .merge(billing::noted_routes(parts.billing.clone()))
         .merge(dead_letters::routes(dead_letters::Parts { letters: parts.letters, gateway: parts.gateway }))
         .route_layer(middleware::from_fn_with_state(parts.audit.clone(), audit::note));
     Router::new()
         .merge(noted)
         .merge(audit::routes(parts.audit, parts.accounts))
-        .merge(usage::routes(parts.source, parts.clock))
+        .merge(usage::routes(parts.source, parts.meters, parts.clock))
         .merge(billing::routes(parts.billing))
         .merge(events::routes(parts.verdicts.clone()))
         .merge(reconcile::routes(parts.verdicts))

@@ -4,6 +4,7 @@
 //! again. Its fields are slices of the request's body; nothing is copied until it is written into a record.
 
 pub mod amount;
+pub mod csv;
 mod fingerprint;
 pub mod identity;
 pub mod parse;
@@ -235,6 +236,8 @@ fn sort_without_repetition<T>(items: &mut [T], field: &str, key: impl for<'t> Fn
 /// Why an event was not taken: a closed set, used as a metric label and in receipts and dead letters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Code {
+    /// Its bytes are not of the form that they were sent in: a line that is no JSON, a row with too few fields.
+    Malformed,
     /// Not a JSON object.
     NotAnObject,
     /// A required field is absent or null.
@@ -261,7 +264,8 @@ pub enum Code {
 
 impl Code {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
+        Self::Malformed,
         Self::NotAnObject,
         Self::MissingField,
         Self::WrongType,
@@ -283,6 +287,7 @@ impl Code {
     /// As it stands in metrics, receipts and dead letters.
     pub fn label(self) -> &'static str {
         match self {
+            Self::Malformed => "malformed",
             Self::NotAnObject => "not_an_object",
             Self::MissingField => "missing_field",
             Self::WrongType => "wrong_type",

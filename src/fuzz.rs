@@ -73,8 +73,9 @@ const fn target(name: &'static str, run: fn(&[u8]) -> Kind, cases: u64) -> Targe
 }
 
 /// All of them.
-pub const TARGETS: [Target; 15] = [
+pub const TARGETS: [Target; 16] = [
     target("bodies", bodies::bodies, 2_000),
+    target("forms", bodies::forms, 2_000),
     target("numbers", bodies::numbers, 20_000),
     // A body may inflate a hundredfold, into room that doubles.
     Target { memory_factor: 512, ..target("codings", bodies::codings, 400) },

@@ -3,8 +3,10 @@
 //! One request is one block of the log and one wake-up. Nothing here does I/O but the append: keys are in memory, events are
 //! slices of the body.
 
+mod apart;
 pub mod body;
 pub mod budget;
+pub mod form;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
 pub mod letters;
@@ -12,7 +14,6 @@ mod receipt;
 pub mod recent;
 mod replay;
 
-use std::cell::RefCell;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -27,13 +28,14 @@ use crate::accounts::{Caller, Denied, Exceeded, KeyRing, Scope};
 use crate::batch::{BatchError, Batcher, Settle};
 use crate::clock::{Clock, ClockJumped, UnixMillis};
 use crate::dialect::amberflo::AmberfloError;
-use crate::dialect::amberflo::ingest::{Scratch, read_event};
-use crate::event::parse::{self, Parser};
-use crate::event::{Code, Fingerprint, HashKey, Rejection, TimeWindow};
+use crate::event::{Fingerprint, HashKey, Rejection, TimeWindow, parse};
 use crate::log::{self, Block, Positions, record};
+use crate::rules::Rules;
 use crate::telemetry::{self, Outcome};
+use apart::{Apart, Batch, without};
 use body::{BodyError, BodyLimits};
 use budget::{Budget, Room};
+use form::Form;
 use recent::RecentIds;
 
 pub use replay::Replayed;
@@ -69,6 +71,8 @@ pub struct Gateway {
     pub keys: Arc<KeyRing>,
     /// Room for bodies.
     pub budget: Budget,
+    /// Which events count nowhere.
+    pub rules: Arc<Rules>,
     /// What is known to be durable.
     pub recent: RecentIds,
     /// Where events go.
@@ -93,10 +97,11 @@ enum IngestError {
     /// Nothing was stored.
     #[error(transparent)]
     Exceeded(#[from] Exceeded),
-    #[error("the content type `{0}` is not supported here; send JSON")]
+    #[error("the content type `{0}` is not supported here; send JSON, NDJSON, or CSV in UTF-8 with a header row")]
     MediaType(String),
-    #[error("{0} is not supported yet: send events in the fields of the contract")]
-    Form(&'static str),
+    /// A parameter, and what is wrong with it.
+    #[error("{0} {1}")]
+    Parameter(&'static str, &'static str),
     #[error(transparent)]
     Clock(#[from] ClockJumped),
     #[error(transparent)]
@@ -125,6 +130,7 @@ struct Rejected {
 /// On which terms a body is taken.
 #[derive(Debug, Clone, Copy)]
 struct Terms {
+    form: Form,
     /// Events that it may have.
     events_max: usize,
     /// Whether all of it is taken, or nothing.
@@ -146,18 +152,6 @@ struct Taken {
     /// Of those that were appended, in their order.
     positions: Positions,
     rejected: Vec<Rejected>,
-}
-
-/// A request taken apart.
-struct Batch {
-    /// Records of the events that are taken, with the fingerprint of each.
-    block: Block,
-    /// Index in the request of each event that is taken.
-    taken: Vec<u32>,
-    /// Which of those are known to be durable, ascending; once they were looked up.
-    known: Vec<u32>,
-    rejected: Vec<Rejected>,
-    is_array: bool,
 }
 
 impl Gateway {
@@ -185,14 +179,14 @@ impl Gateway {
     ) -> Result<Response<Full<Bytes>>, IngestError> {
         // Before the body: whoever sends too much is told so at little cost. Nobody knows how many events are in it.
         caller.take_request()?;
-        check_form(headers, query)?;
+        let form = Form::of(headers, query)?;
         let received = self.clock.receive_time()?;
         let (body, room) = body::read(headers, body, self.settings.body, &self.budget, caller.ingest_share()).await?;
         // Revoked or disabled while the body came.
         caller.check()?;
         let wants_receipt = listed(headers, &ACCEPT, RECEIPT_TYPE);
         let is_strict = listed(headers, &PREFER, STRICT);
-        let terms = Terms { events_max: self.settings.events_max, is_strict, names_ids: wants_receipt, made_id: None };
+        let terms = Terms { form, events_max: self.settings.events_max, is_strict, names_ids: wants_receipt, made_id: None };
         let taken = self.bring(body, room, caller, received, terms).await?;
         let mut response =
             if wants_receipt { receipt::receipt(&taken) } else { text(format!("{} records were ingested", taken.taken.len())) };
@@ -216,7 +210,8 @@ impl Gateway {
         if !batch.known.is_empty() {
             batch.block = without(&batch.block, &batch.known);
         }
-        let positions = self.append(batch.block, &batch.rejected, by.account, &room).await?;
+        let letters = letters::block(&batch.rejected, &batch.sent, by.account, batch.block.received());
+        let positions = self.append(batch.block, letters, &room).await?;
         Ok(Taken { taken: batch.taken, known: batch.known, unique_ids, positions, rejected: batch.rejected })
     }
 
@@ -233,12 +228,13 @@ impl Gateway {
         received: UnixMillis,
         terms: Terms,
     ) -> Result<Batch, IngestError> {
-        let (settings, hash_key, recent) = (self.settings, self.hash_key, self.recent.clone());
+        let (settings, hash_key, recent, rules) = (self.settings, self.hash_key, self.recent.clone(), self.rules.of(account.number));
         let is_large = body.len() >= LARGE_BODY_BYTES;
         let parse = move || {
             // Goes on when nobody waits for it any more.
             let _room = room;
-            let mut batch = parse_batch(&body, &settings, &hash_key, account, received, terms)?;
+            let rules = rules.as_deref();
+            let mut batch = Apart { settings: &settings, hash_key: &hash_key, account, rules, received, terms }.take(&body)?;
             batch.known = recent.known(batch.block.fingerprints(), received);
             Ok(batch)
         };
@@ -254,8 +250,7 @@ impl Gateway {
     }
 
     /// Makes events and dead letters durable, side by side.
-    async fn append(&self, block: Block, rejected: &[Rejected], account: u32, room: &Arc<Room>) -> Result<Positions, IngestError> {
-        let letters = letters::block(rejected, account, block.received());
+    async fn append(&self, block: Block, letters: Block, room: &Arc<Room>) -> Result<Positions, IngestError> {
         let events = append_unless_empty(&self.events, block, room);
         let (events, letters) = tokio::join!(events, append_unless_empty(&self.dead_letters, letters, room));
         letters?;
@@ -274,7 +269,8 @@ impl Gateway {
             IngestError::MediaType(_) => {
                 AmberfloError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", error.to_string())
             }
-            IngestError::Form(_) | IngestError::NotOne => AmberfloError::bad_request(error.to_string()),
+            IngestError::Parameter(name, reason) => AmberfloError::bad_field(name, reason),
+            IngestError::NotOne => AmberfloError::bad_request(error.to_string()),
             IngestError::Clock(jumped) => {
                 tracing::error!(error = %jumped, "events are refused");
                 busy("the server's clock is wrong")
@@ -337,23 +333,6 @@ fn only<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
     values.all(|other| other == first).then_some(first.as_bytes())
 }
 
-/// Refuses the forms that the contract has and that are not built yet: better no than wrong.
-fn check_form(headers: &HeaderMap, query: Option<&str>) -> Result<(), IngestError> {
-    let names = || query.unwrap_or("").split('&').map(|pair| pair.split('=').next().unwrap_or(""));
-    for form in ["schemaDetection", "ingestSchemaId"] {
-        if names().any(|name| name == form) {
-            return Err(IngestError::Form(form));
-        }
-    }
-    let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(()) };
-    let text = value.to_str().unwrap_or("?");
-    let essence = text.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
-    match essence.as_str() {
-        "text/csv" | "application/x-ndjson" | "application/ndjson" => Err(IngestError::MediaType(essence)),
-        _ => Ok(()),
-    }
-}
-
 /// Whether a comma-separated header has this item, in any case and with any parameters.
 fn listed(headers: &HeaderMap, name: &HeaderName, item: &str) -> bool {
     let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
@@ -403,75 +382,17 @@ fn count_rejected(rejected: &[Rejected]) {
 fn all_or_some(batch: Batch, strict: bool) -> Result<Batch, IngestError> {
     let none_is_good = batch.taken.is_empty();
     match batch.rejected.first() {
-        Some(first) if strict || none_is_good => {
+        Some(first) if strict || none_is_good || batch.is_beyond_letters => {
             let first = first.clone();
             count_rejected(&batch.rejected);
             let neighbours = batch.taken.len() as u64;
             if neighbours > 0 {
                 telemetry::count_events(Outcome::Rejected, neighbours);
+                // All or nothing: it was asked for, or not all that is bad could be kept.
                 telemetry::count_rejected("strict", neighbours);
             }
             Err(IngestError::Rejected(first, batch.is_array))
         }
         _ => Ok(batch),
-    }
-}
-
-thread_local! {
-    static PARSER: RefCell<Parser> = RefCell::default();
-}
-
-/// From the bytes of a body to a block of records and what had to be left out.
-fn parse_batch(
-    body: &[u8],
-    settings: &Settings,
-    hash_key: &HashKey,
-    account: record::Account,
-    received: UnixMillis,
-    terms: Terms,
-) -> Result<Batch, IngestError> {
-    PARSER.with_borrow_mut(|parser| {
-        let batch = parser.parse(body, terms.events_max).map(|parsed| {
-            let block = Block::new(received, body.len());
-            let mut batch = Batch { block, taken: Vec::new(), known: Vec::new(), rejected: Vec::new(), is_array: parsed.is_array() };
-            let mut scratch = terms.made_id.map_or_else(Scratch::default, Scratch::making);
-            for (index, element) in (0..).zip(parsed.elements()) {
-                let sized = check_size(element.raw, settings.event_bytes_max);
-                let members = sized.and(element.members);
-                match members.and_then(|members| read_event(members, &mut scratch, received, settings.window)) {
-                    Ok(event) => {
-                        let write = |to: &mut _| record::write(to, hash_key, account, &event, record::Decisions::default());
-                        let (identity, content) = batch.block.push(write);
-                        batch.block.note(if recent::may_recur(&event) { Fingerprint::of(identity, content) } else { Fingerprint::NONE });
-                        batch.taken.push(index);
-                    }
-                    Err(rejection) => batch.rejected.push(Rejected { index, rejection, raw: element.raw.into() }),
-                }
-            }
-            batch
-        });
-        parser.trim();
-        Ok(batch?)
-    })
-}
-
-/// The block without some of its records.
-fn without(block: &Block, left_out: &[u32]) -> Block {
-    let mut rest = Block::new(block.received(), block.payload().len());
-    let mut left_out = left_out.iter().copied().peekable();
-    for (at, (record, fingerprint)) in (0..).zip(record::parts(block.payload()).zip(block.fingerprints())) {
-        if left_out.next_if_eq(&at).is_none() {
-            rest.push(|to| to.extend_from_slice(record));
-            rest.note(*fingerprint);
-        }
-    }
-    rest
-}
-
-fn check_size(raw: &[u8], limit: usize) -> Result<(), Rejection> {
-    if raw.len() <= limit {
-        Ok(())
-    } else {
-        Err(Rejection::new(Code::TooLarge, "", format!("has {} bytes, the limit is {limit}", raw.len())))
     }
 }

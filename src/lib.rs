@@ -11,7 +11,8 @@
 //! 4. [`materializer`] reads the log in order, asks its dedup index where each record stands, and folds what counts into
 //!    hours and days.
 //! 5. [`store`] keeps the rows with the position up to which they hold, in one transaction.
-//! 6. [`usage`] answers queries from the rows, [`verdicts`] what became of an event; [`letters`] keeps what was not taken; [`customers`] and [`accounts`] are what people set up.
+//! 6. [`usage`] answers queries from the rows, [`verdicts`] what became of an event; [`letters`] keeps what was not taken; [`customers`],
+//!    [`accounts`], [`meters`] and [`rules`] are what people set up.
 //!    [`billing`] makes invoices of usage and plans. [`api`] serves all of them.
 //!
 //! Data goes one way: a stage knows the next one, never the one before it. Everything behind the log is a function of the log; time
@@ -42,8 +43,10 @@ pub mod letters;
 pub mod loadgen;
 pub mod log;
 pub mod materializer;
+pub mod meters;
 pub mod ops;
 mod park;
+pub mod rules;
 pub mod server;
 pub mod store;
 pub mod telemetry;

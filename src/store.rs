@@ -4,7 +4,7 @@
 //! one that this owner read (`design.md`, promise 4). Two implementations: [`embedded`], on redb, for one process, and
 //! [`postgres`], which any number of nodes share. `conformance` holds them to the same behaviour.
 //!
-//! Documents are what people set up: accounts, keys, customers, meters. A document is JSON under (kind, account, id), changed
+//! Documents are what people set up: accounts, keys, customers, meters, filtering rules. A document is JSON under (kind, account, id), changed
 //! by atomic read-modify-write. Some kinds are [shared](Kind::is_shared): every node keeps a copy of all of them, hears when
 //! they change ([`Store::watch`]), fetches what changed ([`Store::shared_since`]), and changes them only on the strength
 //! of an up-to-date copy ([`Store::change_shared`]).
@@ -19,6 +19,7 @@ pub(crate) mod intercepted;
 #[cfg_attr(not(test), expect(dead_code, reason = "tests use more of it"))]
 pub(crate) mod memory;
 pub mod postgres;
+pub mod replica;
 pub mod row;
 
 use crossbeam_channel::Receiver;
@@ -202,6 +203,8 @@ pub enum Kind {
     Audit,
     /// What a deployment fixed when it was made, by its name; stored below account 0.
     Meta,
+    /// A filtering rule, by account and id; stored below account 0.
+    Rule,
     /// A pricing plan with all its versions, by its id.
     Plan,
     /// What a customer was sold: plans and prepaid orders, by the customer's id.
@@ -211,6 +214,9 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Those that every node keeps a copy of. All are stored below account 0.
+    pub const SHARED: [Self; 3] = [Self::Account, Self::Key, Self::Rule];
+
     /// Stands in front of a document's key; never changes.
     pub fn code(self) -> u8 {
         match self {
@@ -220,6 +226,7 @@ impl Kind {
             Self::Meter => 4,
             Self::Audit => 5,
             Self::Meta => 6,
+            Self::Rule => 7,
             Self::Plan => 20,
             Self::Ledger => 21,
             Self::Invoice => 22,
@@ -228,10 +235,7 @@ impl Kind {
 
     /// Whether every node keeps a copy of all documents of this kind and hears of their changes.
     pub fn is_shared(self) -> bool {
-        match self {
-            Self::Account | Self::Key => true,
-            Self::Customer | Self::Meter | Self::Audit | Self::Meta | Self::Plan | Self::Ledger | Self::Invoice => false,
-        }
+        Self::SHARED.contains(&self)
     }
 }
 

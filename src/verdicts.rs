@@ -90,12 +90,14 @@ pub struct Logged {
     is_filtered: bool,
     unique_id: String,
     namespace: String,
-    counted_in: Vec<Measured>,
+    measured: Vec<Measured>,
 }
 
 /// What one measurement is counted under.
 #[derive(Debug, Clone)]
 struct Measured {
+    /// Whether a rule dropped it.
+    is_filtered: bool,
     meter: String,
     customer: String,
     hour: u32,
@@ -232,13 +234,13 @@ impl Verdicts {
             to_s: (i64::from(measured.day) + 1) * DAY_S,
             customers: Some(vec![measured.customer.clone()]),
         };
-        let view = self.source.view(record.counted_in.iter().map(wanted).collect(), WAIT).await?;
+        let view = self.source.view(record.counted().map(wanted).collect(), WAIT).await?;
         let reached = |(partition, next): &(u32, u64)| *partition == record.partition && *next > record.position.0;
         if !view.complete && !view.positions.iter().any(reached) {
             // Without the row it would look as if the event's dimensions had none.
             return Err(ViewError::Behind.into());
         }
-        let (measured, account, partition) = (record.counted_in.clone(), record.account, record.partition);
+        let (measured, account, partition) = (record.counted().cloned().collect::<Vec<_>>(), record.account, record.partition);
         blocking(move || {
             let row = |measured: &Measured| counted_in(&*view.rows, account, partition, measured);
             measured.iter().map(row).collect::<Result<Vec<_>, store::Error>>().map_err(Error::from)
@@ -278,6 +280,7 @@ impl Logged {
         let event = serde_json::value::to_raw_value(record).unwrap_or_else(|_| RawValue::NULL.to_owned());
         let seconds = record.time.seconds();
         let measured = |(meter, _): (&str, _)| Measured {
+            is_filtered: record.filtered_meters().any(|filtered| filtered == meter),
             meter: meter.to_owned(),
             customer: record.customer_id.to_owned(),
             // Checked when the record was read: between 1970 and 9999.
@@ -297,8 +300,21 @@ impl Logged {
             is_filtered: record.filtered,
             unique_id: record.unique_id.to_owned(),
             namespace: record.namespace.to_owned(),
-            counted_in: record.measurements().map(measured).collect(),
+            measured: record.measurements().map(measured).collect(),
         }
+    }
+
+    /// The meters of it that rules dropped, if others of it count.
+    pub fn filtered_meters(&self) -> Vec<&str> {
+        if self.is_filtered {
+            Vec::new()
+        } else {
+            self.measured.iter().filter(|one| one.is_filtered).map(|one| one.meter.as_str()).collect()
+        }
+    }
+
+    fn counted(&self) -> impl Iterator<Item = &Measured> {
+        self.measured.iter().filter(|one| !one.is_filtered)
     }
 
     /// The id that the producer gave, or the gateway.

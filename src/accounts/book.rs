@@ -1,26 +1,24 @@
 //! Changes of accounts and keys. One at a time, also where several nodes share a store: durable in the store, then in the ring,
 //! then the caller hears of it.
 //!
-//! Each node has all accounts and keys in its book. A change is decided by the book and written on condition that nobody has changed
-//! anything since the book was brought up to date; otherwise the book follows, and it is decided again. So no number is given out
-//! twice and no last operator goes, whoever asks whichever node. Module `follow` keeps the book up to date in between.
+//! Each node has all accounts and keys in its book, a copy that decides ([`crate::store::replica`]). So no number is given out
+//! twice and no last operator goes, whoever asks whichever node.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
 use serde::{Deserialize, Serialize};
 
-use super::follow::Follower;
 use super::ring::{Digest, KeyRing};
 use super::{Account, Caller, DEFAULT_ACCOUNT_NAME, Denied, RateLimit, Scope, Scopes, Shares, Standing, rate};
 use crate::clock::{Clock, UnixMillis};
 use crate::event::IdentityMode;
+use crate::store::replica::follow::Follower;
+use crate::store::replica::{Content, Replica};
 use crate::store::{self, Kind, Shared, SharedChanges, Store, Version};
 
-/// How often a change is decided again because another node was faster.
-const ATTEMPTS: u32 = 20;
 /// Accounts that can be made.
 pub const ACCOUNTS_MAX: usize = if cfg!(test) { 5 } else { 10_000 };
 /// Keys of an account that are not revoked.
@@ -183,23 +181,30 @@ impl Known {
 }
 
 /// All accounts and keys, as the store had them at a version.
-#[derive(Default)]
 pub(super) struct Book {
     version: Version,
     accounts: BTreeMap<String, Known>,
     names: BTreeMap<u32, String>,
     keys: BTreeMap<String, StoredKey>,
+    /// Hears of every change.
+    ring: Arc<KeyRing>,
 }
 
-impl Book {
+impl Content for Book {
+    const NAME: &'static str = "accounts and keys";
+
+    fn version(&self) -> Version {
+        self.version
+    }
+
     /// Takes over what changed, and lets the ring know of it. On an error nothing was taken over.
-    fn apply(&mut self, changes: SharedChanges, ring: &KeyRing) -> Result<(), store::Error> {
+    fn apply(&mut self, changes: SharedChanges) -> Result<(), store::Error> {
         let (mut accounts, mut keys) = (BTreeMap::new(), BTreeMap::new());
         for Shared { kind, id, body, .. } in changes.documents {
             match kind {
                 Kind::Account => drop(accounts.insert(id.clone(), body.map(|body| read_account(&id, &body)).transpose()?)),
                 Kind::Key => drop(keys.insert(id.clone(), body.map(|body| read_key(&id, &body)).transpose()?)),
-                Kind::Customer | Kind::Meter | Kind::Audit | Kind::Meta | Kind::Plan | Kind::Ledger | Kind::Invoice => {}
+                Kind::Customer | Kind::Meter | Kind::Rule | Kind::Audit | Kind::Meta | Kind::Plan | Kind::Ledger | Kind::Invoice => {}
             }
         }
         let mut numbers = BTreeSet::new();
@@ -226,11 +231,13 @@ impl Book {
         }
         // Accounts are never deleted.
         accounts.into_values().flatten().for_each(|account| self.insert(account));
-        self.take_keys(keys, ring);
+        self.take_keys(keys);
         self.version = changes.version;
         Ok(())
     }
+}
 
+impl Book {
     fn insert(&mut self, account: Account) {
         let is_disabled = account.disabled_at.is_some();
         match self.accounts.get_mut(&account.name) {
@@ -247,7 +254,7 @@ impl Book {
     }
 
     /// A key that is as it was stays in the ring as it is, with what is left of its rate.
-    fn take_keys(&mut self, keys: BTreeMap<String, Option<StoredKey>>, ring: &KeyRing) {
+    fn take_keys(&mut self, keys: BTreeMap<String, Option<StoredKey>>) {
         let (mut gone, mut come) = (Vec::new(), Vec::new());
         for (id, key) in keys {
             let old = match &key {
@@ -261,7 +268,7 @@ impl Book {
             let alive = key.filter(|key| key.revoked_at.is_none());
             come.extend(alive.and_then(|key| Some((digest(&key).ok()?, self.known(key.account)?.caller(&key)))));
         }
-        ring.change(&gone, come);
+        self.ring.change(&gone, come);
     }
 
     fn known(&self, number: u32) -> Option<&Known> {
@@ -290,76 +297,24 @@ impl Book {
 
 /// All accounts and keys. Blocking calls that sync a disk: async code goes through `spawn_blocking`.
 pub struct Accounts {
-    state: Arc<State>,
-    clock: Clock,
-}
-
-/// What whoever keeps the book up to date shares with whoever changes it.
-pub(super) struct State {
-    store: Arc<dyn Store>,
+    state: Arc<Replica<Book>>,
     ring: Arc<KeyRing>,
-    /// Locked for as long as a change takes: what one sees is what it changes.
-    book: Mutex<Book>,
-}
-
-impl State {
-    fn lock(&self) -> MutexGuard<'_, Book> {
-        // Whoever panicked has changed nothing: the book is written last.
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes over what other nodes changed. However long the store takes, the book can be read meanwhile.
-    pub(super) fn catch_up(&self) -> Result<(), store::Error> {
-        loop {
-            let version = self.lock().version;
-            let changes = self.store.shared_since(version)?;
-            let mut book = self.lock();
-            // Otherwise a change of this node came in between.
-            if book.version == version {
-                return if changes.version == version { Ok(()) } else { book.apply(changes, &self.ring) };
-            }
-        }
-    }
-
-    /// Writes what `decide` makes of the book. It is asked again when another node has changed something in the meantime.
-    fn change<T>(&self, decide: impl Fn(&Book) -> Result<(Vec<Shared>, T), Error>) -> Result<T, Error> {
-        let mut book = self.lock();
-        for _ in 0..ATTEMPTS {
-            let (documents, made) = decide(&book)?;
-            if documents.is_empty() {
-                return Ok(made);
-            }
-            match self.store.change_shared(book.version, &documents)? {
-                Some(version) => {
-                    book.apply(SharedChanges { version, is_all: false, documents }, &self.ring)?;
-                    return Ok(made);
-                }
-                None => {
-                    let changes = self.store.shared_since(book.version)?;
-                    book.apply(changes, &self.ring)?;
-                }
-            }
-        }
-        Err(store::Error::Failed("other nodes change accounts and keys all the time".into()).into())
-    }
+    clock: Clock,
 }
 
 impl Accounts {
     /// Those that a store keeps. Where other nodes change them too, a thread follows.
     pub(super) fn read(store: Arc<dyn Store>, clock: Clock) -> Result<Self, store::Error> {
-        let heard = store.watch();
-        let (follower, asking) = heard.map(Follower::new).unzip();
-        let state = Arc::new(State { store, ring: Arc::new(KeyRing::new(asking)), book: Mutex::default() });
-        state.catch_up()?;
-        if let Some(follower) = follower {
-            follower.start(&state).map_err(|error| store::Error::Failed(format!("no thread: {error}")))?;
-        }
-        Ok(Self { state, clock })
+        let (follower, asking) = store.watch().map(Follower::new).unzip();
+        let ring = Arc::new(KeyRing::new(asking));
+        let (accounts, names, keys) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let state = Replica::start(store, Book { version: 0, accounts, names, keys, ring: ring.clone() }, follower)?;
+        Ok(Self { state, ring, clock })
     }
 
     /// Who is let in, kept up to date.
     pub fn ring(&self) -> Arc<KeyRing> {
-        self.state.ring.clone()
+        self.ring.clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, Book> {
@@ -590,5 +545,7 @@ pub(super) fn to_json<T: Serialize>(value: &T) -> Result<Vec<u8>, store::Error> 
     serde_json::to_vec(value).map_err(|error| store::Error::Failed(error.to_string()))
 }
 
+#[cfg(test)]
+mod following;
 #[cfg(test)]
 mod tests;

@@ -11,8 +11,8 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::book::is_key_text;
-use super::follow::Asking;
 use super::{Caller, Denied};
+use crate::store::replica::follow::Asking;
 
 /// SHA-256 of a key. Comparing two takes the same time wherever they differ, also inside a map.
 #[derive(Debug, Clone, Copy)]

@@ -26,6 +26,9 @@
 //! delete them with `unowned=true`; each says in `record` which partition and position it is about. They cannot be replayed.
 //!
 //! `raw` has the bytes that were sent: as they are, or in base64 where they are no text, as `rawEncoding` says; `isCut`: only their begin.
+//! An event that did not come as JSON in the fields of the contract has `form` (json, ndjson, csv), of a row the `header`, and of a custom
+//! event `"schemaDetection": "AUTO"`; it is replayed in its form. A corrected event in the body of a replay is JSON in the fields of the
+//! contract, whatever it was.
 
 use std::sync::Arc;
 
@@ -46,6 +49,7 @@ use crate::clock::UnixMillis;
 use crate::dialect::amberflo::AmberfloError;
 use crate::event::Code;
 use crate::gateway::Gateway;
+use crate::gateway::form::Sent;
 use crate::gateway::letters::{Became, DeadLetter, NOBODY, RecordAt, Refusal, UNDECODABLE};
 use crate::letters::{self, Error, Filter, Letter, Letters, Replay};
 use crate::log::{self, Position};
@@ -213,6 +217,7 @@ fn shown(letter: &Letter) -> Value {
     });
     if let Value::Object(members) = &mut shown {
         insert_raw(members, &letter.letter.raw);
+        insert_form(members, &letter.letter.sent);
         if let Some(RecordAt { partition, position }) = record {
             members.insert("record".into(), json!({"partition": partition, "position": position}));
         }
@@ -228,6 +233,20 @@ pub(super) fn insert_raw(members: &mut Map<String, Value>, raw: &[u8]) {
     };
     members.insert("raw".into(), text.into());
     members.insert("rawEncoding".into(), encoding.into());
+}
+
+/// The form that it was sent in, where that is not JSON in the fields of the contract.
+pub(super) fn insert_form(members: &mut Map<String, Value>, sent: &Sent) {
+    if sent.is_plain() {
+        return;
+    }
+    members.insert("form".into(), sent.syntax.label().into());
+    if sent.is_custom {
+        members.insert("schemaDetection".into(), "AUTO".into());
+    }
+    if let Some(header) = &sent.header {
+        members.insert("header".into(), header.as_str().into());
+    }
 }
 
 /// What came of the last replay, or null.

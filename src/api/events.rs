@@ -8,6 +8,8 @@
 //!  "conflicts": [{"position": 9, "received": "…", "event": {…}}]}
 //! ```
 //!
+//! `filteredMeters` names those of an event's meters that filtering rules dropped, where others of it count.
+//!
 //! The verdict on an event that was not taken is `rejected`, with its dead letter. Once that was replayed and its event is in the log, the
 //! event is no longer rejected; `lastReplay` says under which uniqueId it is there, should that be another one.
 //!
@@ -26,7 +28,7 @@ use axum::{Json, Router};
 use hyper::StatusCode;
 use serde_json::{Map, Value, json};
 
-use super::dead_letters::{self, insert_raw, last_replay};
+use super::dead_letters::{self, insert_form, insert_raw, last_replay};
 use super::fields::{LIMIT, Parameters, limit, pairs};
 use super::refusals::{RETRY_AFTER_S, check_scope};
 use crate::accounts::{Caller, Scope};
@@ -143,7 +145,12 @@ fn placed(verdict: &str, partition: u32, position: Position, record: Option<&Log
 fn content(record: &Logged) -> Map<String, Value> {
     // What the record was rendered as a moment ago.
     let event: Value = serde_json::from_str(record.event.get()).unwrap_or_default();
-    object(json!({"position": record.position.0, "received": record.received.to_string(), "event": event}))
+    let mut content = object(json!({"position": record.position.0, "received": record.received.to_string(), "event": event}));
+    let filtered_meters = record.filtered_meters();
+    if !filtered_meters.is_empty() {
+        content.insert("filteredMeters".into(), filtered_meters.into());
+    }
+    content
 }
 
 /// With the reason as it is now, should it have been replayed and refused again.
@@ -154,6 +161,7 @@ fn rejected(letter: &Letter) -> Map<String, Value> {
         "code": refusal.code, "field": refusal.field, "reason": refusal.reason, "lastReplay": last_replay(letter),
     }));
     insert_raw(&mut rejected, &letter.letter.raw);
+    insert_form(&mut rejected, &letter.letter.sent);
     rejected
 }
 

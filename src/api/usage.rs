@@ -12,6 +12,7 @@
 //! | `Tollgate-Groups-Cut` | `true` if there are more groups than an answer has |
 //! | `Tollgate-Overflow` | `true` if events without their dimensions (the overflow row) were filtered or grouped by dimensions |
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,7 @@ use crate::clock::{Clock, UnixMillis};
 use crate::dialect::amberflo::AmberfloError;
 use crate::dialect::amberflo::usage::answer::{ANSWER_BYTES_MAX, Body, Gaps};
 use crate::dialect::amberflo::usage::{AllMetersQuery, Form, UsageQuery, parse_batch, parse_query};
+use crate::meters::Meters;
 use crate::store::{self, Rows};
 use crate::telemetry;
 use crate::usage::{EvaluateError, Limits, MeterType, TimeRange, UsageSource, View, ViewRequest, evaluate, meters_in_range};
@@ -61,13 +63,14 @@ type Answer = Result<Response, AmberfloError>;
 /// What the handlers share.
 struct Usage {
     source: Arc<dyn UsageSource>,
+    meters: Arc<Meters>,
     clock: Clock,
     turns: Arc<Semaphore>,
 }
 
 /// `/usage`, `/usage/batch`, `/usage/sparse`, `/usage/sparse/batch` and `/usage/all`. Needs an `Extension<Caller>` on every
 /// request.
-pub fn routes(source: Arc<dyn UsageSource>, clock: Clock) -> Router {
+pub fn routes(source: Arc<dyn UsageSource>, meters: Arc<Meters>, clock: Clock) -> Router {
     Router::new()
         .route("/usage", post(one))
         .route("/usage/batch", post(batch))
@@ -75,7 +78,7 @@ pub fn routes(source: Arc<dyn UsageSource>, clock: Clock) -> Router {
         .route("/usage/sparse/batch", post(sparse_batch))
         .route("/usage/all", get(all_meters))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .with_state(Arc::new(Usage { source, clock, turns: Arc::new(Semaphore::new(QUERIES_AT_ONCE_MAX)) }))
+        .with_state(Arc::new(Usage { source, meters, clock, turns: Arc::new(Semaphore::new(QUERIES_AT_ONCE_MAX)) }))
 }
 
 async fn one(State(usage): Shared, Extension(caller): By, headers: HeaderMap, body: Received) -> Answer {
@@ -121,9 +124,11 @@ impl Usage {
         // Not before the rows are there: whoever waits for them needs neither memory nor a thread.
         let turn = tokio::time::timeout(TURN_WAIT, self.turns.clone().acquire_owned()).await;
         let Ok(Ok(turn)) = turn else { return Err(unavailable("too many usage queries are under way")) };
+        let (meters, account) = (self.meters.clone(), caller.account);
         let evaluated = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            asked.evaluate(&*rows, gaps, Limits::default(), ANSWER_BYTES_MAX)
+            let types = asked.meter_types(&meters, account).map_err(|error| refusal(error.into()))?;
+            asked.evaluate(&*rows, &types, gaps, Limits::default(), ANSWER_BYTES_MAX)
         });
         let evaluated = evaluated.await.map_err(|error| {
             tracing::error!(%error, "a usage query broke off");
@@ -195,13 +200,31 @@ impl Asked {
         }
     }
 
+    /// What the meters count that are defined, of those that it asks for.
+    fn meter_types(&self, meters: &Meters, account: u32) -> Result<HashMap<String, MeterType>, store::Error> {
+        let type_of = |query: &UsageQuery| Ok((query.query.meter().to_owned(), meters.type_of(account, query.query.meter())?));
+        match self {
+            Self::One(query) => type_of(query).map(|found| HashMap::from([found])),
+            // One question instead of many.
+            Self::Batch(queries) if queries.len() > 1 => meters.types(account),
+            Self::Batch(queries) => queries.iter().map(type_of).collect(),
+            Self::AllMeters(_) => meters.types(account),
+        }
+    }
+
     /// Reads the rows and writes the body; one answer at a time is in memory beside it.
-    fn evaluate(self, rows: &dyn Rows, gaps: Gaps, limits: Limits, bytes_max: usize) -> Result<Evaluated, AmberfloError> {
-        // The only type that a meter can have so far; with meter definitions it is looked up here.
-        let meter_type = MeterType::SumOfAllUsage;
+    fn evaluate(
+        self,
+        rows: &dyn Rows,
+        types: &HashMap<String, MeterType>,
+        gaps: Gaps,
+        limits: Limits,
+        bytes_max: usize,
+    ) -> Result<Evaluated, AmberfloError> {
+        let type_of = |meter: &str| types.get(meter).copied().unwrap_or_default();
         let (mut cut, mut overflow) = (false, false);
         let mut push = |body: &mut Body, asked: &UsageQuery| {
-            let answer = evaluate(&asked.query, meter_type, rows, limits).map_err(refusal)?;
+            let answer = evaluate(&asked.query, type_of(asked.query.meter()), rows, limits).map_err(refusal)?;
             cut |= answer.cut;
             overflow |= answer.overflow;
             body.push(asked, &answer, gaps).map_err(|error| AmberfloError::bad_request(error.to_string()))
@@ -223,7 +246,7 @@ impl Asked {
                 let meters =
                     meters_in_range(rows, asked.account(), asked.range(), customers.as_deref()).map_err(|error| refusal(error.into()))?;
                 for meter in meters {
-                    push(&mut body, &asked.of_meter(&meter, meter_type)?)?;
+                    push(&mut body, &asked.of_meter(&meter, type_of(&meter))?)?;
                 }
                 body
             }

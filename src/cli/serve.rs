@@ -32,6 +32,7 @@ use crate::log::meta::LogMeta;
 use crate::log::{Appender, Partition};
 use crate::ops::backup;
 use crate::ops::handover::Handover;
+use crate::rules::Rules;
 use crate::server::sockets::{Listeners, Sockets};
 use crate::server::tls::{Reloader, Tls};
 use crate::server::{self, ConnectionLimits, Readiness, descriptors};
@@ -142,6 +143,7 @@ struct Opened {
     parts: Parts,
     accounts: Arc<Accounts>,
     admin_key: AdminKey,
+    rules: Arc<Rules>,
 }
 
 impl Shell {
@@ -172,7 +174,8 @@ impl Shell {
         let default_account = DefaultAccount { admin_key: self.admin_key.as_deref(), identity: self.config.default_account.identity };
         let opened = Accounts::open(parts.store.clone(), &default_account, self.clock.clone());
         let (accounts, admin_key) = opened.context("the accounts cannot be used")?;
-        Ok(Opened { parts, accounts: Arc::new(accounts), admin_key })
+        let rules = Rules::open(parts.store.clone()).context("the filtering rules cannot be used")?;
+        Ok(Opened { parts, accounts: Arc::new(accounts), admin_key, rules: Arc::new(rules) })
     }
 }
 

@@ -2,8 +2,11 @@
 
 pub mod customers;
 pub mod error;
+mod fields;
 pub mod ingest;
+pub mod meters;
 pub mod payments;
+pub mod rules;
 pub mod usage;
 
 pub use error::AmberfloError;

@@ -9,6 +9,7 @@
 //! Repeated keys: the members are handed on as sent. A dialect refuses a repetition of a key that it knows, since
 //! two parsers could disagree on which one to bill; repetitions of unknown keys are as unknown as their first.
 
+pub mod lines;
 mod values;
 
 use serde::Deserializer as _;
@@ -17,6 +18,8 @@ use serde_json::value::RawValue;
 use simd_json::{Buffers, INPUT_PADDING, Node, StaticNode, Tape};
 
 use super::{Code, JSON_DEPTH_MAX, Rejection};
+
+pub(in crate::event) use values::max as values_max;
 
 /// Buffers that are used again for body after body; one a thread.
 pub struct Parser {
@@ -34,6 +37,9 @@ pub enum BodyError {
     /// Not JSON.
     #[error("the body is not valid JSON: {0}")]
     Syntax(String),
+    /// Not CSV.
+    #[error("the body is not valid CSV: {0}")]
+    Table(String),
     /// JSON, but neither an object nor an array.
     #[error("the body must be an event or an array of events")]
     NeitherObjectNorArray,

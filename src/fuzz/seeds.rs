@@ -10,6 +10,7 @@ use crate::customers::{Customer, CustomerId, Stage};
 use crate::dialect::amberflo::ingest::{Scratch, read_event};
 use crate::event::parse::Parser;
 use crate::event::{Amount, ContentHash, HashKey, IdentityHash, IdentityMode, TimeWindow};
+use crate::gateway::form::Sent;
 use crate::gateway::letters::{Became, DeadLetter, Mark, Refusal, block_of, marks};
 use crate::log::disk::simulated::SimulatedDisk;
 use crate::log::embedded::{EmbeddedLog, LogIdentity, Settings};
@@ -27,6 +28,7 @@ pub(super) fn made() -> Vec<(&'static str, String, Vec<u8>)> {
     let mut all = Vec::new();
     let mut add = |target, name: &str, input: Vec<u8>| all.push((target, format!("made-{name}"), input));
     let record = records(1);
+    forms().into_iter().for_each(|(name, input)| add("forms", name, input));
     add("records", "one", [&[0_u8], &record[4..]].concat());
     add("records", "three", [&[3_u8], records(3).as_slice()].concat());
     add("letters", "heads", letters());
@@ -53,6 +55,26 @@ pub(super) fn made() -> Vec<(&'static str, String, Vec<u8>)> {
 
 const PLAN: &[u8] = br#"{"id":"p","currency":"USD","minimum":5,"fees":[{"id":"f","amount":9.5,"due":"advance"}],"prices":[{"meter":"m","aggregation":"unique","uniqueDimension":"u","model":"package","size":10,"packagePrice":3,"included":1},{"meter":"n","byDimension":{"dimension":"d","values":{"v":{"model":"volume","tiers":[{"upTo":5,"unitPrice":1},{"flatPrice":2}]}},"default":{"model":"perUnit","unitPrice":0.1}}}]}"#;
 const LEDGER: &[u8] = br#"{"version":1,"assignments":[{"life":0,"plan_id":"a","plan_version":1,"start_ms":1767225600000,"end_ms":1772323200000,"created_ms":6}],"orders":[{"id":"o","life":0,"terms":{"amount":5.25,"currency":"USD","start_ms":1767225600000,"expires_ms":null,"recurrence":{"interval":"month","count":2},"product_id":"1","offer_version":-1,"external_payment":false,"original_worth":5.25},"payment_status":"not_needed","payment":null,"created_ms":8,"modified_ms":8,"deleted_ms":null}],"closed_until_h":3,"stored_until_h":2}"#;
+
+/// A byte that chooses the form, and a body.
+fn forms() -> Vec<(&'static str, Vec<u8>)> {
+    let event = |id: &str| {
+        format!(r#"{{"uniqueId":"{id}","customerId":"c","meterApiName":"m","meterValue":1.5,"meterTimeInMillis":1767225600000}}"#)
+    };
+    let header = "uniqueId,customerId,meterApiName,meterValue,meterTimeInMillis,region";
+    let row = |id: &str| format!("{id},c,m,1.5,1767225600000,\"eu, \"\"1\"\"\"");
+    let custom = r#"{"id":"i","customer":"c","type":"t","amount":2.50,"created":"2026-01-01T00:00:00Z","live":true,"nested":{"a":[1]}}"#;
+    let all = [
+        ("json-lines", 0_u8, format!("{}\n{}\n{{broken\n", event("a"), event("b"))),
+        ("ndjson", 1, format!("{}\r\n\n{}\n{{\"a\":1\n\"b\":2}}\n7\n[]", event("a"), event("b"))),
+        ("csv", 2, format!("{header}\r\n{}\r\n1,2\r\n{}\r\n\"x\"y,,,,,\r\n", row("a"), row("b"))),
+        ("csv-open-quote", 2, format!("{header}\n{}\n\"open,\n{}\n", row("a"), row("b"))),
+        ("custom", 3, format!("[{custom},{{\"subject\":7}},{{}},{{\"customer\":{{}}}}]")),
+        ("custom-ndjson", 4, format!("{custom}\n{{\"customer_id\":\"c\",\"ts\":1767225600.25,\"id\":1}}\n")),
+        ("custom-csv", 5, "customer,usage,ts,zip\nc,2.50,1767225600,007\n,1,,\nc,x,,\n".to_owned()),
+    ];
+    all.into_iter().map(|(name, choice, body)| (name, [&[choice], body.as_bytes()].concat())).collect()
+}
 
 fn joined(parts: &[Vec<u8>]) -> Vec<u8> {
     parts.join(SEPARATOR)
@@ -92,7 +114,15 @@ fn records(count: usize) -> Vec<u8> {
 
 fn letter() -> DeadLetter {
     let refusal = Refusal { code: "wrong_type".into(), field: "meterValue".into(), reason: "must be a number".into() };
-    DeadLetter { account: 1, index: 3, refusal, is_cut: false, record: None, raw: br#"{"uniqueId":"u","values":{"m":"1"}}"#.to_vec() }
+    DeadLetter {
+        account: 1,
+        index: 3,
+        refusal,
+        is_cut: false,
+        record: None,
+        sent: Sent::default(),
+        raw: br#"{"uniqueId":"u","values":{"m":"1"}}"#.to_vec(),
+    }
 }
 
 fn all_marks() -> Vec<Mark> {

@@ -15,9 +15,12 @@ use crate::billing::plan::json as plan_json;
 use crate::clock::Clock;
 use crate::customers::{self, Customers, Lives};
 use crate::dialect::amberflo::customers::render;
+use crate::dialect::amberflo::meters::render as render_meter;
 use crate::event::{IdentityMode, Sum};
+use crate::meters::{self, Meters};
 use crate::ops;
 use crate::ops::restore::Restore;
+use crate::rules::Rules;
 use crate::store::digest::RowsDigest;
 use crate::store::memory::MemoryStore;
 use crate::store::{Change, Error, Item, Kind as Document, Row, RowKey, Store};
@@ -67,21 +70,25 @@ fn shown_len(sum: Sum) -> bool {
 /// A document of any kind, read by whoever reads such.
 pub(super) fn documents(input: &[u8]) -> Kind {
     let (choice, bytes) = flags(input);
-    let (kind, account, id) = match choice % 7 {
+    let (kind, account, id) = match choice % 9 {
         0 => (Document::Account, 0, "other"),
         1 => (Document::Key, 0, "0123456789abcdef"),
         2 => (Document::Customer, 1, "a"),
         3 => (Document::Audit, 1, "00000"),
         4 => (Document::Plan, 1, "a"),
         5 => (Document::Ledger, 1, "a"),
-        _ => (Document::Invoice, 1, "a"),
+        6 => (Document::Invoice, 1, "a"),
+        7 => (Document::Meter, 1, "m"),
+        _ => (Document::Rule, 0, "1/r"),
     };
     let store = Arc::new(MemoryStore::default());
     store.change_document(kind, account, id, &mut |_| Change::Put(bytes.to_vec())).expect("memory");
     let said = match kind {
         Document::Account | Document::Key => accounts(&store),
         Document::Customer => customers(&store),
-        Document::Audit | Document::Meter | Document::Meta => Audit::new(store.clone(), Clock::start())
+        Document::Meter => meters(&store),
+        Document::Rule => Rules::open(store.clone()).map(|rules| rules.of(1).is_some().to_string()).map_err(|error| damaged(&error)),
+        Document::Audit | Document::Meta => Audit::new(store.clone(), Clock::start())
             .page(1, None, 10)
             .map(|(page, _)| page.iter().map(|entry| format!("{} {:?}", entry.time(), entry.outcome)).collect::<Vec<_>>().join(","))
             .map_err(|error| damaged(&error)),
@@ -90,7 +97,7 @@ pub(super) fn documents(input: &[u8]) -> Kind {
         Document::Invoice => invoice(bytes).map_err(|error| damaged(&error)),
     };
     assert_eq!(store.document(kind, account, id).expect("memory").as_deref(), Some(bytes), "nobody writes over what it cannot read");
-    Kind::of(format!("{} {}", choice % 7, said.unwrap_or_else(|what| what)))
+    Kind::of(format!("{} {}", choice % 9, said.unwrap_or_else(|what| what)))
 }
 
 /// What is a plan is shown as one that is the same.
@@ -148,6 +155,15 @@ fn customers(store: &Arc<MemoryStore>) -> Result<String, String> {
     match customers.list(1) {
         Ok(list) => Ok(list.iter().map(|customer| render(customer).to_string().len().min(1).to_string()).collect()),
         Err(customers::Error::Store(error)) => Err(damaged(&error)),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn meters(store: &Arc<MemoryStore>) -> Result<String, String> {
+    let meters = Meters::new(store.clone(), Clock::start());
+    match meters.list(1) {
+        Ok(list) => Ok(list.iter().map(|meter| render_meter(meter)["type"].to_string()).collect()),
+        Err(meters::Error::Store(error)) => Err(damaged(&error)),
         Err(error) => panic!("{error}"),
     }
 }

@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use hyper::header::{CONTENT_ENCODING, HeaderMap, HeaderValue};
 
+use super::apart::{Apart as TakenApart, without};
 use super::body::{self, BodyError, BodyLimits};
 use super::budget::Budget;
-use super::{Rejection, Settings, Terms, letters, parse_batch, without};
+use super::form::{Form, Sent};
+use super::{Rejection, Settings, Terms, letters};
 use crate::clock::UnixMillis;
 use crate::event::{HashKey, TimeWindow};
 use crate::log::{Block, record};
@@ -33,16 +35,19 @@ pub(crate) struct Apart {
     pub(crate) rejected: Vec<(u32, Rejection, Box<[u8]>)>,
     /// Letters of those.
     pub(crate) letters: Block,
+    /// The form that they were sent in.
+    pub(crate) sent: Sent,
 }
 
 /// From the bytes of a body to records and letters.
-pub(crate) fn take_apart(body: &[u8], key: &HashKey, account: record::Account, received: UnixMillis) -> Result<Apart, String> {
+pub(crate) fn take_apart(body: &[u8], form: Form, key: &HashKey, account: record::Account, received: UnixMillis) -> Result<Apart, String> {
     let settings = Settings { body: LIMITS, events_max: EVENTS_MAX, event_bytes_max: EVENT_BYTES_MAX, window: TimeWindow::default() };
-    let terms = Terms { events_max: EVENTS_MAX, is_strict: false, names_ids: false, made_id: Some(7) };
-    let batch = parse_batch(body, &settings, key, account, received, terms).map_err(|error| error.to_string())?;
-    let letters = letters::block(&batch.rejected, account.number, received);
+    let terms = Terms { form, events_max: EVENTS_MAX, is_strict: false, names_ids: false, made_id: Some(7) };
+    let apart = TakenApart { settings: &settings, hash_key: key, account, rules: None, received, terms };
+    let batch = apart.take(body).map_err(|error| error.to_string())?;
+    let letters = letters::block(&batch.rejected, &batch.sent, account.number, received);
     let rejected = batch.rejected.into_iter().map(|one| (one.index, one.rejection, one.raw)).collect();
-    Ok(Apart { block: batch.block, taken: batch.taken, rejected, letters })
+    Ok(Apart { block: batch.block, taken: batch.taken, rejected, letters, sent: batch.sent })
 }
 
 /// The block without every second record.

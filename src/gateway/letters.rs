@@ -17,6 +17,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Rejected;
+use super::form::Sent;
 use crate::clock::UnixMillis;
 use crate::event::Rejection;
 use crate::log::{Block, BlockView, Position};
@@ -44,7 +45,10 @@ pub struct DeadLetter {
     /// The record of the log that it is about; `None`: an event that did not get into the log. Letters about the same record are one, of which the first counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub record: Option<RecordAt>,
-    /// The event's bytes as they were sent.
+    /// The form that it was sent in.
+    #[serde(default, skip_serializing_if = "Sent::is_plain")]
+    pub sent: Sent,
+    /// The event's bytes as they were sent: of a row, without the end of its line.
     #[serde(skip)]
     pub raw: Vec<u8>,
 }
@@ -139,12 +143,13 @@ pub enum Said {
 }
 
 /// The letters of one request.
-pub(super) fn block(rejected: &[Rejected], account: u32, received: UnixMillis) -> Block {
+pub(super) fn block(rejected: &[Rejected], sent: &Sent, account: u32, received: UnixMillis) -> Block {
     let mut block = Block::new(received, 0);
     for one in rejected {
         let raw = one.raw[..one.raw.len().min(RAW_BYTES_MAX)].to_vec();
         let is_cut = raw.len() < one.raw.len();
-        let letter = DeadLetter { account, index: one.index, refusal: Refusal::from(&one.rejection), is_cut, record: None, raw };
+        let letter =
+            DeadLetter { account, index: one.index, refusal: Refusal::from(&one.rejection), is_cut, record: None, sent: sent.clone(), raw };
         push(&mut block, Said::Letter(letter));
     }
     block
@@ -206,6 +211,7 @@ fn read(record: &[u8]) -> Option<Said> {
 mod tests {
     use super::*;
     use crate::event::Code;
+    use crate::gateway::form::Syntax;
     use proptest::prelude::*;
 
     const RECEIVED: UnixMillis = UnixMillis(1_767_225_600_000);
@@ -222,7 +228,8 @@ mod tests {
     proptest! {
         #[test]
         fn a_letter_has_the_bytes_that_were_sent(raw in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let found = read_back(&block(&[rejected(b"{}"), rejected(&raw)], 9, RECEIVED));
+            let sent = Sent::default();
+            let found = read_back(&block(&[rejected(b"{}"), rejected(&raw)], &sent, 9, RECEIVED));
             prop_assert_eq!((found[1].position, found[1].received), (Position(8), RECEIVED));
             let Said::Letter(letter) = &found[1].said else { panic!("a letter") };
             prop_assert_eq!((letter.account, letter.index, letter.is_cut, &letter.raw), (9, 3, false, &raw));
@@ -239,9 +246,25 @@ mod tests {
     #[test]
     fn a_long_letter_is_cut_and_says_so() {
         let long = "é".repeat(RAW_BYTES_MAX / 2 + 1);
-        let found = read_back(&block(&[rejected(&long.as_bytes()[1..])], 1, RECEIVED));
+        let found = read_back(&block(&[rejected(&long.as_bytes()[1..])], &Sent::default(), 1, RECEIVED));
         let Said::Letter(letter) = &found[0].said else { panic!("a letter") };
         assert_eq!((letter.raw.len(), letter.is_cut), (RAW_BYTES_MAX, true));
+    }
+
+    #[test]
+    fn a_letter_knows_the_form_that_it_was_sent_in_and_plain_ones_are_written_as_ever() {
+        let csv = Sent { syntax: Syntax::Csv, is_custom: true, header: Some("a,\"b\"".into()) };
+        for sent in [csv, Sent { syntax: Syntax::Ndjson, ..Sent::default() }, Sent::default()] {
+            let written = block(&[rejected(b"1,2")], &sent, 1, RECEIVED);
+            let Said::Letter(letter) = &read_back(&written)[0].said else { panic!("a letter") };
+            assert_eq!((&letter.sent, letter.raw.as_slice()), (&sent, b"1,2".as_slice()));
+            let says_form = memchr::memmem::find(written.payload(), b"\"sent\"").is_some();
+            assert_eq!(says_form, !sent.is_plain());
+        }
+        // As it was written before there were forms.
+        let old = br#"{"letter":{"account":1,"index":3,"refusal":{"code":"wrong_type","field":"meterValue","reason":"must be a number"},"is_cut":false}}"#;
+        let plain = block(&[rejected(b"{}")], &Sent::default(), 1, RECEIVED);
+        assert!(memchr::memmem::find(plain.payload(), old).is_some());
     }
 
     #[test]

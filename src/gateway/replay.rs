@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::form::Sent;
 use super::{Gateway, IngestError, Terms};
 use crate::accounts::Caller;
 use crate::clock::UnixMillis;
@@ -29,21 +30,20 @@ pub enum Replayed {
 }
 
 impl Gateway {
-    /// Brings one event, as its bytes stood in an array of events, for a key's account. If it has no uniqueId it gets `made_id`: brought
-    /// again with the same one, it is a copy.
+    /// Brings one event, of which these are the bytes in the form that it was sent in, for a key's account. If it has no uniqueId it
+    /// gets `made_id`: brought again with the same one, it is a copy.
     ///
     /// # Errors
-    /// What the answer to a request would be that brings it: the bytes are no JSON value, or it was not stored, or nobody knows.
-    pub async fn replay(&self, event: &[u8], by: &Caller, made_id: u128) -> Result<Replayed, AmberfloError> {
-        self.bring_one(event, by, made_id).await.map_err(|error| self.refusal(error))
+    /// What the answer to a request would be that brings it: the bytes are not one event, or it was not stored, or nobody knows.
+    pub async fn replay(&self, event: &[u8], sent: &Sent, by: &Caller, made_id: u128) -> Result<Replayed, AmberfloError> {
+        self.bring_one(event, sent, by, made_id).await.map_err(|error| self.refusal(error))
     }
 
-    async fn bring_one(&self, event: &[u8], by: &Caller, made_id: u128) -> Result<Replayed, IngestError> {
+    async fn bring_one(&self, event: &[u8], sent: &Sent, by: &Caller, made_id: u128) -> Result<Replayed, IngestError> {
         let received = self.clock.receive_time()?;
         let room = self.budget.reserve(by.ingest_share(), event.len()).await.map_err(super::BodyError::from)?;
-        // An element of an array, as it was: what is no object is rejected, and never taken apart further.
-        let body = Bytes::from([b"[".as_slice(), event, b"]"].concat());
-        let terms = Terms { events_max: 1, is_strict: false, names_ids: true, made_id: Some(made_id) };
+        let body = Bytes::from(sent.body(event));
+        let terms = Terms { form: sent.form(), events_max: 1, is_strict: false, names_ids: true, made_id: Some(made_id) };
         let taken = match self.bring(body, room, by, received, terms).await {
             Ok(taken) => taken,
             Err(IngestError::Rejected(rejected, _)) => return Ok(Replayed::Rejected(rejected.rejection)),

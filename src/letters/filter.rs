@@ -2,9 +2,13 @@
 
 use serde::Deserializer as _;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::clock::UnixMillis;
+use crate::dialect::amberflo::ingest::custom::{Name, name_under};
+use crate::event::csv::Table;
+use crate::gateway::form::Syntax;
 use crate::gateway::letters::DeadLetter;
 use crate::log::Position;
 
@@ -86,14 +90,14 @@ impl Filter {
             && self.to.is_none_or(|to| received < to)
             && self.code.as_ref().is_none_or(|code| *code == letter.refusal.code)
             && self.reason.as_ref().is_none_or(|reason| letter.refusal.reason.contains(reason.as_str()))
-            && self.holds_names(&letter.raw)
+            && self.holds_names(letter)
     }
 
-    fn holds_names(&self, raw: &[u8]) -> bool {
+    fn holds_names(&self, letter: &DeadLetter) -> bool {
         if self.meter.is_none() && self.customer.is_none() && self.unique_id.is_none() {
             return true;
         }
-        let names = Names::read(raw);
+        let names = Names::of(letter);
         let has = |wanted: &Option<String>, found: &[String]| wanted.as_ref().is_none_or(|wanted| found.contains(wanted));
         has(&self.meter, &names.meters) && has(&self.customer, &names.customers) && has(&self.unique_id, &names.unique_ids)
     }
@@ -111,12 +115,57 @@ pub struct Names {
 }
 
 impl Names {
-    /// Reads them from the bytes that were sent.
+    /// Reads them from a letter, in the form that it was sent in.
+    pub fn of(letter: &DeadLetter) -> Self {
+        let DeadLetter { sent, raw, .. } = letter;
+        let mut names = Self::default();
+        match sent.syntax {
+            Syntax::Csv => names.note_row(&sent.body(raw), sent.is_custom),
+            Syntax::Json | Syntax::Ndjson => names.note_object(raw, sent.is_custom),
+        }
+        names
+    }
+
+    /// Reads them from the bytes of an event of the contract, as JSON.
     pub fn read(raw: &[u8]) -> Self {
         let mut names = Self::default();
-        // An error ends it: what was read before stays.
-        drop(serde_json::Deserializer::from_slice(raw).deserialize_map(Event(&mut names)));
+        names.note_object(raw, false);
         names
+    }
+
+    fn note_object(&mut self, raw: &[u8], is_custom: bool) {
+        // An error ends it: what was read before stays.
+        drop(serde_json::Deserializer::from_slice(raw).deserialize_map(Event(self, is_custom)));
+    }
+
+    /// A row that cannot be read has no names, nor has one that is cut.
+    fn note_row(&mut self, body: &[u8], is_custom: bool) {
+        let Ok(table) = Table::read(body, 1) else { return };
+        let columns = table.columns();
+        let Some(fields) = table.rows().next().and_then(|row| row.fields.ok()) else { return };
+        for (column, field) in columns.into_iter().zip(fields).filter(|(_, field)| !field.is_empty()) {
+            let name = if is_custom { name_under(column) } else { contract_name(column) };
+            self.note_name(name, field.to_owned());
+        }
+    }
+
+    fn note_name(&mut self, name: Option<Name>, text: String) {
+        match name {
+            Some(Name::UniqueId) => self.unique_ids.push(text),
+            Some(Name::Customer) => self.customers.push(text),
+            Some(Name::Meter) => self.meters.push(text),
+            None => {}
+        }
+    }
+
+    /// Under each key that may be a name of a custom event, whichever of them the event goes by.
+    fn note_custom(&mut self, key: &str, value: &RawValue) {
+        let text = match serde_json::from_str(value.get()) {
+            Ok(Value::String(text)) => text,
+            Ok(Value::Number(number)) => number.to_string(),
+            Ok(_) | Err(_) => return,
+        };
+        self.note_name(name_under(key), text);
     }
 
     fn note(&mut self, key: &str, value: &RawValue) {
@@ -131,7 +180,17 @@ impl Names {
     }
 }
 
-struct Event<'n>(&'n mut Names);
+fn contract_name(key: &str) -> Option<Name> {
+    match key {
+        "uniqueId" => Some(Name::UniqueId),
+        "customerId" => Some(Name::Customer),
+        "meterApiName" => Some(Name::Meter),
+        _ => None,
+    }
+}
+
+/// Whose names, and whether it is a custom event.
+struct Event<'n>(&'n mut Names, bool);
 
 impl<'de> Visitor<'de> for Event<'_> {
     type Value = ();
@@ -142,7 +201,13 @@ impl<'de> Visitor<'de> for Event<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some((key, value)) = map.next_entry::<String, &RawValue>()? {
-            self.0.note(&key, value);
+            if self.1 {
+                if name_under(&key).is_some() {
+                    self.0.note_custom(&key, value);
+                }
+            } else {
+                self.0.note(&key, value);
+            }
         }
         Ok(())
     }
@@ -168,6 +233,8 @@ impl<'de> Visitor<'de> for Keys<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gateway::form::Sent;
+    use crate::gateway::letters::Refusal;
 
     fn names(raw: &str) -> (Vec<String>, Vec<String>, Vec<String>) {
         let Names { unique_ids, customers, meters } = Names::read(raw.as_bytes());
@@ -189,6 +256,24 @@ mod tests {
         for nothing in ["", "7", "\"uniqueId\"", "[]", "[{\"uniqueId\":\"u\"}]", "null"] {
             assert_eq!(names(nothing), names("{}"), "{nothing}");
         }
+    }
+
+    #[test]
+    fn names_are_read_in_the_form_that_was_sent() {
+        let of = |sent: Sent, raw: &str| {
+            let refusal = Refusal { code: String::new(), field: String::new(), reason: String::new() };
+            let Names { unique_ids, customers, meters } =
+                Names::of(&DeadLetter { account: 1, index: 0, refusal, is_cut: false, record: None, sent, raw: raw.into() });
+            (unique_ids, customers, meters)
+        };
+        let csv = |is_custom, header: &str| Sent { syntax: Syntax::Csv, is_custom, header: Some(header.into()) };
+        let expected = (texts(&["u,1"]), texts(&["c"]), texts(&[]));
+        assert_eq!(of(csv(false, "uniqueId,id,customerId,meterApiName"), "\"u,1\",x,c,"), expected);
+        assert_eq!(of(csv(true, "id,n,customer,meter"), "\"u,1\",x,c,"), expected);
+        assert_eq!(of(csv(false, "uniqueId,customerId"), "\"cut"), names("{}"));
+        let custom = Sent { syntax: Syntax::Ndjson, is_custom: true, header: None };
+        let all = (texts(&["7"]), texts(&["c", "s"]), texts(&["t"]));
+        assert_eq!(of(custom, r#"{"customer":"c","subject":"s","id":7,"type":"t","event":{},"n":1,"uniqueId":null"#), all);
     }
 
     #[test]

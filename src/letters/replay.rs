@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use super::{Error, Filter, Letter, Letters, State};
 use crate::accounts::Caller;
 use crate::event::{Code, Rejection};
+use crate::gateway::form::Sent;
 use crate::gateway::letters::{Became, Refusal};
 use crate::gateway::{Gateway, Replayed};
 use crate::log::Position;
@@ -102,13 +103,15 @@ impl Letters {
 }
 
 async fn bring(gateway: &Gateway, by: &Caller, letter: &Letter, corrected: Option<Bytes>) -> Result<Became, Error> {
-    let event = match &corrected {
-        Some(corrected) => corrected.as_ref(),
+    // What somebody wrote anew is an event in the fields of the contract, whatever it was before.
+    let plain = Sent::default();
+    let (event, sent) = match &corrected {
+        Some(corrected) => (corrected.as_ref(), &plain),
         None if letter.letter.is_cut => return Ok(Became::Refused(Refusal::from(&only_its_begin(letter)))),
-        None => letter.letter.raw.as_slice(),
+        None => (letter.letter.raw.as_slice(), &letter.letter.sent),
     };
     let made_id = gateway.made_id(by.account, letter.position, letter.received);
-    Ok(match gateway.replay(event, by, made_id).await.map_err(|error| Error::Door(Box::new(error)))? {
+    Ok(match gateway.replay(event, sent, by, made_id).await.map_err(|error| Error::Door(Box::new(error)))? {
         Replayed::Logged { unique_id, place } => {
             Became::Replayed { unique_id, partition: place.partition, position: place.position.map(|position| position.0) }
         }

@@ -72,7 +72,7 @@ pub(super) fn latest(ledger: &Ledger, account: u32, unique_ids: Vec<String>) -> 
         looked_back_to = back(ledger, None, |entry| {
             let Some((letter, state)) = as_letter(ledger, account, entry) else { return true };
             if state != State::Deleted {
-                for id in Names::read(&letter.letter.raw).unique_ids {
+                for id in Names::of(&letter.letter).unique_ids {
                     if wanted.remove(&id) {
                         // Only why is asked for.
                         let mut letter = letter.clone();

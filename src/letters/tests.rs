@@ -11,6 +11,7 @@ use crate::accounts::{Caller, Scope, ring_of};
 use crate::event::{HashKey, TimeWindow};
 use crate::gateway::body::BodyLimits;
 use crate::gateway::budget::Budget;
+use crate::gateway::form::Sent;
 use crate::gateway::letters::{NOBODY, UNDECODABLE, block_of};
 use crate::gateway::recent::{self, RecentIds};
 use crate::gateway::{self, Gateway};
@@ -19,6 +20,8 @@ use crate::log::disk::RealDisk;
 use crate::log::embedded::{EmbeddedAppender, EmbeddedLog, LogIdentity, Settings};
 use crate::log::record::Why;
 use crate::materializer::{KeepUndecodable, UndecodableRecord};
+use crate::rules::Rules;
+use crate::store::memory::MemoryStore;
 use crate::telemetry::RoomKind;
 
 const KEEP_ALL: Settings = Settings { segment_bytes: 1 << 20, retention_age_ms: None, retention_bytes: None, disk_reserve_bytes: 0 };
@@ -54,6 +57,7 @@ impl World {
             settings: gateway::Settings { body, events_max: 100, event_bytes_max: 64 << 10, window: TimeWindow::default() },
             keys: ring_of(&Arc::default(), &[("1", 1, Scope::Ingest), ("2", 2, Scope::Ingest)]),
             budget: Budget::new(RoomKind::Ingest, 1 << 20, Duration::from_secs(1)),
+            rules: Arc::new(Rules::open(Arc::new(MemoryStore::default())).expect("no rules")),
             recent: RecentIds::new(recent::Settings { bytes_max: 0, age_max: Duration::ZERO, step_back_ms_max: None }),
             events: to_events,
             dead_letters: to_letters.clone(),
@@ -88,6 +92,7 @@ impl World {
             index,
             refusal: Refusal { code: "wrong_type".into(), field: "meterValue".into(), reason: format!("must be {index}") },
             is_cut: false,
+            sent: Sent::default(),
             record: None,
             raw: raw.as_bytes().to_vec(),
         };
@@ -209,7 +214,7 @@ async fn an_event_without_an_id_gets_the_same_one_each_time_and_each_letter_anot
     // As after a kill between the event and its mark.
     let letter = world.letters.get(1, Position(0)).await.expect("reads").expect("a letter");
     let made = world.gateway.made_id(1, letter.position, letter.received);
-    let again = world.gateway.replay(without.as_bytes(), &world.caller(1), made).await.expect("durable");
+    let again = world.gateway.replay(without.as_bytes(), &Sent::default(), &world.caller(1), made).await.expect("durable");
     assert!(matches!(again, gateway::Replayed::Logged { unique_id, .. } if unique_id == first));
 }
 

@@ -14,6 +14,7 @@ use tokio::runtime::Handle;
 
 use crate::batch::{BatchError, Batcher};
 use crate::clock::Clock;
+use crate::gateway::form::Sent;
 use crate::gateway::letters::{DeadLetter, NOBODY, RecordAt, Refusal, UNDECODABLE, block_of};
 use crate::log;
 use crate::materializer::{KeepUndecodable, UndecodableRecord};
@@ -108,6 +109,7 @@ fn letter(partition: u32, record: &UndecodableRecord) -> DeadLetter {
         refusal: Refusal { code: UNDECODABLE.into(), field: String::new(), reason: record.why.reason().into() },
         is_cut: record.is_cut,
         record: Some(at(partition, record)),
+        sent: Sent::default(),
         raw: record.bytes.clone(),
     }
 }

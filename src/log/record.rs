@@ -1,16 +1,19 @@
-//! One event as it stands in the log, version 1. The fold reads it without parsing JSON; `GET /v1/events` turns it back
+//! One event as it stands in the log, version 2. The fold reads it without parsing JSON; `GET /v1/events` turns it back
 //! into JSON on demand.
 //!
 //! ```text
 //! u32 length of what follows
 //! u128 identity hash          keyed, see event::identity
 //! u64 content hash
-//! u8  flags                   1: uniqueId made by the gateway; 2: filtered by a rule, counts nowhere
+//! u8  flags                   1: uniqueId made by the gateway; 2: filtered by rules, counts nowhere; 4: some of its measurements are
 //! u32 account
 //! u16 length, namespace
 //! u8  length, uniqueId
 //! …   content in its canonical form, see event::identity
+//! u64 with flag 4 only: bit n says that measurement n (sorted by meter) is filtered; some are, and some are not
 //! ```
+//!
+//! Version 1 had no flag 4, and is otherwise the same.
 //!
 //! Little-endian. The receive time is the block's; the event time is the one sent, or else the receive time.
 
@@ -22,13 +25,14 @@ pub use undecodable::{Undecodable, Why};
 
 use crate::clock::{UnixMicros, UnixMillis};
 use crate::event::identity::{read_amount, write_attributes, write_content, write_id};
-use crate::event::{Amount, ContentHash, HashKey, IdentityHash, IdentityMode, MeterEvent, Sum, TIME_MAX};
+use crate::event::{Amount, ContentHash, HashKey, IdentityHash, IdentityMode, MEASUREMENTS_MAX, MeterEvent, Sum, TIME_MAX};
 
 /// The version that this binary writes.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 const GENERATED: u8 = 1;
 const FILTERED: u8 = 2;
+const PARTLY_FILTERED: u8 = 4;
 /// Length, identity hash, content hash, flags: what stands before the event itself.
 const FIXED_BYTES: usize = 4 + 16 + 8 + 1;
 
@@ -44,8 +48,19 @@ pub struct Account {
 /// What the gateway decided about an event, to be kept beside it.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Decisions {
-    /// A filtering rule dropped it: it has its verdict and counts nowhere.
-    pub filtered: bool,
+    /// Bit n: a filtering rule dropped measurement n, sorted by meter, which then counts nowhere. An event of which all are dropped
+    /// has the verdict `filtered`. Bits beyond its measurements say nothing.
+    pub filtered: u64,
+}
+
+impl Decisions {
+    /// Rules dropped all of it.
+    pub const FILTERED: Self = Self { filtered: u64::MAX };
+}
+
+/// One bit for each of so many measurements.
+fn all_of(measurements: usize) -> u64 {
+    if measurements >= MEASUREMENTS_MAX { u64::MAX } else { (1 << measurements) - 1 }
 }
 
 /// Appends an event; gives back the hashes that were computed on the way.
@@ -71,8 +86,17 @@ pub fn write(
     };
     write_content(event, to);
     let content = key.content(&to[content_at..]);
+    let all = all_of(event.measurements().len());
+    let filtered = match decisions.filtered & all {
+        0 => 0,
+        dropped if dropped == all => FILTERED,
+        dropped => {
+            to.extend_from_slice(&dropped.to_le_bytes());
+            PARTLY_FILTERED
+        }
+    };
     let length = (to.len() - start - 4) as u32;
-    let flags = if event.unique_id_generated() { GENERATED } else { 0 } | if decisions.filtered { FILTERED } else { 0 };
+    let flags = if event.unique_id_generated() { GENERATED } else { 0 } | filtered;
     let fixed = &mut to[start..start + FIXED_BYTES];
     fixed[..4].copy_from_slice(&length.to_le_bytes());
     fixed[4..20].copy_from_slice(&identity.0.to_le_bytes());
@@ -92,8 +116,10 @@ pub struct Record<'b> {
     pub account: u32,
     /// Whether the gateway made the uniqueId.
     pub unique_id_generated: bool,
-    /// Whether a filtering rule dropped it.
+    /// Whether filtering rules dropped all of it.
     pub filtered: bool,
+    /// Bit n: they dropped measurement n. Neither 0 nor all of them: 0 where all or none are dropped.
+    pub filtered_in_part: u64,
     /// Empty except for CloudEvents.
     pub namespace: &'b str,
     /// The producer's id.
@@ -199,12 +225,16 @@ fn read(bytes: &[u8], received: UnixMillis) -> Option<Record<'_>> {
     let time_sent = i64::from_le_bytes(cursor.array()?);
     let measurements = cursor.items(Cursor::measurement)?;
     let dimensions = cursor.items(Cursor::dimension)?;
+    let filtered_in_part = if flags & PARTLY_FILTERED == 0 { 0 } else { u64::from_le_bytes(cursor.array()?) };
     let time = if time_sent == i64::MIN { received.micros() } else { UnixMicros(time_sent) };
     // The bucket of a row must be computed from it.
     if !(0..=TIME_MAX.micros().0).contains(&time.0) {
         return None;
     }
-    if !cursor.0.is_empty() || flags & !(GENERATED | FILTERED) != 0 || measurements[0] == 0 {
+    if !cursor.0.is_empty() || flags & !(GENERATED | FILTERED | PARTLY_FILTERED) != 0 || measurements[0] == 0 {
+        return None;
+    }
+    if flags & PARTLY_FILTERED != 0 && !is_a_part(filtered_in_part, usize::from(measurements[0]), flags) {
         return None;
     }
     Some(Record {
@@ -213,6 +243,7 @@ fn read(bytes: &[u8], received: UnixMillis) -> Option<Record<'_>> {
         account,
         unique_id_generated: flags & GENERATED != 0,
         filtered: flags & FILTERED != 0,
+        filtered_in_part,
         namespace,
         unique_id,
         customer_id,
@@ -222,6 +253,12 @@ fn read(bytes: &[u8], received: UnixMillis) -> Option<Record<'_>> {
         measurements,
         dimensions,
     })
+}
+
+/// Whether some measurements are filtered, and not all: otherwise the mask would not be there.
+fn is_a_part(filtered: u64, measurements: usize, flags: u8) -> bool {
+    let all = all_of(measurements);
+    flags & FILTERED == 0 && measurements <= MEASUREMENTS_MAX && filtered & !all == 0 && filtered != 0 && filtered != all
 }
 
 impl<'b> Record<'b> {
@@ -235,6 +272,23 @@ impl<'b> Record<'b> {
         let (count, items) = self.measurements.split_first().unwrap_or((&0, &[]));
         let mut cursor = Cursor(items);
         (0..*count).map_while(move |_| cursor.measurement())
+    }
+
+    /// Those of them that no rule dropped: what counts, once the record is the first of its identity.
+    pub fn counted(&self) -> impl Iterator<Item = (&'b str, Amount)> + use<'b> {
+        self.measurements_where(false)
+    }
+
+    /// The meters of a record that counts, of which rules dropped what it says.
+    pub fn filtered_meters(&self) -> impl Iterator<Item = &'b str> + use<'b> {
+        self.measurements_where(true).map(|(meter, _)| meter)
+    }
+
+    fn measurements_where(&self, is_filtered: bool) -> impl Iterator<Item = (&'b str, Amount)> + use<'b> {
+        let filtered = if self.filtered { u64::MAX } else { self.filtered_in_part };
+        // Of more measurements than bits, all are filtered or none.
+        let bit = move |at: usize| filtered >> at.min(MEASUREMENTS_MAX - 1) & 1 != 0;
+        self.measurements().enumerate().filter(move |(at, _)| bit(*at) == is_filtered).map(|(_, measurement)| measurement)
     }
 
     /// The dimensions, sorted by key.
@@ -298,6 +352,16 @@ pub(crate) mod tests {
     const ACCOUNT: Account = Account { number: 9, identity: IdentityMode::UniqueId };
 
     pub(crate) fn encode(customer: &str, values: &[(&str, i64)], dimensions: &[(&str, &str)], time: Option<UnixMicros>) -> Vec<u8> {
+        encode_filtered(customer, values, dimensions, time, 0)
+    }
+
+    fn encode_filtered(
+        customer: &str,
+        values: &[(&str, i64)],
+        dimensions: &[(&str, &str)],
+        time: Option<UnixMicros>,
+        filtered: u64,
+    ) -> Vec<u8> {
         let mut measurements: Vec<_> = values.iter().map(|(meter, value)| Measurement { meter, value: Amount::from_int(*value) }).collect();
         let mut dimensions = dimensions.to_vec();
         let draft = Draft {
@@ -311,7 +375,7 @@ pub(crate) mod tests {
         };
         let event = MeterEvent::check(draft, RECEIVED, TimeWindow::default()).expect("a good event");
         let mut bytes = Vec::new();
-        write(&mut bytes, &HashKey::from_bytes([1; 16]), ACCOUNT, &event, Decisions::default());
+        write(&mut bytes, &HashKey::from_bytes([1; 16]), ACCOUNT, &event, Decisions { filtered });
         bytes
     }
 
@@ -376,6 +440,44 @@ pub(crate) mod tests {
         assert_eq!(content(&one), content(&same));
         assert_ne!(content(&one), content(&other));
         assert_ne!(content(&one), content(&timed), "a default is not what was sent");
+    }
+
+    #[test]
+    fn each_measurement_is_filtered_by_itself_and_the_content_stays_what_was_sent() {
+        let values = [("c", 3), ("a", 1), ("b", 2)];
+        let whole = encode("acme", &values, &[("k", "v")], None);
+        let counted = |record: &Record<'_>| record.counted().map(|(meter, _)| meter.to_owned()).collect::<Vec<_>>();
+        for (filtered, is_whole, counts, dropped) in [
+            (0, false, vec!["a", "b", "c"], vec![]),
+            (0b101, false, vec!["b"], vec!["a", "c"]),
+            (0b010, false, vec!["a", "c"], vec!["b"]),
+            (0b111, true, vec![], vec!["a", "b", "c"]),
+            // Bits of nothing.
+            (!0b111, false, vec!["a", "b", "c"], vec![]),
+        ] {
+            let bytes = encode_filtered("acme", &values, &[("k", "v")], None, filtered);
+            let record = only(&bytes).expect("decodes");
+            assert_eq!((record.filtered, counted(&record)), (is_whole, counts.iter().map(|&meter| meter.to_owned()).collect()));
+            assert_eq!(record.filtered_meters().collect::<Vec<_>>(), dropped);
+            let unfiltered = only(&whole).expect("decodes");
+            assert_eq!((record.identity, record.content), (unfiltered.identity, unfiltered.content));
+            assert!(record.measurements().eq(unfiltered.measurements()) && record.dimensions().eq(unfiltered.dimensions()));
+        }
+    }
+
+    #[test]
+    fn a_mask_that_says_all_or_nothing_is_undecodable() {
+        let good = encode_filtered("acme", &[("a", 1), ("b", 2)], &[], None, 0b01);
+        assert!(only(&good).is_ok());
+        for mask in [0, 0b11, 0b101, u64::MAX] {
+            let mut bytes = good.clone();
+            let at = bytes.len() - 8;
+            bytes[at..].copy_from_slice(&u64::to_le_bytes(mask));
+            assert!(only(&bytes).is_err(), "{mask:b}");
+        }
+        let mut both = good.clone();
+        both[FIXED_BYTES - 1] |= FILTERED;
+        assert!(only(&both).is_err());
     }
 
     proptest! {

@@ -66,7 +66,9 @@ impl Sent {
             dimensions: &mut [("d", &dimension)],
         };
         let event = MeterEvent::check(draft, block.received(), TimeWindow::default()).expect("a good event");
-        block.push(|to| _ = record::write(to, &KEY, ACCOUNT, &event, record::Decisions { filtered: self.filtered }));
+        block.push(|to| {
+            _ = record::write(to, &KEY, ACCOUNT, &event, record::Decisions { filtered: if self.filtered { u64::MAX } else { 0 } })
+        });
     }
 }
 

@@ -128,7 +128,7 @@ impl WorkingSet {
     pub fn look_ahead(&mut self, records: &[Record<'_>]) {
         let mut hashes = [0; LOOK_AHEAD];
         for (hash, record) in hashes.iter_mut().zip(records) {
-            if let Some((meter, _)) = record.measurements().next() {
+            if let Some((meter, _)) = record.counted().next() {
                 self.key.clear();
                 day_key(self.partition, record, meter).write(&mut self.key);
                 *hash = self.hasher.hash_one(self.key.as_slice());
@@ -157,7 +157,7 @@ impl WorkingSet {
         let mut groups = BTreeMap::new();
         for record in records {
             let hour = (record.time.seconds() / HOUR_S) as u32;
-            for (meter, _) in record.measurements() {
+            for (meter, _) in record.counted() {
                 let key = day_key(self.partition, record, meter);
                 let day = encoded(&key);
                 let entry = self.find(&day).map(|at| &self.entries[at as usize]);
@@ -193,7 +193,7 @@ impl WorkingSet {
     /// # Errors
     /// The store's, when a row has to be read. The record may have been added in part: the working set must be dropped.
     pub fn add(&mut self, snapshot: &dyn Snapshot, record: &Record<'_>) -> Result<(), Error> {
-        for (meter, value) in record.measurements() {
+        for (meter, value) in record.counted() {
             self.add_measurement(snapshot, record, meter, value)?;
         }
         Ok(())

@@ -284,7 +284,7 @@ impl Store for EmbeddedStore {
         let current = self.version();
         let mut documents = Vec::new();
         if version < *current {
-            for kind in [Kind::Account, Kind::Key] {
+            for kind in Kind::SHARED {
                 let found = self.documents(kind, 0)?.into_iter();
                 documents.extend(found.map(|(id, body)| Shared { kind, account: 0, id, body: Some(body) }));
             }

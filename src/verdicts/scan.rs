@@ -91,7 +91,7 @@ impl Filter {
     fn holds_for(&self, record: &Logged) -> bool {
         let same = |wanted: &Option<String>, found: &str| wanted.as_deref().is_none_or(|wanted| wanted == found);
         let measured = |measured: &Measured| same(&self.customer, &measured.customer) && same(&self.meter, &measured.meter);
-        same(&self.unique_id, &record.unique_id) && same(&self.namespace, &record.namespace) && record.counted_in.iter().any(measured)
+        same(&self.unique_id, &record.unique_id) && same(&self.namespace, &record.namespace) && record.measured.iter().any(measured)
     }
 
     /// The same, of letters that were not replayed; `None`: no letter has a namespace.

@@ -59,7 +59,7 @@ impl Sent {
         };
         let event = MeterEvent::check(draft, received, TimeWindow::default()).expect("a good event");
         let mut bytes = Vec::new();
-        record::write(&mut bytes, &KEY, self.account, &event, Decisions { filtered: self.is_filtered });
+        record::write(&mut bytes, &KEY, self.account, &event, Decisions { filtered: if self.is_filtered { u64::MAX } else { 0 } });
         bytes
     }
 }

@@ -84,6 +84,10 @@ impl World {
         client.send(&[mine, bad]).logged(1).rejected(1);
         client.send(&[other_content]).logged(1);
         assert_eq!(client.usage("acme-meter").count(), 1);
+        let definition = json!({"meterApiName": "acme-meter", "displayName": SECRET, "type": "SUM_OF_ALL_USAGE"});
+        client.post("/meter-definition", &[], definition.to_string()).refused(200);
+        let rule = json!({"ruleId": "acme-rule", "meterApiName": "acme-meter", "dimensionName": "note", "dimensionValues": [SECRET], "action": "EXCLUDE"});
+        client.post("/meter-event-filtering-rules", &[], rule.to_string()).refused(200);
         let price = json!({"meter": "acme-meter", "model": "perUnit", "unitPrice": 1});
         let plan = json!({"id": "acme-plan", "name": SECRET, "currency": "USD", "prices": [price]});
         client.post("/v1/plans", &[], plan.to_string()).refused(200);
@@ -98,6 +102,7 @@ impl World {
             "acme-event",
             "acme-bad",
             "acme-meter",
+            "acme-rule",
             "acme",
             &used.id,
             &acme.id,
@@ -118,6 +123,8 @@ impl World {
         let mut seen = BTreeMap::from([("usage", json!([usage.groups()]))]);
         for path in [
             "/customers",
+            "/meter-definition",
+            "/meter-event-filtering-rules?meterApiName=acme-meter",
             "/v1/events",
             "/v1/events/acme-event",
             "/v1/events/acme-bad",
@@ -154,6 +161,9 @@ fn bodies(id: &str) -> Vec<String> {
     bodies.push(sent.json());
     bodies.extend([
         json!({"customerId": id, "customerName": "mine", "lifecycleStage": "ACTIVE"}).to_string(),
+        json!({"meterApiName": id, "displayName": "mine", "type": "MAX_IN_PERIOD"}).to_string(),
+        json!({"ruleId": id, "meterApiName": id}).to_string(),
+        json!({"ruleId": "acme-rule", "meterApiName": "acme-meter"}).to_string(),
         json!({"name": id, "scopes": ["read"]}).to_string(),
         json!({"name": id}).to_string(),
         json!({"scopes": ["read"]}).to_string(),
@@ -292,6 +302,9 @@ fn every_route_of_the_contract_s_own_paths_is_in_the_table() {
         "GET /customers",
         "PUT /customers/stage",
         "DELETE /customers/{customer_id}",
+        "PUT /meter-definition",
+        "DELETE /meter-definition/{meter_api_name}",
+        "POST /meter-event-filtering-rules",
         "POST /usage",
         "GET /v1/events/{unique_id}",
         "DELETE /v1/keys/{key_id}",

@@ -629,7 +629,10 @@ impl Client {
 
     /// Posts bytes; `Err` if there was no answer.
     pub(crate) fn try_post(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Answer, ureq::Error> {
-        let mut request = ureq::http::Request::post(format!("{}{path}", self.url)).header("content-type", "application/json");
+        let mut request = ureq::http::Request::post(format!("{}{path}", self.url));
+        if headers.iter().all(|(name, _)| *name != "content-type") {
+            request = request.header("content-type", "application/json");
+        }
         for (name, value) in headers {
             request = request.header(*name, *value);
         }

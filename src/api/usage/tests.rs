@@ -57,7 +57,11 @@ impl Api {
         let store: Arc<MemoryStore> = Arc::default();
         let keys = ring_of(&store, &[("read", 1, Scope::Read), ("ingest", 1, Scope::Ingest), ("other", 2, Scope::Read)]);
         let source = Arc::new(source);
-        Self { router: routes(source.clone(), Clock::start()), source, keys }
+        Self {
+            router: routes(source.clone(), Arc::new(Meters::new(Arc::new(MemoryStore::default()), Clock::start())), Clock::start()),
+            source,
+            keys,
+        }
     }
 
     fn metered() -> Self {
@@ -221,7 +225,7 @@ fn an_answer_that_is_too_large_is_refused() {
     let ask = |limits: Limits, bytes_max: usize| {
         let body = with(query(), json!({"groupBy": ["customerId"]})).to_string();
         let asked = Asked::One(parse_query(body.as_bytes(), 1, UnixMillis(0)).expect("a query"));
-        asked.evaluate(&rows, Gaps::Filled, limits, bytes_max).map(|evaluated| evaluated.cut).map_err(|error| error.status)
+        asked.evaluate(&rows, &HashMap::new(), Gaps::Filled, limits, bytes_max).map(|evaluated| evaluated.cut).map_err(|error| error.status)
     };
     let limits = Limits::default();
     assert_eq!(ask(limits, 10_000), Ok(false));

@@ -24,8 +24,10 @@ use crate::data_dir::DataDir;
 use crate::gateway::body::BodyLimits;
 use crate::gateway::{self, Gateway};
 use crate::letters::{self, Ledger, Letters};
+use crate::meters::Meters;
 use crate::ops::control::Control;
 use crate::ops::handover::Handover;
+use crate::rules::Rules;
 use crate::server::sockets::Listeners;
 use crate::server::{Front, Internal, Ops, Service};
 use crate::verdicts::{self, Verdicts};
@@ -73,7 +75,7 @@ impl Entrance {
     /// Lets requests in.
     pub(super) fn enter(&self, opened: Opened) -> Entered {
         let Self { shell, data_dir, starting, front, handover } = self;
-        let Opened { parts, accounts, admin_key } = opened;
+        let Opened { parts, accounts, admin_key, rules } = opened;
         starting.is_over(parts.readiness.clone());
         if let Some(router) = &parts.internal {
             // Set once: nothing starts twice.
@@ -81,7 +83,7 @@ impl Entrance {
         }
         let control = control(&parts, data_dir, handover.clone(), &shell.clock, front.ops.draining.clone());
         // Set once: nothing starts twice.
-        let _first = front.service.set(service(shell, &parts, accounts));
+        let _first = front.service.set(service(shell, &parts, accounts, rules));
         let config = &shell.config;
         announce(shell.address, config.tls.is_some(), &config.data_dir, &admin_key, shell.clock.now());
         Entered { parts, control }
@@ -102,7 +104,7 @@ fn control(parts: &Parts, data_dir: &DataDir, handover: Arc<Handover>, clock: &C
     Some(tokio::spawn(control.ok()?.serve(parts.copied.clone(), handover, clock.clone(), stopping)))
 }
 
-fn service(shell: &Shell, parts: &Parts, accounts: Arc<Accounts>) -> Service {
+fn service(shell: &Shell, parts: &Parts, accounts: Arc<Accounts>, rules: Arc<Rules>) -> Service {
     let (config, clock) = (&shell.config, &shell.clock);
     let keys = accounts.ring();
     let ingest = &config.ingest;
@@ -120,6 +122,7 @@ fn service(shell: &Shell, parts: &Parts, accounts: Arc<Accounts>) -> Service {
     let gateway = Arc::new(Gateway {
         settings,
         keys: keys.clone(),
+        rules: rules.clone(),
         budget: shell.budgets.ingest.clone(),
         recent: shell.recent.clone(),
         events: parts.events.clone(),
@@ -147,6 +150,8 @@ fn service(shell: &Shell, parts: &Parts, accounts: Arc<Accounts>) -> Service {
         audit: Arc::new(Audit::new(parts.store.clone(), clock.clone())),
         verdicts: Arc::new(verdicts),
         customers,
+        meters: Arc::new(Meters::new(parts.store.clone(), clock.clone())),
+        rules,
         source: parts.source.clone(),
         letters,
         gateway: gateway.clone(),

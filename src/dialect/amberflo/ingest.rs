@@ -1,4 +1,7 @@
-//! Amberflo's meter events: JSON members into a draft (contract `amberflo.md` section 2).
+//! Amberflo's meter events: JSON members, or the fields of a row, into a draft (contract `amberflo.md` section 2). Custom events are
+//! in [`custom`].
+
+pub mod custom;
 
 use crate::clock::{UnixMicros, UnixMillis};
 use crate::event::parse::{Members, Value};
@@ -34,8 +37,12 @@ impl GeneratedIds {
             None => random().ok_or_else(|| Rejection::new(Code::MissingField, "uniqueId", "is missing, and none can be made now"))?,
         };
         self.last = Some(next);
-        self.text = format!("{next:032x}");
-        Ok(&self.text)
+        Ok(self.set(next))
+    }
+
+    fn set(&mut self, bits: u128) -> &str {
+        self.text = format!("{bits:032x}");
+        &self.text
     }
 }
 
@@ -73,7 +80,46 @@ pub fn read_event<'t, 's>(
     for (key, value) in members {
         read_member(key, value, &mut fields, scratch)?;
     }
-    finish_measurements(&fields, scratch)?;
+    finish(&fields, scratch, received, window)
+}
+
+/// Reads one row of a table: the columns of the contract, and a dimension for each other column. An empty field is an absent one.
+///
+/// # Errors
+/// [`Rejection`] names the column.
+pub fn read_row<'t, 's>(
+    columns: &[&'t str],
+    row: &[&'t str],
+    scratch: &'s mut Scratch<'t>,
+    received: UnixMillis,
+    window: TimeWindow,
+) -> Result<MeterEvent<'t, 's>, Rejection> {
+    scratch.measurements.clear();
+    scratch.dimensions.clear();
+    let mut fields = Fields::default();
+    for (&column, &field) in columns.iter().zip(row).filter(|(_, field)| !field.is_empty()) {
+        match column {
+            "meterValue" | "meterTimeInMillis" => read_member(column, Value::Number(field.as_bytes()), &mut fields, scratch)?,
+            "uniqueId" | "customerId" | "meterApiName" => read_member(column, Value::String(field), &mut fields, scratch)?,
+            dimension => scratch.dimensions.push((dimension, field)),
+        }
+    }
+    finish(&fields, scratch, received, window)
+}
+
+/// A column of a table that can have no events: objects, which a field cannot be. As a dimension it would be taken for something else.
+pub fn impossible_column<'t>(columns: &[&'t str]) -> Option<&'t str> {
+    columns.iter().copied().find(|column| ["values", "dimensions"].contains(column))
+}
+
+#[inline]
+fn finish<'t, 's>(
+    fields: &Fields<'t>,
+    scratch: &'s mut Scratch<'t>,
+    received: UnixMillis,
+    window: TimeWindow,
+) -> Result<MeterEvent<'t, 's>, Rejection> {
+    finish_measurements(fields, scratch)?;
     let unique_id = match fields.unique_id {
         Some(sent) => sent,
         None => scratch.generated.make()?,

@@ -12,8 +12,9 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::AmberfloError;
+use super::fields::{Fields, not_json};
 use crate::clock::UnixMillis;
-use crate::event::{Amount, NAME_BYTES_MAX};
+use crate::event::NAME_BYTES_MAX;
 use crate::usage::{
     Aggregation, Buckets, Draft, Field, Interval, LOOK_UPS_MAX, MeterType, Query, QueryError, Take, TimeRange, ViewRequest,
 };
@@ -78,10 +79,6 @@ pub fn parse_batch(body: &[u8], account: u32, now: UnixMillis) -> Result<Vec<Usa
         )));
     }
     Ok(queries)
-}
-
-fn not_json(error: &serde_json::Error) -> AmberfloError {
-    AmberfloError::bad_request(format!("the body is not JSON: {error}"))
 }
 
 fn read_query(received: Box<RawValue>, path: &str, account: u32, now: UnixMillis) -> Result<UsageQuery, AmberfloError> {
@@ -178,109 +175,6 @@ fn refused(fields: &Fields<'_>, range: &Fields<'_>, error: QueryError) -> Amberf
         QueryError::TooManyGroupKeys => fields.wrong("groupBy", error),
         QueryError::TooManyFilterValues | QueryError::TooManyLookUps => fields.wrong("filter", error),
     }
-}
-
-/// An object of the request and where it stands. A field that is null is absent.
-struct Fields<'v> {
-    object: &'v Map<String, Value>,
-    /// In front of the fields' names in messages: `[3].timeRange.`, or nothing.
-    prefix: String,
-}
-
-impl<'v> Fields<'v> {
-    fn of(object: &'v Map<String, Value>, path: &str) -> Self {
-        Self { object, prefix: if path.is_empty() { String::new() } else { format!("{path}.") } }
-    }
-
-    fn wrong(&self, name: &str, reason: impl std::fmt::Display) -> AmberfloError {
-        AmberfloError::bad_field(format_args!("{}{name}", self.prefix), reason)
-    }
-
-    fn get(&self, name: &str) -> Option<&'v Value> {
-        self.object.get(name).filter(|value| !value.is_null())
-    }
-
-    fn required<T>(&self, name: &str, value: Option<T>) -> Result<T, AmberfloError> {
-        value.ok_or_else(|| self.wrong(name, "is missing"))
-    }
-
-    fn object(&self, name: &str) -> Result<Option<Fields<'v>>, AmberfloError> {
-        match self.get(name) {
-            None => Ok(None),
-            Some(Value::Object(object)) => Ok(Some(Fields { object, prefix: format!("{}{name}.", self.prefix) })),
-            Some(_) => Err(self.wrong(name, "must be an object")),
-        }
-    }
-
-    fn text(&self, name: &str) -> Result<Option<&'v str>, AmberfloError> {
-        match self.get(name) {
-            None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text)),
-            Some(_) => Err(self.wrong(name, "must be a string")),
-        }
-    }
-
-    fn required_text(&self, name: &str) -> Result<&'v str, AmberfloError> {
-        self.required(name, self.text(name)?)
-    }
-
-    fn bool(&self, name: &str) -> Result<Option<bool>, AmberfloError> {
-        match self.get(name) {
-            None => Ok(None),
-            Some(Value::Bool(value)) => Ok(Some(*value)),
-            Some(_) => Err(self.wrong(name, "must be true or false")),
-        }
-    }
-
-    /// A whole number; `1.0` and `1e3` are some, too (contract `README.md`, "Numbers in").
-    fn int(&self, name: &str) -> Result<Option<i64>, AmberfloError> {
-        let number = match self.get(name) {
-            None => return Ok(None),
-            Some(Value::Number(number)) => read_int(number.as_str()),
-            Some(_) => None,
-        };
-        number.map(Some).ok_or_else(|| self.wrong(name, "must be a whole number"))
-    }
-
-    fn required_int(&self, name: &str) -> Result<i64, AmberfloError> {
-        self.required(name, self.int(name)?)
-    }
-
-    /// One of a few words, in any case.
-    fn word<T: Copy>(&self, name: &str, words: &[(&str, T)]) -> Result<Option<T>, AmberfloError> {
-        self.text(name)?.map(|text| find_word(text, words).map_err(|reason| self.wrong(name, reason))).transpose()
-    }
-
-    fn required_word<T: Copy>(&self, name: &str, words: &[(&str, T)]) -> Result<T, AmberfloError> {
-        self.required(name, self.word(name, words)?)
-    }
-
-    /// A string or an array of strings. An empty array is as good as none: clients leave it out or not as it comes.
-    fn values(&self, name: &str) -> Result<Option<Vec<String>>, AmberfloError> {
-        let wrong = || self.wrong(name, "must be a string or an array of strings");
-        match self.get(name) {
-            None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(vec![text.clone()])),
-            Some(Value::Array(values)) => {
-                let texts = values.iter().map(|value| value.as_str().map(str::to_owned).ok_or_else(wrong));
-                let texts = texts.collect::<Result<Vec<_>, _>>()?;
-                Ok((!texts.is_empty()).then_some(texts))
-            }
-            Some(_) => Err(wrong()),
-        }
-    }
-}
-
-fn read_int(text: &str) -> Option<i64> {
-    Amount::parse(text.as_bytes()).ok()?.to_int()
-}
-
-fn find_word<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, String> {
-    let found = words.iter().find(|(word, _)| word.eq_ignore_ascii_case(text));
-    found.map(|(_, value)| *value).ok_or_else(|| {
-        let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
-        format!("must be one of {}", words.join(", "))
-    })
 }
 
 /// `GET /usage/all`: one question for all meters that have events in its range.

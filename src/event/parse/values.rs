@@ -9,7 +9,7 @@ const OF_AN_EVENT_MAX: usize = 128;
 const ALWAYS: usize = 1 << 17;
 
 /// How many values a body may have that may have so many events.
-pub(super) fn max(events_max: usize) -> usize {
+pub(in crate::event) fn max(events_max: usize) -> usize {
     events_max.saturating_mul(OF_AN_EVENT_MAX).max(ALWAYS)
 }
 

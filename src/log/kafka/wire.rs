@@ -1,15 +1,16 @@
-//! A record as a message of Kafka, version 1, for people and tools that read the topic as it is.
+//! A record as a message of Kafka, for people and tools that read the topic as it is.
 //!
 //! | | an event | a dead letter, or a mark |
 //! |---|---|---|
 //! | key | `account/uniqueId`, or `account/namespace/uniqueId` | none |
 //! | value | the event as JSON: the fields of `impl Serialize for Record`, and `meterTimeInMicros` where the time has µs | its head as JSON, with the event's bytes as `event` (text) or `eventHex` |
-//! | header | `tollgate-record`: `1 <identity hash> <content hash> <flags>` | `tollgate-letter`: `1 <length of the head> <form>` |
+//! | header | `tollgate-record`: `1 <identity hash> <content hash> <flags>`, or `2 … <flags> <filtered>` | `tollgate-letter`: `1 <length of the head> <form>` |
 //! | time | receive time | receive time |
 //! | partition | see [`crate::event::identity::partition`] | 0 |
 //!
 //! Hashes are hexadecimal. Flags, one hexadecimal digit: 1 the gateway made the uniqueId; 2 filtered by a rule; 4 the event brought
-//! no time, the one in the value is the receive time.
+//! no time, the one in the value is the receive time. Where rules dropped some of an event's measurements and not others, the header is of
+//! version 2, and `filtered` has a bit for each dropped one (bit n: the n-th of the value), 16 hexadecimal digits.
 //!
 //! What is read gives exactly the bytes that were to be written ([`record`]), so the fold cannot tell the logs apart. Only what this
 //! module writes is read: fields in this order, without spaces, strings with the escapes `\"`, `\\` and `\u00xx`, measurements and dimensions
@@ -24,8 +25,8 @@ use crate::clock::UnixMillis;
 
 pub use event::write_value;
 
-/// The version of messages that this binary writes.
-pub const VERSION: u16 = 1;
+/// The newest version of messages that this binary knows. What does not need it is written in version 1.
+pub const VERSION: u16 = 2;
 /// Headers of a message that are looked at.
 pub const HEADERS_MAX: usize = 32;
 

@@ -120,7 +120,7 @@ pub(super) async fn shared_since(session: &mut Session, version: Version) -> Res
 
 fn read_shared(row: &Row) -> Result<Shared, Failure> {
     let (code_found, account): (i16, i64) = (row.try_get(0)?, row.try_get(1)?);
-    let kind = [Kind::Account, Kind::Key].into_iter().find(|kind| code(*kind) == code_found);
+    let kind = Kind::SHARED.into_iter().find(|kind| code(*kind) == code_found);
     let (Some(kind), Ok(account)) = (kind, u32::try_from(account)) else {
         return Err(Error::Damaged(format!("a shared document of kind {code_found} of account {account}")).into());
     };

@@ -1,7 +1,7 @@
 //! Events.
 
 use super::json::{Scanner, read_hex, write_hex, write_number, write_text};
-use super::{Incoming, Outgoing, VERSION, only};
+use super::{Incoming, Outgoing, only};
 use crate::clock::UnixMillis;
 use crate::event::Amount;
 use crate::event::identity::{partition_of, write_amount, write_id};
@@ -10,8 +10,10 @@ use crate::log::record::{Record, Why};
 const GENERATED: u8 = 1;
 const FILTERED: u8 = 2;
 const TIME_RECEIVED: u8 = 4;
-/// Both flags that a record has itself.
+/// Both flags that a record of version 1 has itself.
 const RECORD_FLAGS: u8 = GENERATED | FILTERED;
+/// What a record says in its place where some of its measurements are filtered.
+const PARTLY_FILTERED: u8 = 4;
 /// Where a record has its canonical name: behind length, hashes and flags.
 const NAME_AT: usize = 4 + 16 + 8 + 1;
 /// 10^12, the scale of amounts.
@@ -39,8 +41,8 @@ fn write_key(record: &Record<'_>, to: &mut Vec<u8>) {
 }
 
 fn write_header(record: &Record<'_>, to: &mut Vec<u8>) {
-    write_number(u64::from(VERSION), to);
-    to.push(b' ');
+    let is_partly_filtered = record.filtered_in_part != 0;
+    to.extend_from_slice(if is_partly_filtered { b"2 " } else { b"1 " });
     write_hex(&record.identity.0.to_be_bytes(), to);
     to.push(b' ');
     write_hex(&record.content.0.to_be_bytes(), to);
@@ -49,6 +51,10 @@ fn write_header(record: &Record<'_>, to: &mut Vec<u8>) {
     let flags =
         flag(record.unique_id_generated, GENERATED) | flag(record.filtered, FILTERED) | flag(record.time_is_received(), TIME_RECEIVED);
     to.push(b'0' + flags);
+    if is_partly_filtered {
+        to.push(b' ');
+        write_hex(&record.filtered_in_part.to_be_bytes(), to);
+    }
 }
 
 /// Appends the value of an event's message.
@@ -118,7 +124,7 @@ pub(super) fn decode(message: &Incoming<'_>, to: &mut Vec<u8>) -> Option<()> {
     to.extend_from_slice(&[0; 4]);
     to.extend_from_slice(&header.identity.to_le_bytes());
     to.extend_from_slice(&header.content.to_le_bytes());
-    to.push(header.flags & RECORD_FLAGS);
+    to.push(header.flags & RECORD_FLAGS | if header.filtered.is_some() { PARTLY_FILTERED } else { 0 });
     let mut value = Scanner(message.value?);
     value.literal(b"{\"uniqueId\":")?;
     read_name(account, name, &mut value, to)?;
@@ -143,6 +149,9 @@ pub(super) fn decode(message: &Incoming<'_>, to: &mut Vec<u8>) -> Option<()> {
     })?;
     value.literal(b"}")?;
     value.0.is_empty().then_some(())?;
+    if let Some(filtered) = header.filtered {
+        to.extend_from_slice(&filtered.to_le_bytes());
+    }
     let length = u32::try_from(to.len() - start - 4).ok()?;
     to[start..start + 4].copy_from_slice(&length.to_le_bytes());
     // Texts are UTF-8, the time has a bucket: whatever else makes a record.
@@ -165,15 +174,22 @@ struct Header {
     identity: u128,
     content: u64,
     flags: u8,
+    /// In version 2.
+    filtered: Option<u64>,
 }
 
 impl Header {
     fn read(header: &[u8]) -> Option<Self> {
-        let rest = header.strip_prefix(b"1 ")?;
+        let (version, rest) = header.split_first_chunk::<2>()?;
         let (identity, rest) = rest.split_first_chunk::<32>()?;
         let (content, rest) = rest.strip_prefix(b" ")?.split_first_chunk::<16>()?;
-        let [b' ', flags @ b'0'..=b'7'] = rest else { return None };
-        Some(Self { identity: read_hex(identity)?, content: u64::try_from(read_hex(content)?).ok()?, flags: flags - b'0' })
+        let [b' ', flags @ b'0'..=b'7', filtered @ ..] = rest else { return None };
+        let filtered = match (version, filtered) {
+            (b"1 ", []) => None,
+            (b"2 ", [b' ', filtered @ ..]) if filtered.len() == 16 => Some(u64::try_from(read_hex(filtered)?).ok()?),
+            _ => return None,
+        };
+        Some(Self { identity: read_hex(identity)?, content: u64::try_from(read_hex(content)?).ok()?, flags: flags - b'0', filtered })
     }
 }
 

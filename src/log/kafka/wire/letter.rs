@@ -1,8 +1,10 @@
 //! Records of the dead letters' log. Of them, this module knows the frame alone: length, form, a head that is a JSON object, and bytes.
 
 use super::json::{Scanner, read_hex, write_hex, write_number, write_text};
-use super::{Incoming, Outgoing, VERSION};
+use super::{Incoming, Outgoing};
 
+/// The version of messages that is written and known.
+const VERSION: u16 = 1;
 /// The form of record that is known.
 const FORM: u8 = 1;
 /// Length, form, length of the head.

@@ -1,6 +1,8 @@
 //! Two nodes that share a store.
 
-use super::*;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
 use crate::accounts::audit::{Audit, ENTRIES_MAX, Outcome};
 use crate::accounts::{
     Accounts, AdminKey, Caller, DEFAULT_ACCOUNT, DefaultAccount, Denied, Error, MadeKey, NewKey, Rate, RateLimit, Scope,
@@ -10,6 +12,7 @@ use crate::event::IdentityMode;
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
 use crate::store::postgres::tests::two_stores;
+use crate::store::replica::follow::PACE;
 
 fn node(store: Arc<dyn Store>) -> Accounts {
     let wanted = DefaultAccount { admin_key: Some("operator"), identity: None };

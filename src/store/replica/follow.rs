@@ -1,4 +1,4 @@
-//! Keeps the book up to date where other nodes change accounts and keys, too.
+//! Keeps a copy up to date where other nodes change shared documents, too.
 //!
 //! One thread looks what changed: when the store says that something did, when a request brings a key that is not known here, and every
 //! [`POLL`], as what the store says may be lost. A look that finds nothing new is one small query, whoever and how many wait for it, and
@@ -12,17 +12,17 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use tokio::sync::watch;
 
-use super::book::State;
+use super::{Content, Replica};
 
 /// Between two looks at the latest: a revoked key has to stop within a second, whatever is heard.
-const POLL: Duration = Duration::from_millis(500);
+pub const POLL: Duration = Duration::from_millis(500);
 /// Between the begins of two looks at the soonest.
-const PACE: Duration = Duration::from_millis(10);
+pub const PACE: Duration = Duration::from_millis(10);
 /// How long a request waits for a look. Past it, its key is unknown.
 const WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// Lets requests wait for a look that begins after they came.
-pub(super) struct Asking {
+pub struct Asking {
     asked: Arc<AtomicU64>,
     wake: Sender<()>,
     /// The last of those who asked before the latest look that has ended.
@@ -31,7 +31,7 @@ pub(super) struct Asking {
 
 impl Asking {
     /// Waits until all is known that was changed before.
-    pub(super) async fn look(&self) {
+    pub async fn look(&self) {
         let number = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
         // If it is full, the thread has not looked yet how many ask.
         _ = self.wake.try_send(());
@@ -41,8 +41,8 @@ impl Asking {
     }
 }
 
-/// The thread, before it begins.
-pub(super) struct Follower {
+/// The thread, before it begins. It ends when nobody can ask it any more.
+pub struct Follower {
     heard: Receiver<()>,
     asked: Arc<AtomicU64>,
     woken: Receiver<()>,
@@ -50,20 +50,21 @@ pub(super) struct Follower {
 }
 
 impl Follower {
-    pub(super) fn new(heard: Receiver<()>) -> (Self, Asking) {
+    /// Hears from a store ([`crate::store::Store::watch`]), and from whoever asks.
+    pub fn new(heard: Receiver<()>) -> (Self, Asking) {
         let asked = Arc::new(AtomicU64::new(0));
         let (wake, woken) = bounded(1);
         let (looked, looks) = watch::channel(0);
         (Self { heard, asked: asked.clone(), woken, looked }, Asking { asked, wake, looked: looks })
     }
 
-    /// Follows for as long as there is somebody who has the accounts.
-    pub(super) fn start(self, state: &Arc<State>) -> std::io::Result<()> {
-        let state = Arc::downgrade(state);
-        std::thread::Builder::new().name("accounts".into()).spawn(move || self.run(&state)).map(drop)
+    /// Follows for as long as there is somebody who has the copy.
+    pub(super) fn start<C: Content>(self, replica: &Arc<Replica<C>>) -> std::io::Result<()> {
+        let replica = Arc::downgrade(replica);
+        std::thread::Builder::new().name("follower".into()).spawn(move || self.run(&replica)).map(drop)
     }
 
-    fn run(self, state: &Weak<State>) {
+    fn run<C: Content>(self, replica: &Weak<Replica<C>>) {
         let mut is_lost = false;
         loop {
             select! {
@@ -73,26 +74,23 @@ impl Follower {
                 default(POLL) => {}
             }
             let began = Instant::now();
-            let Some(state) = state.upgrade() else { return };
+            let Some(replica) = replica.upgrade() else { return };
             let asked = self.asked.load(Ordering::SeqCst);
-            match state.catch_up() {
+            match replica.catch_up() {
                 Ok(()) if is_lost => {
                     is_lost = false;
-                    tracing::info!("accounts and keys are followed again");
+                    tracing::info!("{} are followed again", C::NAME);
                 }
                 Ok(()) => {}
                 Err(error) if !is_lost => {
                     is_lost = true;
-                    tracing::warn!(%error, "accounts and keys cannot be followed; those that are known are let in");
+                    tracing::warn!(%error, "{} cannot be followed; what is known holds", C::NAME);
                 }
                 Err(_) => {}
             }
-            drop(state);
+            drop(replica);
             self.looked.send_replace(asked);
             std::thread::sleep(PACE.saturating_sub(began.elapsed()));
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

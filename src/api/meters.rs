@@ -1,0 +1,128 @@
+//! Amberflo's meter definitions (contract `amberflo.md` section 3).
+//!
+//! | | scope | |
+//! |---|---|---|
+//! | `GET /meter-definition` | read | those that are defined, in the order of their making |
+//! | `POST /meter-definition` | admin | defines a meter; 400 `DUPLICATE` if it is defined |
+//! | `PUT /meter-definition` | admin | replaces what is said of it; 400 `NOT_FOUND` if it is not |
+//! | `GET /meter-definition/{meterApiName}` | read | one |
+//! | `DELETE /meter-definition/{meterApiName}` | admin | forgets it, and answers with it. Its usage stays |
+//!
+//! A definition decides what a usage query gets that names no aggregation, and what COUNT is of a meter of unique customers. A query that
+//! begins after the answer to a change sees it, on any node.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{DefaultBodyLimit, Extension, Path, State};
+use axum::http::StatusCode;
+use axum::routing::get;
+use axum::{Json, response};
+use serde_json::Value;
+
+use super::audit::Audited;
+use super::fields::{Received, bytes};
+use super::refusals::{CHANGE_UNKNOWN, check_scope, store_refusal};
+use crate::accounts::{Caller, Scope};
+use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::amberflo::meters::{MeterRequest, render};
+use crate::meters::{Error, Meter, Meters};
+
+/// Largest body: all limits reached, every character escaped.
+const BODY_BYTES_MAX: usize = 256 << 10;
+
+type Shared = State<Arc<Meters>>;
+type By = Extension<Caller>;
+type InPath = Result<Path<String>, PathRejection>;
+type Answer = Result<response::Response, AmberfloError>;
+
+pub(super) fn routes(meters: Arc<Meters>) -> Router {
+    Router::new()
+        .route("/meter-definition", get(list).post(create).put(replace))
+        .route("/meter-definition/{meter_api_name}", get(show).delete(remove))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(meters)
+}
+
+async fn list(State(meters): Shared, Extension(caller): By) -> Result<Json<Value>, AmberfloError> {
+    check_scope(&caller, Scope::Read)?;
+    let all = done(meters, StatusCode::NOT_FOUND, move |meters| meters.list(caller.account)).await?;
+    Ok(Json(all.iter().map(render).collect()))
+}
+
+async fn create(State(meters): Shared, Extension(caller): By, body: Received) -> Answer {
+    check_scope(&caller, Scope::Admin)?;
+    let MeterRequest { name, said } = MeterRequest::parse(&bytes(body, too_large)?)?;
+    answer_one(meters, StatusCode::BAD_REQUEST, move |meters| meters.create(caller.account, &name, said)).await
+}
+
+async fn replace(State(meters): Shared, Extension(caller): By, body: Received) -> Answer {
+    check_scope(&caller, Scope::Admin)?;
+    let MeterRequest { name, said } = MeterRequest::parse(&bytes(body, too_large)?)?;
+    answer_one(meters, StatusCode::BAD_REQUEST, move |meters| meters.replace(caller.account, &name, said)).await
+}
+
+async fn show(State(meters): Shared, Extension(caller): By, path: InPath) -> Answer {
+    check_scope(&caller, Scope::Read)?;
+    let name = in_path(path)?;
+    answer_one(meters, StatusCode::NOT_FOUND, move |meters| meters.get(caller.account, &name)).await
+}
+
+async fn remove(State(meters): Shared, Extension(caller): By, path: InPath) -> Answer {
+    check_scope(&caller, Scope::Admin)?;
+    let name = in_path(path)?;
+    answer_one(meters, StatusCode::NOT_FOUND, move |meters| meters.remove(caller.account, &name)).await
+}
+
+/// The name in the path. What no meter can be called is no meter's: a database cannot even be asked for it.
+fn in_path(path: InPath) -> Result<String, AmberfloError> {
+    let name = path.ok().map(|Path(name)| name).filter(|name| !name.contains('\0'));
+    name.ok_or_else(|| unknown(StatusCode::NOT_FOUND))
+}
+
+async fn answer_one<W>(meters: Arc<Meters>, unknown_status: StatusCode, work: W) -> Answer
+where
+    W: FnOnce(&Meters) -> Result<Meter, Error> + Send + 'static,
+{
+    let meter = done(meters, unknown_status, work).await?;
+    let mut answer = response::IntoResponse::into_response(Json(render(&meter)));
+    answer.extensions_mut().insert(Audited { object: meter.name, account: None });
+    Ok(answer)
+}
+
+/// Does `work` where it may block. A client that hangs up does not take a change back.
+async fn done<T, W>(meters: Arc<Meters>, unknown_status: StatusCode, work: W) -> Result<T, AmberfloError>
+where
+    T: Send + 'static,
+    W: FnOnce(&Meters) -> Result<T, Error> + Send + 'static,
+{
+    match tokio::task::spawn_blocking(move || work(&meters)).await {
+        Ok(done) => done.map_err(|error| refusal(error, unknown_status)),
+        Err(error) => {
+            tracing::error!(%error, "a request for meter definitions broke off");
+            Err(AmberfloError::internal())
+        }
+    }
+}
+
+fn too_large() -> String {
+    format!("the body has more than {BODY_BYTES_MAX} bytes, the limit here")
+}
+
+/// The one place where an error of the meters gets its status.
+fn refusal(error: Error, unknown_status: StatusCode) -> AmberfloError {
+    match error {
+        Error::Exists => AmberfloError::duplicate(error.to_string()),
+        Error::TooMany => AmberfloError::bad_request(error.to_string()),
+        Error::Unknown => unknown(unknown_status),
+        Error::Store(error) => {
+            tracing::error!(%error, "the store did not answer for a meter definition");
+            store_refusal(&error, CHANGE_UNKNOWN)
+        }
+    }
+}
+
+fn unknown(status: StatusCode) -> AmberfloError {
+    AmberfloError::not_found(status, Error::Unknown.to_string())
+}

@@ -1,0 +1,173 @@
+//! In which form a body brings its events: how it is written, and what its members mean (contract `amberflo.md` section 2).
+
+use hyper::header::{CONTENT_TYPE, HeaderMap};
+use serde::{Deserialize, Serialize};
+
+use super::IngestError;
+
+/// A form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Form {
+    /// How it is written.
+    pub syntax: Syntax,
+    /// Whether the events are custom ones, whose members are mapped to those of the contract.
+    pub is_custom: bool,
+}
+
+/// How a body is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Syntax {
+    /// One event, or an array of them; or several, one a line.
+    #[default]
+    Json,
+    /// An event a line.
+    Ndjson,
+    /// A header row, and an event a row.
+    Csv,
+}
+
+impl Syntax {
+    /// As it stands in answers and in dead letters.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Ndjson => "ndjson",
+            Self::Csv => "csv",
+        }
+    }
+}
+
+/// The form that one event was sent in: with it, its bytes can be read again by themselves.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Sent {
+    /// How it is written.
+    #[serde(default)]
+    pub syntax: Syntax,
+    /// Whether it is a custom event.
+    #[serde(default)]
+    pub is_custom: bool,
+    /// The header row that its row belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub header: Option<String>,
+}
+
+impl Sent {
+    /// Whether it is an event of the contract, written as a JSON value: what every letter was before there were other forms.
+    pub fn is_plain(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The form of a body that brings one event.
+    pub fn form(&self) -> Form {
+        Form { syntax: self.syntax, is_custom: self.is_custom }
+    }
+
+    /// A body that brings an event, of which these are the bytes, as it was brought.
+    pub fn body(&self, event: &[u8]) -> Vec<u8> {
+        match self.syntax {
+            // An element of an array, as it was: what is no object is rejected, and never taken apart further.
+            Syntax::Json => [b"[".as_slice(), event, b"]"].concat(),
+            Syntax::Ndjson => event.to_vec(),
+            Syntax::Csv => [self.header.as_deref().unwrap_or_default().as_bytes(), b"\n", event].concat(),
+        }
+    }
+}
+
+impl Form {
+    /// The form that the head of a request announces. A `schemaDetection` of `AUTO` and any `ingestSchemaId` mean the same: there is
+    /// one mapping, the table of the contract, which has no way to make another.
+    pub(super) fn of(headers: &HeaderMap, query: Option<&str>) -> Result<Self, IngestError> {
+        let mut form = Self { syntax: syntax(headers)?, is_custom: false };
+        for pair in query.unwrap_or("").split('&') {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let wrong =
+                |reason| Err(IngestError::Parameter(if name == "schemaDetection" { "schemaDetection" } else { "ingestSchemaId" }, reason));
+            match name {
+                "schemaDetection" if !value.eq_ignore_ascii_case("AUTO") => return wrong("must be AUTO"),
+                "ingestSchemaId" if value.is_empty() => return wrong("must not be empty"),
+                "schemaDetection" | "ingestSchemaId" => form.is_custom = true,
+                _ => {}
+            }
+        }
+        Ok(form)
+    }
+}
+
+/// Whatever is announced as something else is read as JSON: so do clients that say nothing, or say what their library says by itself.
+fn syntax(headers: &HeaderMap) -> Result<Syntax, IngestError> {
+    let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(Syntax::Json) };
+    let text = value.to_str().unwrap_or("?");
+    let (essence, parameters) = text.split_once(';').unwrap_or((text, ""));
+    let is = |known: &str| essence.trim().eq_ignore_ascii_case(known);
+    if ["application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"].into_iter().any(is) {
+        return Ok(Syntax::Ndjson);
+    }
+    if !is("text/csv") {
+        return Ok(Syntax::Json);
+    }
+    for parameter in parameters.split(';') {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        let (name, value) = (name.trim(), value.trim().trim_matches('"'));
+        let is_utf_8 = ["utf-8", "us-ascii"].into_iter().any(|known| value.eq_ignore_ascii_case(known));
+        let has_none = name.eq_ignore_ascii_case("header") && value.eq_ignore_ascii_case("absent");
+        if has_none || (name.eq_ignore_ascii_case("charset") && !is_utf_8) {
+            return Err(IngestError::MediaType(text.chars().take(100).collect()));
+        }
+    }
+    Ok(Syntax::Csv)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyper::header::HeaderValue;
+
+    fn of(content_type: Option<&str>, query: Option<&str>) -> Result<Form, String> {
+        let mut headers = HeaderMap::new();
+        if let Some(value) = content_type {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_str(value).expect("a value"));
+        }
+        Form::of(&headers, query).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_head_says_how_a_body_is_written() {
+        for (content_type, syntax) in [
+            (None, Syntax::Json),
+            (Some("application/json"), Syntax::Json),
+            (Some("application/x-www-form-urlencoded"), Syntax::Json),
+            (Some("text/csvx"), Syntax::Json),
+            (Some("Application/X-NDJSON; charset=utf-8"), Syntax::Ndjson),
+            (Some("application/jsonl"), Syntax::Ndjson),
+            (Some("text/csv"), Syntax::Csv),
+            (Some("TEXT/CSV ; header=present; charset=\"UTF-8\""), Syntax::Csv),
+        ] {
+            assert_eq!(of(content_type, None), Ok(Form { syntax, is_custom: false }), "{content_type:?}");
+        }
+        for refused in ["text/csv; header=absent", "text/csv;charset=latin1"] {
+            assert!(of(Some(refused), None).is_err(), "{refused}");
+        }
+    }
+
+    #[test]
+    fn the_query_says_whether_events_are_custom_ones() {
+        for (query, is_custom) in [
+            ("", false),
+            ("x=1&schema=AUTO", false),
+            ("schemaDetection=AUTO", true),
+            ("schemaDetection=auto&x", true),
+            ("ingestSchemaId=s-1", true),
+            ("ingestSchemaId=s-1&schemaDetection=AUTO", true),
+        ] {
+            assert_eq!(of(None, Some(query)).map(|form| form.is_custom), Ok(is_custom), "{query}");
+        }
+        for (query, reason) in [
+            ("schemaDetection=NONE", "schemaDetection must be AUTO"),
+            ("schemaDetection", "schemaDetection must be AUTO"),
+            ("schemaDetection=AUTO&ingestSchemaId=", "ingestSchemaId must not be empty"),
+        ] {
+            assert_eq!(of(None, Some(query)), Err(reason.into()), "{query}");
+        }
+    }
+}
