@@ -6,10 +6,17 @@ import os
 import random
 import secrets
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+from metering.ingest import create_ingest_client
+from metering.ingest.producer import ThreadedProducer
+from metering.session import ApiSession, IngestSession
 
+from amberflo import Sdk
+from backends import backends
 from harness import Server
 
 # Tests talk to this machine only, whatever proxy it has for the world.
@@ -50,3 +57,76 @@ def server(new_server: Callable[..., Server]) -> Iterator[Server]:
     yield server
     if server.process is not None:
         server.stop()
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """An account with nothing in it."""
+
+    server: Server
+    # May do everything in the account.
+    key: str
+
+
+@pytest.fixture(scope="session", params=["embedded", "cluster"])
+def node(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server | None]:
+    """A node on Kafka and PostgreSQL that all tests share; or none, where each test has a process and a data directory of its own."""
+    if request.param == "embedded":
+        yield None
+        return
+    directory = tmp_path_factory.mktemp("cluster")
+    with backends(directory) as found:
+        server = Server(directory / "data", secrets.token_hex(16))
+        server.variables = found.variables()
+        try:
+            yield server.start()
+            server.stop()
+        finally:
+            if server.process is not None:
+                server.kill()
+
+
+@pytest.fixture
+def tenant(node: Server | None, new_server: Callable[..., Server]) -> Iterator[Tenant]:
+    if node is not None:
+        if node.process is None:
+            node.start()
+        account = "tenant-" + secrets.token_hex(8)
+        assert node.request("POST", "/v1/accounts", {"name": account}).status == 201
+        made = node.request("POST", f"/v1/keys?account={account}", {"name": "all", "scopes": ["admin"]})
+        yield Tenant(node, made.json()["key"])
+        print(node.output())
+        return
+    server = new_server().start()
+    assert server.admin_key is not None
+    yield Tenant(server, server.admin_key)
+    if server.process is not None:
+        server.stop()
+
+
+@pytest.fixture
+def sdk(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> Sdk:
+    """Amberflo's SDK with the account's key, told nothing but where Tollgate is."""
+    monkeypatch.setattr(ApiSession, "root_url", tenant.server.url)
+    monkeypatch.setattr(IngestSession, "root_url", tenant.server.url)
+    return Sdk(tenant.key)
+
+
+@pytest.fixture
+def producer(sdk: Sdk) -> Iterator[Callable[..., ThreadedProducer]]:
+    """Makes threaded producers. A batch that one of them had to throw away fails the test."""
+    made: list[ThreadedProducer] = []
+    lost: list[Exception] = []
+
+    def make(**options: Any) -> ThreadedProducer:
+        made.append(
+            create_ingest_client(
+                api_key=sdk.key, send_interval_in_secs=0.05, on_error=lambda error, _: lost.append(error), **options
+            )
+        )
+        return made[-1]
+
+    yield make
+    for client in made:
+        client.shutdown()
+    assert not lost
