@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import secrets
@@ -61,7 +62,7 @@ def server(new_server: Callable[..., Server]) -> Iterator[Server]:
 
 @dataclass(frozen=True)
 class Tenant:
-    """An account with nothing in it."""
+    """An account with nothing in it, and where it is."""
 
     server: Server
     # May do everything in the account.
@@ -69,39 +70,28 @@ class Tenant:
 
 
 @pytest.fixture(scope="session", params=["embedded", "cluster"])
-def node(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server | None]:
-    """A node on Kafka and PostgreSQL that all tests share; or none, where each test has a process and a data directory of its own."""
-    if request.param == "embedded":
-        yield None
-        return
-    directory = tmp_path_factory.mktemp("cluster")
-    with backends(directory) as found:
+def node(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A node that all tests share: with everything of its own, or on a Kafka and a PostgreSQL."""
+    directory = tmp_path_factory.mktemp("node")
+    with contextlib.ExitStack() as stack:
         server = Server(directory / "data", secrets.token_hex(16))
-        server.variables = found.variables()
-        try:
-            yield server.start()
-            server.stop()
-        finally:
-            if server.process is not None:
-                server.kill()
+        if request.param == "cluster":
+            server.variables = stack.enter_context(backends(directory)).variables()
+        stack.callback(lambda: server.process is None or server.kill())
+        yield server.start()
+        server.stop()
 
 
 @pytest.fixture
-def tenant(node: Server | None, new_server: Callable[..., Server]) -> Iterator[Tenant]:
-    if node is not None:
-        if node.process is None:
-            node.start()
-        account = "tenant-" + secrets.token_hex(8)
-        assert node.request("POST", "/v1/accounts", {"name": account}).status == 201
-        made = node.request("POST", f"/v1/keys?account={account}", {"name": "all", "scopes": ["admin"]})
-        yield Tenant(node, made.json()["key"])
-        print(node.output())
-        return
-    server = new_server().start()
-    assert server.admin_key is not None
-    yield Tenant(server, server.admin_key)
-    if server.process is not None:
-        server.stop()
+def tenant(node: Server) -> Iterator[Tenant]:
+    """An account for this test alone."""
+    if node.process is None:
+        node.start()
+    account = "tenant-" + secrets.token_hex(8)
+    assert node.request("POST", "/v1/accounts", {"name": account}).status == 201
+    made = node.request("POST", f"/v1/keys?account={account}", {"name": "all", "scopes": ["admin"]})
+    yield Tenant(node, made.json()["key"])
+    print(node.output())
 
 
 @pytest.fixture
