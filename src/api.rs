@@ -1,7 +1,7 @@
 //! Everything that is asked rather than ingested: routes, who may call them, and what a stranger gets.
 //!
-//! Paths arrive normalised (see [`normalise`]) and without a dialect's prefix; the caller's key has been checked and its account is an
-//! extension of the request.
+//! Paths arrive [normalised](crate::dialect::routing), Amberflo's and our own without a prefix, those of the other dialects with theirs; the
+//! caller's key has been checked and its account is an extension of the request.
 
 mod accounts;
 mod audit;
@@ -35,6 +35,8 @@ use crate::billing::Billing;
 use crate::clock::Clock;
 use crate::customers::Customers;
 use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::routing::Dialect;
+use crate::dialect::speak;
 use crate::gateway::Gateway;
 use crate::letters::Letters;
 use crate::materializer::{Materializer, Wanted};
@@ -73,7 +75,7 @@ pub struct Parts {
     pub clock: Clock,
 }
 
-/// All routes behind a key, Amberflo's at the root.
+/// All routes behind a key: our own and Amberflo's at the root, those of the other dialects under their prefixes.
 pub fn router(parts: Parts) -> Router {
     // Where every method but GET changes what is set up.
     let noted = Router::new()
@@ -92,9 +94,18 @@ pub fn router(parts: Parts) -> Router {
         .merge(billing::routes(parts.billing))
         .merge(events::routes(parts.verdicts.clone()))
         .merge(reconcile::routes(parts.verdicts))
+        .nest(Dialect::Octane.prefix(), in_words_of(Dialect::Octane, Router::new()))
+        .nest(Dialect::Stigg.prefix(), in_words_of(Dialect::Stigg, Router::new()))
+        .nest(Dialect::CloudEvents.prefix(), in_words_of(Dialect::CloudEvents, Router::new()))
         .route_layer(middleware::from_fn(observe))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(unknown_path)
+}
+
+/// The routes of a dialect, whose errors come out in its words.
+fn in_words_of(dialect: Dialect, routes: Router) -> Router {
+    let routes = routes.fallback(unknown_path).method_not_allowed_fallback(method_not_allowed);
+    routes.layer(middleware::map_response(move |response: Response| async move { speak(dialect, response) }))
 }
 
 async fn unknown_path() -> AmberfloError {
@@ -128,22 +139,6 @@ pub fn ingest_wants_post() -> Response {
     response
 }
 
-/// Collapses runs of `/`, drops one trailing `/`, and takes off `prefix` (contract `README.md`, path normalising). Percent
-/// escapes stay as they are: they are decoded a segment at a time, once.
-pub fn normalise(path: &str, prefix: &str) -> String {
-    let mut normal = String::with_capacity(path.len());
-    for segment in path.split('/').filter(|segment| !segment.is_empty()) {
-        normal.push('/');
-        normal.push_str(segment);
-    }
-    match normal.strip_prefix(prefix) {
-        Some("") => "/".into(),
-        Some(rest) if rest.starts_with('/') => rest.into(),
-        _ if normal.is_empty() => "/".into(),
-        _ => normal,
-    }
-}
-
 impl UsageSource for Materializer {
     fn view(&self, wanted: Vec<ViewRequest>, wait: Duration) -> ViewFuture<'_> {
         Box::pin(async move {
@@ -162,25 +157,5 @@ fn days(request: ViewRequest) -> Wanted {
         customers: request.customers,
         from_day: day(request.from_s),
         to_day: day(request.to_s.saturating_add(DAY_S - 1)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::normalise;
-
-    #[test]
-    fn paths_are_normalised_once() {
-        for (path, normal) in [
-            ("/customers/", "/customers"),
-            ("//customers//a%2Fb/", "/customers/a%2Fb"),
-            ("/amberflo/ingest/", "/ingest"),
-            ("/amberflo", "/"),
-            ("/amberflow", "/amberflow"),
-            ("/", "/"),
-            ("", "/"),
-        ] {
-            assert_eq!(normalise(path, "/amberflo"), normal, "{path}");
-        }
     }
 }

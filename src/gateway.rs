@@ -28,6 +28,7 @@ use crate::accounts::{Caller, Denied, Exceeded, KeyRing, Scope};
 use crate::batch::{BatchError, Batcher, Settle};
 use crate::clock::{Clock, ClockJumped, UnixMillis};
 use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::routing::X_AUTHORIZATION;
 use crate::event::{Fingerprint, HashKey, Rejection, TimeWindow, parse};
 use crate::log::{self, Block, Positions, record};
 use crate::rules::Rules;
@@ -314,14 +315,15 @@ async fn append_unless_empty(batcher: &Batcher, block: Block, room: &Arc<Room>) 
     if block.is_empty() { Ok(Positions::NONE) } else { batcher.append(block.seal(), Some(room.clone())).await }
 }
 
-/// The key of a request: `X-API-KEY`, or else `Authorization: Bearer` (a key is valid in every dialect). Where there is an `X-API-KEY`,
-/// nobody looks at `Authorization`, which may be about somebody else's door. A header that comes twice with different values is none:
+/// The key of a request: `X-API-KEY`, or else `Authorization: Bearer`, or else the same in `X-Authorization` (a key is valid in every
+/// dialect). Where there is one of them, nobody looks at the next, which may be about somebody else's door. A header that comes twice with different values is none:
 /// who stands before us may have judged by the other one.
 pub fn presented_key(headers: &HeaderMap) -> Option<&[u8]> {
     if headers.contains_key("x-api-key") {
         return only(headers, "x-api-key");
     }
-    let authorization = only(headers, "authorization")?;
+    let name = if headers.contains_key("authorization") { "authorization" } else { X_AUTHORIZATION };
+    let authorization = only(headers, name)?;
     let (scheme, key) = authorization.split_at_checked(7)?;
     scheme.eq_ignore_ascii_case(b"Bearer ").then(|| key.trim_ascii())
 }

@@ -15,6 +15,7 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
+use axum::response::IntoResponse;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
 use hyper::http::request::Parts;
@@ -23,9 +24,11 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tower_service::Service as _;
 
 use crate::accounts::{Caller, Denied, KeyRing};
-use crate::api::{ingest_wants_post, normalise, reconcile};
+use crate::api::{ingest_wants_post, reconcile};
 use crate::config::HttpConfig;
 use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::routing::{self, Dialect, Routed};
+use crate::dialect::speak;
 use crate::gateway::body::{self, BodyLimits};
 use crate::gateway::budget::{Budget, Room};
 use crate::gateway::recent::RecentIds;
@@ -179,9 +182,12 @@ impl Front {
 
     async fn handle(&self, head: Parts, mut body: Incoming) -> Answer {
         let started = Instant::now();
-        let path = normalise(head.uri.path(), "/amberflo");
+        let Routed { dialect, path } = routing::route(&head.method, head.uri.path(), &head.headers);
+        let dialect = dialect.unwrap_or(Dialect::Stigg);
+        let is_ours = dialect == Dialect::Amberflo;
+        let is_ingest = is_ours && path == "/ingest";
         if let Some(Service { gateway: Some(gateway), .. }) = self.service.get()
-            && path == "/ingest"
+            && is_ingest
         {
             let mut response = match head.method {
                 Method::POST => gateway.ingest(&head, &mut body).await.map(Body::new),
@@ -191,22 +197,22 @@ impl Front {
             body::finish(&head, &mut body, &mut response).await;
             return response;
         }
-        if self.serves_ops && self.ops.internal.is_asked(&path) {
+        if self.serves_ops && is_ours && self.ops.internal.is_asked(&path) {
             return self.ops.internal.answer(head, body).await;
         }
-        if let Some(mut answer) = self.serves_ops.then(|| self.ops.answer(&path)).flatten() {
+        if let Some(mut answer) = (self.serves_ops && is_ours).then(|| self.ops.answer(&path)).flatten() {
             body::finish(&head, &mut body, &mut answer).await;
             return answer;
         }
         let refusal = match self.service.get() {
             Some(service) => match &service.router {
-                Some(router) if path != "/ingest" => return service.ask(router, head, body, &path, started).await,
+                Some(router) if !is_ingest => return service.ask(router, head, body, dialect, &path, started).await,
                 _ => not_here(),
             },
             None => AmberfloError::unavailable("this node is starting; send the same request again", 1),
         };
         telemetry::observe_request("none", refusal.status.as_u16(), started.elapsed());
-        let mut response = axum::response::IntoResponse::into_response(refusal);
+        let mut response = speak(dialect, IntoResponse::into_response(refusal));
         body::finish(&head, &mut body, &mut response).await;
         response
     }
@@ -220,13 +226,13 @@ fn not_here() -> AmberfloError {
 
 impl Service {
     /// Everything but events.
-    async fn ask(&self, router: &Router, head: Parts, mut body: Incoming, path: &str, started: Instant) -> Answer {
+    async fn ask(&self, router: &Router, head: Parts, mut body: Incoming, dialect: Dialect, path: &str, started: Instant) -> Answer {
         let caller = match presented_key(&head.headers) {
             Some(key) => self.keys.find(key).await,
             None => Err(Denied::Unknown),
         };
         let prepared = match &caller {
-            Ok(caller) => self.prepare(caller, &head, &mut body, path).await,
+            Ok(caller) => self.prepare(caller, &head, &mut body, dialect, path).await,
             Err(denied) => Err(AmberfloError::denied(*denied)),
         };
         let mut response = match prepared {
@@ -234,7 +240,7 @@ impl Service {
             Ok((request, _room)) => router.clone().call(request).await.unwrap_or_else(|never| match never {}),
             Err(error) => {
                 telemetry::observe_request("none", error.status.as_u16(), started.elapsed());
-                let mut response = axum::response::IntoResponse::into_response(error);
+                let mut response = speak(dialect, IntoResponse::into_response(error));
                 body::finish(&head, &mut body, &mut response).await;
                 response
             }
@@ -251,6 +257,7 @@ impl Service {
         caller: &Caller,
         head: &Parts,
         body: &mut Incoming,
+        dialect: Dialect,
         path: &str,
     ) -> Result<(Request<Body>, Room), AmberfloError> {
         caller.take_request().map_err(|exceeded| AmberfloError::too_many_requests(&exceeded))?;
@@ -260,9 +267,10 @@ impl Service {
             body::read(&head.headers, body, limits, &self.budget, caller.api_share()).await.map_err(|error| body::refusal(&error))?;
         // Revoked or disabled while the body came.
         caller.check().map_err(AmberfloError::denied)?;
+        let prefix = if dialect == Dialect::Amberflo { "" } else { dialect.prefix() };
         let path_and_query = match head.uri.query() {
-            Some(query) => format!("{path}?{query}"),
-            None => path.to_owned(),
+            Some(query) => format!("{prefix}{path}?{query}"),
+            None => format!("{prefix}{path}"),
         };
         let mut head = head.clone();
         head.uri = path_and_query.parse::<Uri>().map_err(|_| AmberfloError::bad_request("the path is not valid"))?;

@@ -2,7 +2,8 @@
 
 use std::cell::Cell;
 
-use hyper::Uri;
+use hyper::header::HeaderMap;
+use hyper::{Method, Uri};
 use serde_json::Value;
 
 use super::Kind;
@@ -13,6 +14,7 @@ use crate::dialect::amberflo::AmberfloError;
 use crate::dialect::amberflo::customers::{AutoCreate, CustomerRequest, StageRequest, render};
 use crate::dialect::amberflo::usage::answer::{Body, Gaps};
 use crate::dialect::amberflo::usage::{AllMetersQuery, UsageQuery, parse_batch, parse_query};
+use crate::dialect::routing::{Routed, normalise, route};
 use crate::event::Amount;
 use crate::store::{self, DimensionSet, Row, RowKey, RowSelection, Rows, Visit};
 use crate::usage::{EvaluateError, LOOK_UPS_MAX, Limits, MeterType, evaluate, meters_in_range};
@@ -132,7 +134,7 @@ pub(super) fn paths(input: &[u8]) -> Kind {
     let (path, _) = text.split_once('?').unwrap_or((&text, ""));
     let mut kinds = vec![check_path(path)];
     if let Ok(uri) = text.parse::<Uri>() {
-        assert_eq!(check_path(uri.path()), check_path(&api::normalise(uri.path(), "")));
+        assert_eq!(check_path(uri.path()), check_path(&normalise(uri.path())));
         kinds.extend(api::fuzz::queries(&uri).iter().map(|query| said("q", query)));
         if let Some(pairs) = api::fuzz::pairs(&uri) {
             kinds.extend(pairs.iter().take(2).map(|(_, value)| said("a", &AutoCreate::parse(Some(value)))));
@@ -143,18 +145,19 @@ pub(super) fn paths(input: &[u8]) -> Kind {
 }
 
 fn check_path(path: &str) -> String {
-    let plain = api::normalise(path, "");
-    let normal = api::normalise(path, "/amberflo");
-    for normal in [&plain, &normal] {
+    let plain = normalise(path);
+    let Routed { dialect, path: routed } = route(&Method::POST, path, &HeaderMap::new());
+    for normal in [&plain, &routed] {
         assert!(normal.starts_with('/') && !normal.contains("//") && (normal.len() == 1 || !normal.ends_with('/')), "{normal}");
         assert!(normal.len() <= path.len() + 1);
-        assert_eq!(api::normalise(normal, ""), **normal, "normalised once");
+        assert_eq!(normalise(normal), **normal, "normalised once");
     }
     // Nothing but slashes and the prefix is taken off: a name that is escaped stays what it was.
     assert_eq!(plain.replace('/', ""), path.replace('/', ""));
-    let is_prefixed = plain == "/amberflo" || plain.starts_with("/amberflo/");
-    assert_eq!(normal.len() < plain.len(), is_prefixed, "{plain} {normal}");
-    format!("{} {is_prefixed}", normal.matches('/').count().min(9))
+    let prefix = dialect.expect("nothing is left to the body").prefix();
+    let is_prefixed = plain == prefix || plain.starts_with(&format!("{prefix}/"));
+    assert_eq!(routed.len() < plain.len(), is_prefixed, "{plain} {routed}");
+    format!("{} {is_prefixed} {dialect:?}", routed.matches('/').count().min(9))
 }
 
 fn check_all_meters(pairs: &[(String, String)]) -> String {

@@ -7,6 +7,7 @@ use hyper::{Method, StatusCode, Version};
 
 use super::Answer;
 use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::routing::X_AUTHORIZATION;
 
 /// Why a request is not looked at, and its connection ends: where the next one begins is not certain.
 pub(super) struct Refusal(StatusCode, &'static str, &'static str);
@@ -75,7 +76,7 @@ fn check_transfer_encoding(headers: &HeaderMap) -> Result<(), Refusal> {
 }
 
 fn conceal_keys(headers: &mut HeaderMap) {
-    for name in ["x-api-key", AUTHORIZATION.as_str()] {
+    for name in ["x-api-key", AUTHORIZATION.as_str(), X_AUTHORIZATION] {
         if let hyper::header::Entry::Occupied(mut values) = headers.entry(name) {
             values.iter_mut().for_each(|value| value.set_sensitive(true));
         }
@@ -88,7 +89,7 @@ mod tests {
 
     #[test]
     fn a_head_that_is_printed_shows_no_key() {
-        for name in ["X-API-KEY", "Authorization"] {
+        for name in ["X-API-KEY", "Authorization", "X-Authorization"] {
             let request = hyper::Request::get("/").header("Host", "x").header(name, "Bearer secret-1").header(name, "secret-2");
             let (mut head, ()) = request.body(()).expect("a request").into_parts();
             assert!(check(&mut head).is_ok());

@@ -16,7 +16,9 @@ pub struct AmberfloError {
     pub code: &'static str,
     /// For people.
     pub message: String,
-    /// The path of the field, e.g. `[3].meterTimeInMillis`, with what is wrong with it.
+    /// The path of the field that is wrong, e.g. `[3].meterTimeInMillis`.
+    pub field: Option<String>,
+    /// The same with what is wrong with it.
     pub details: Option<String>,
     /// Seconds to wait before the same request makes sense.
     pub retry_after_s: Option<u32>,
@@ -25,7 +27,7 @@ pub struct AmberfloError {
 impl AmberfloError {
     /// Any status.
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), details: None, retry_after_s: None }
+        Self { status, code, message: message.into(), field: None, details: None, retry_after_s: None }
     }
 
     /// 400: something is wrong with the request as a whole.
@@ -36,7 +38,7 @@ impl AmberfloError {
     /// 400: something is wrong with a field.
     pub fn bad_field(field: impl std::fmt::Display, reason: impl std::fmt::Display) -> Self {
         let details = format!("{field} {reason}");
-        Self { details: Some(details), ..Self::bad_request(format!("{field} {reason}")) }
+        Self { field: Some(field.to_string()), details: Some(details.clone()), ..Self::bad_request(details) }
     }
 
     /// 400: the id is taken.
@@ -103,7 +105,10 @@ impl AmberfloError {
 }
 
 impl axum::response::IntoResponse for AmberfloError {
+    /// The error goes along, for [the words of another dialect](crate::dialect::speak).
     fn into_response(self) -> axum::response::Response {
-        Self::into_response(self).map(axum::body::Body::new)
+        let mut response = Self::into_response(self.clone()).map(axum::body::Body::new);
+        response.extensions_mut().insert(self);
+        response
     }
 }

@@ -1,0 +1,3 @@
+//! CloudEvents as OpenMeter takes them, and its meters (contract `cloudevents.md`).
+
+pub mod error;

@@ -1,0 +1,3 @@
+//! Octane's wire format (contract `octane.md`).
+
+pub mod error;

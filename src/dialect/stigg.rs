@@ -1,0 +1,3 @@
+//! Stigg's wire format (contract `stigg.md`).
+
+pub mod error;
