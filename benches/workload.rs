@@ -4,7 +4,8 @@
 use std::io::Write as _;
 
 use tollgate::clock::UnixMillis;
-use tollgate::dialect::amberflo::ingest::{Scratch, read_event};
+use tollgate::dialect::amberflo::ingest::read_event;
+use tollgate::dialect::draft::Scratch;
 use tollgate::event::parse::{BodyError, Parsed};
 use tollgate::event::{HashKey, IdentityMode, TimeWindow};
 use tollgate::log::{Block, record};

@@ -132,8 +132,8 @@ async fn observe(path: MatchedPath, request: Request, next: Next) -> Response {
     response
 }
 
-/// `POST /ingest` alone, for the `Allow` header of its 405.
-pub fn ingest_wants_post() -> Response {
+/// 405 of what only takes events, with its `Allow`.
+pub fn door_wants_post() -> Response {
     let mut response = IntoResponse::into_response(method_not_allowed_error());
     response.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("POST"));
     response

@@ -3,6 +3,7 @@
 
 pub mod amberflo;
 pub mod cloudevents;
+pub mod draft;
 pub mod octane;
 pub mod routing;
 pub mod stigg;

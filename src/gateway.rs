@@ -6,6 +6,7 @@
 mod apart;
 pub mod body;
 pub mod budget;
+pub mod door;
 pub mod form;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
@@ -14,8 +15,11 @@ mod receipt;
 pub mod recent;
 mod replay;
 
+use std::ops::Range;
 use std::sync::Arc;
 
+use axum::body::Body;
+use axum::response::IntoResponse;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -29,6 +33,7 @@ use crate::batch::{BatchError, Batcher, Settle};
 use crate::clock::{Clock, ClockJumped, UnixMillis};
 use crate::dialect::amberflo::AmberfloError;
 use crate::dialect::routing::X_AUTHORIZATION;
+use crate::dialect::speak;
 use crate::event::{Fingerprint, HashKey, Rejection, TimeWindow, parse};
 use crate::log::{self, Block, Positions, record};
 use crate::rules::Rules;
@@ -36,7 +41,9 @@ use crate::telemetry::{self, Outcome};
 use apart::{Apart, Batch, without};
 use body::{BodyError, BodyLimits};
 use budget::{Budget, Room};
+use door::Door;
 use form::Form;
+use receipt::Named;
 use recent::RecentIds;
 
 pub use replay::Replayed;
@@ -109,15 +116,21 @@ enum IngestError {
     Body(#[from] BodyError),
     #[error(transparent)]
     Json(#[from] parse::BodyError),
-    /// Nothing was stored: the only event, all of them, or one where all or nothing was asked for.
+    /// Nothing was stored: the only event, all of them, or one where all or nothing was asked for; with the name of the list that it stands
+    /// in, which is empty if the body is the list.
     #[error("an event was rejected")]
-    Rejected(Rejected, bool),
+    Rejected(Rejected, Option<&'static str>),
     #[error(transparent)]
     Append(#[from] BatchError),
     #[error("parsing was interrupted")]
     Interrupted,
     #[error("the body must be one event")]
     NotOne,
+    #[error("the body must be an array of events")]
+    NotMany,
+    /// The body cannot be what the dialect says it is.
+    #[error("{0}")]
+    Malformed(String),
 }
 
 /// An event that was not taken.
@@ -132,15 +145,33 @@ struct Rejected {
 #[derive(Debug, Clone, Copy)]
 struct Terms {
     form: Form,
+    arity: Arity,
+    /// Under which name a list of events stands; empty: it is the body.
+    list: &'static str,
     /// Events that it may have.
     events_max: usize,
     /// Whether all of it is taken, or nothing.
     is_strict: bool,
-    /// Whether it is to be told which uniqueIds were taken.
+    /// Whether it is to be told which uniqueIds were taken, and of when.
     names_ids: bool,
+    /// Whether it is to be told where in the body they stand.
+    keeps_places: bool,
     /// The uniqueId of the first event that has none, as bits; `None`: random.
     made_id: Option<u128>,
 }
+
+/// How many events a body may bring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Arity {
+    /// One event, or an array.
+    Any,
+    /// One event.
+    One,
+    /// An array.
+    Many,
+}
+
+type Answer = Response<Full<Bytes>>;
 
 /// What became of a body's events: those that were taken are durable.
 struct Taken {
@@ -149,52 +180,58 @@ struct Taken {
     /// Places in `taken` of those that were durable before, ascending.
     known: Vec<u32>,
     /// Of each in `taken`, if asked for.
-    unique_ids: Vec<String>,
+    named: Vec<Named>,
+    /// The same.
+    places: Vec<Range<usize>>,
     /// Of those that were appended, in their order.
     positions: Positions,
     rejected: Vec<Rejected>,
 }
 
 impl Gateway {
-    /// `POST /ingest` (contract `amberflo.md` section 2): answers when every taken event is durable.
+    /// A request that brings events, at any of the [doors](Door): answers when every taken event is durable, in the words of whoever sent them.
     /// What is left of the body is the caller's ([`body::finish`]).
-    pub async fn ingest(&self, head: &Parts, body: &mut Incoming) -> Response<Full<Bytes>> {
+    pub async fn ingest(&self, door: Door, head: &Parts, body: &mut Incoming) -> Response<Body> {
+        let mut door = door;
         let caller = match self.caller(&head.headers).await {
             Ok(caller) => caller,
-            Err(error) => return self.refusal(error).into_response(),
+            Err(error) => return speak(door.dialect(), IntoResponse::into_response(self.refusal(error))),
         };
-        let mut response = match self.take(&caller, &head.headers, head.uri.query(), body).await {
-            Ok(response) => response,
-            Err(error) => self.refusal(error).into_response(),
+        let mut response = match self.take(&caller, &mut door, head, body).await {
+            Ok(response) => response.map(Body::new),
+            Err(error) => speak(door.dialect(), IntoResponse::into_response(self.refusal(error))),
         };
         caller.describe_limits(response.headers_mut());
         response
     }
 
-    async fn take(
-        &self,
-        caller: &Caller,
-        headers: &HeaderMap,
-        query: Option<&str>,
-        body: &mut Incoming,
-    ) -> Result<Response<Full<Bytes>>, IngestError> {
+    async fn take(&self, caller: &Caller, door: &mut Door, head: &Parts, body: &mut Incoming) -> Result<Answer, IngestError> {
         // Before the body: whoever sends too much is told so at little cost. Nobody knows how many events are in it.
         caller.take_request()?;
-        let form = Form::of(headers, query)?;
+        let headers = &head.headers;
+        let (mut form, mut arity) = door.form(headers, head.uri.query())?;
         let received = self.clock.receive_time()?;
         let (body, room) = body::read(headers, body, self.settings.body, &self.budget, caller.ingest_share()).await?;
         // Revoked or disabled while the body came.
         caller.check()?;
-        let wants_receipt = listed(headers, &ACCEPT, RECEIPT_TYPE);
-        let is_strict = listed(headers, &PREFER, STRICT);
-        let terms = Terms { form, events_max: self.settings.events_max, is_strict, names_ids: wants_receipt, made_id: None };
-        let taken = self.bring(body, room, caller, received, terms).await?;
-        let mut response =
-            if wants_receipt { receipt::receipt(&taken) } else { text(format!("{} records were ingested", taken.taken.len())) };
-        if !taken.rejected.is_empty() {
-            response.headers_mut().insert(REJECTED_HEADER, HeaderValue::from(taken.rejected.len()));
+        if *door == Door::StiggOrCloudEvents {
+            *door = door.of_body(&body);
+            (form, arity) = door.form(headers, head.uri.query())?;
         }
-        Ok(response)
+        let events = door.events(headers, body)?;
+        let wants_receipt = listed(headers, &ACCEPT, RECEIPT_TYPE);
+        let terms = Terms {
+            form,
+            arity,
+            list: door.list(),
+            events_max: door.events_max(self.settings.events_max),
+            is_strict: door.is_strict() || listed(headers, &PREFER, STRICT),
+            names_ids: wants_receipt || door.echoes(),
+            keeps_places: door.echoes(),
+            made_id: None,
+        };
+        let taken = self.bring(events.clone(), room, caller, received, terms).await?;
+        Ok(door.answer(&events, &taken, wants_receipt))
     }
 
     /// From the bytes of a body to what became of its events, whoever brought them. The room for the bytes is held until nothing is left
@@ -203,8 +240,8 @@ impl Gateway {
         let room = Arc::new(room);
         let batch = self.parse(body, room.clone(), by.record_account(), received, terms).await?;
         take_events(by, &batch)?;
-        let mut batch = all_or_some(batch, terms.is_strict)?;
-        let unique_ids = if terms.names_ids { receipt::unique_ids(&batch.block) } else { Vec::new() };
+        let mut batch = all_or_some(batch, &terms)?;
+        let named = if terms.names_ids { receipt::named(&batch.block) } else { Vec::new() };
         // Before the wait, in which the client may hang up; what is logged is counted where that is settled.
         count_rejected(&batch.rejected);
         telemetry::count_events(Outcome::Known, batch.known.len() as u64);
@@ -213,7 +250,7 @@ impl Gateway {
         }
         let letters = letters::block(&batch.rejected, &batch.sent, by.account, batch.block.received());
         let positions = self.append(batch.block, letters, &room).await?;
-        Ok(Taken { taken: batch.taken, known: batch.known, unique_ids, positions, rejected: batch.rejected })
+        Ok(Taken { taken: batch.taken, known: batch.known, named, places: batch.places, positions, rejected: batch.rejected })
     }
 
     async fn caller(&self, headers: &HeaderMap) -> Result<Caller, IngestError> {
@@ -235,7 +272,12 @@ impl Gateway {
             // Goes on when nobody waits for it any more.
             let _room = room;
             let rules = rules.as_deref();
-            let mut batch = Apart { settings: &settings, hash_key: &hash_key, account, rules, received, terms }.take(&body)?;
+            let mut batch = Apart { settings: &settings, hash_key: &hash_key, account, rules, received, terms, body: &body }.take()?;
+            match terms.arity {
+                Arity::One if batch.is_array => return Err(IngestError::NotOne),
+                Arity::Many if !batch.is_array => return Err(IngestError::NotMany),
+                Arity::Any | Arity::One | Arity::Many => {}
+            }
             batch.known = recent.known(batch.block.fingerprints(), received);
             Ok(batch)
         };
@@ -271,7 +313,7 @@ impl Gateway {
                 AmberfloError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", error.to_string())
             }
             IngestError::Parameter(name, reason) => AmberfloError::bad_field(name, reason),
-            IngestError::NotOne => AmberfloError::bad_request(error.to_string()),
+            IngestError::NotOne | IngestError::NotMany | IngestError::Malformed(_) => AmberfloError::bad_request(error.to_string()),
             IngestError::Clock(jumped) => {
                 tracing::error!(error = %jumped, "events are refused");
                 busy("the server's clock is wrong")
@@ -280,7 +322,7 @@ impl Gateway {
             IngestError::Body(error) => body::refusal(&error),
             IngestError::Json(error @ (parse::BodyError::TooMany { .. } | parse::BodyError::TooDense { .. })) => too_large(&error),
             IngestError::Json(error) => AmberfloError::bad_request(error.to_string()),
-            IngestError::Rejected(rejected, is_array) => rejection_error(&rejected, is_array),
+            IngestError::Rejected(rejected, list) => rejection_error(&rejected, list),
             IngestError::Append(BatchError::Busy) => busy("too many requests wait"),
             IngestError::Append(BatchError::Log(log::Error::Full)) => busy("the disk is full, nothing was stored"),
             IngestError::Append(BatchError::Log(error)) if error.is_refusal() => {
@@ -350,19 +392,19 @@ fn retry_after_s() -> u32 {
     1 + u32::from(random[0]) % 5
 }
 
-fn text(body: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body.into()));
+fn text(body: String) -> Answer {
+    let mut response = Answer::new(Full::new(body.into()));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }
 
-fn rejection_error(rejected: &Rejected, is_array: bool) -> AmberfloError {
+fn rejection_error(rejected: &Rejected, list: Option<&str>) -> AmberfloError {
     let rejection = &rejected.rejection;
-    let place = match (is_array, rejection.field.is_empty()) {
-        (true, true) => format!("[{}]", rejected.index),
-        (true, false) => format!("[{}].{}", rejected.index, rejection.field),
-        (false, true) => "the event".to_owned(),
-        (false, false) => rejection.field.clone(),
+    let place = match (list, rejection.field.is_empty()) {
+        (Some(list), true) => format!("{list}[{}]", rejected.index),
+        (Some(list), false) => format!("{list}[{}].{}", rejected.index, rejection.field),
+        (None, true) => "the event".to_owned(),
+        (None, false) => rejection.field.clone(),
     };
     AmberfloError::bad_field(place, &rejection.reason)
 }
@@ -381,10 +423,10 @@ fn count_rejected(rejected: &[Rejected]) {
 }
 
 /// Decides whether what is good in a batch is taken although something is bad.
-fn all_or_some(batch: Batch, strict: bool) -> Result<Batch, IngestError> {
+fn all_or_some(batch: Batch, terms: &Terms) -> Result<Batch, IngestError> {
     let none_is_good = batch.taken.is_empty();
     match batch.rejected.first() {
-        Some(first) if strict || none_is_good || batch.is_beyond_letters => {
+        Some(first) if terms.is_strict || none_is_good || batch.is_beyond_letters => {
             let first = first.clone();
             count_rejected(&batch.rejected);
             let neighbours = batch.taken.len() as u64;
@@ -393,7 +435,7 @@ fn all_or_some(batch: Batch, strict: bool) -> Result<Batch, IngestError> {
                 // All or nothing: it was asked for, or not all that is bad could be kept.
                 telemetry::count_rejected("strict", neighbours);
             }
-            Err(IngestError::Rejected(first, batch.is_array))
+            Err(IngestError::Rejected(first, batch.is_array.then_some(terms.list)))
         }
         _ => Ok(batch),
     }

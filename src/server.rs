@@ -24,13 +24,14 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tower_service::Service as _;
 
 use crate::accounts::{Caller, Denied, KeyRing};
-use crate::api::{ingest_wants_post, reconcile};
+use crate::api::{door_wants_post, reconcile};
 use crate::config::HttpConfig;
 use crate::dialect::amberflo::AmberfloError;
 use crate::dialect::routing::{self, Dialect, Routed};
 use crate::dialect::speak;
 use crate::gateway::body::{self, BodyLimits};
 use crate::gateway::budget::{Budget, Room};
+use crate::gateway::door::Door;
 use crate::gateway::recent::RecentIds;
 use crate::gateway::{Gateway, presented_key};
 use crate::log::disk::room::Room as DiskRoom;
@@ -182,21 +183,23 @@ impl Front {
 
     async fn handle(&self, head: Parts, mut body: Incoming) -> Answer {
         let started = Instant::now();
-        let Routed { dialect, path } = routing::route(&head.method, head.uri.path(), &head.headers);
-        let dialect = dialect.unwrap_or(Dialect::Stigg);
-        let is_ours = dialect == Dialect::Amberflo;
-        let is_ingest = is_ours && path == "/ingest";
-        if let Some(Service { gateway: Some(gateway), .. }) = self.service.get()
-            && is_ingest
-        {
+        let routed = routing::route(&head.method, head.uri.path(), &head.headers);
+        let door = Door::at(&routed).filter(|door| door.takes(&head.method));
+        if let (Some(door), Some(Service { gateway: Some(gateway), .. })) = (door, self.service.get()) {
             let mut response = match head.method {
-                Method::POST => gateway.ingest(&head, &mut body).await.map(Body::new),
-                _ => ingest_wants_post(),
+                Method::POST => gateway.ingest(door, &head, &mut body).await,
+                _ => speak(door.dialect(), door_wants_post()),
             };
-            telemetry::observe_ingest(response.status().as_u16(), started.elapsed());
+            match door {
+                Door::Amberflo => telemetry::observe_ingest(response.status().as_u16(), started.elapsed()),
+                _ => telemetry::observe_request(door.route(), response.status().as_u16(), started.elapsed()),
+            }
             body::finish(&head, &mut body, &mut response).await;
             return response;
         }
+        let Routed { dialect, path } = routed;
+        let dialect = dialect.unwrap_or(Dialect::Stigg);
+        let is_ours = dialect == Dialect::Amberflo;
         if self.serves_ops && is_ours && self.ops.internal.is_asked(&path) {
             return self.ops.internal.answer(head, body).await;
         }
@@ -206,7 +209,7 @@ impl Front {
         }
         let refusal = match self.service.get() {
             Some(service) => match &service.router {
-                Some(router) if !is_ingest => return service.ask(router, head, body, dialect, &path, started).await,
+                Some(router) if door.is_none() => return service.ask(router, head, body, dialect, &path, started).await,
                 _ => not_here(),
             },
             None => AmberfloError::unavailable("this node is starting; send the same request again", 1),

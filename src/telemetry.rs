@@ -290,7 +290,7 @@ pub fn observe_request(route: impl Into<SharedString>, status: u16, took: Durati
     histogram!(REQUEST_SECONDS, "route" => route).record(took);
 }
 
-/// Counts an answered request that brought events: as [`observe_request`], without the look-ups for a 200.
+/// Counts an answered `POST /ingest`: as [`observe_request`], without the look-ups for a 200.
 pub fn observe_ingest(status: u16, took: Duration) {
     const ROUTE: &str = "/ingest";
     static TAKEN: LazyLock<Counter> = LazyLock::new(|| counter!(REQUESTS_TOTAL, "route" => ROUTE, "status" => "200"));

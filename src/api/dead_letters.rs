@@ -49,7 +49,7 @@ use crate::clock::UnixMillis;
 use crate::dialect::amberflo::AmberfloError;
 use crate::event::Code;
 use crate::gateway::Gateway;
-use crate::gateway::form::Sent;
+use crate::gateway::form::{Sent, Shape};
 use crate::gateway::letters::{Became, DeadLetter, NOBODY, RecordAt, Refusal, UNDECODABLE};
 use crate::letters::{self, Error, Filter, Letter, Letters, Replay};
 use crate::log::{self, Position};
@@ -241,8 +241,8 @@ pub(super) fn insert_form(members: &mut Map<String, Value>, sent: &Sent) {
         return;
     }
     members.insert("form".into(), sent.syntax.label().into());
-    if sent.is_custom {
-        members.insert("schemaDetection".into(), "AUTO".into());
+    if sent.shape != Shape::Amberflo {
+        members.insert("shape".into(), sent.shape.label().into());
     }
     if let Some(header) = &sent.header {
         members.insert("header".into(), header.as_str().into());

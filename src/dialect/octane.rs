@@ -1,3 +1,4 @@
 //! Octane's wire format (contract `octane.md`).
 
 pub mod error;
+pub mod measurements;

@@ -10,12 +10,13 @@ use serde_json::value::RawValue;
 
 use super::{Kind, flags, unary};
 use crate::clock::UnixMillis;
-use crate::dialect::amberflo::ingest::{Scratch, read_event};
+use crate::dialect::amberflo::ingest::read_event;
+use crate::dialect::draft::Scratch;
 use crate::event::amount::PLACES;
 use crate::event::parse::{Parsed, Parser, lines};
 use crate::event::{Amount, AmountError, Code, HashKey, IdentityMode, MeterEvent, Rejection, TimeWindow};
 use crate::gateway::body::BodyError;
-use crate::gateway::form::{Form, Syntax};
+use crate::gateway::form::{Form, Shape, Syntax};
 use crate::gateway::fuzz::{EVENTS_MAX, LIMITS, inflate, take_apart, without_every_second};
 use crate::gateway::letters::{Said, entries};
 use crate::letters::Names;
@@ -65,17 +66,21 @@ pub(super) fn bodies(body: &[u8]) -> Kind {
     }
 }
 
-const FORMS: [Form; 6] = {
-    const fn form(syntax: Syntax, is_custom: bool) -> Form {
-        Form { syntax, is_custom }
+const FORMS: [Form; 10] = {
+    const fn form(syntax: Syntax, shape: Shape) -> Form {
+        Form { syntax, shape }
     }
     [
-        form(Syntax::Json, false),
-        form(Syntax::Ndjson, false),
-        form(Syntax::Csv, false),
-        form(Syntax::Json, true),
-        form(Syntax::Ndjson, true),
-        form(Syntax::Csv, true),
+        form(Syntax::Json, Shape::Amberflo),
+        form(Syntax::Ndjson, Shape::Amberflo),
+        form(Syntax::Csv, Shape::Amberflo),
+        form(Syntax::Json, Shape::Custom),
+        form(Syntax::Ndjson, Shape::Custom),
+        form(Syntax::Csv, Shape::Custom),
+        form(Syntax::Json, Shape::Octane),
+        form(Syntax::Json, Shape::StiggEvent),
+        form(Syntax::Json, Shape::StiggUsage),
+        form(Syntax::Json, Shape::CloudEvent),
     ]
 };
 

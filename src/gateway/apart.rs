@@ -1,14 +1,19 @@
 //! From the bytes of a body to a block of records and what had to be left out, whatever the form. Nothing here waits for anything.
 
 use std::cell::RefCell;
+use std::ops::Range;
 
-use super::form::{Sent, Syntax};
+use super::form::{Sent, Shape, Syntax};
 use super::{IngestError, Rejected, Settings, Terms, recent};
 use crate::clock::UnixMillis;
 use crate::dialect::amberflo::ingest::custom::{members_of_row, read_custom, record_hash, row_hash};
-use crate::dialect::amberflo::ingest::{Scratch, impossible_column, read_event, read_row};
+use crate::dialect::amberflo::ingest::{impossible_column, read_event, read_row};
+use crate::dialect::cloudevents::events::read_cloud_event;
+use crate::dialect::draft::Scratch;
+use crate::dialect::octane::measurements::read_measurement;
+use crate::dialect::stigg::events as stigg;
 use crate::event::csv::Table;
-use crate::event::parse::{BodyError, Element, Parser, lines};
+use crate::event::parse::{BodyError, Element, Members, Parser, lines};
 use crate::event::{Code, Fingerprint, HashKey, MeterEvent, Rejection};
 use crate::log::{Block, record};
 use crate::rules::AccountRules;
@@ -22,6 +27,8 @@ pub(super) struct Batch {
     pub(super) block: Block,
     /// Index in the request of each event that is taken.
     pub(super) taken: Vec<u32>,
+    /// Where in the body each of them stands, if asked for.
+    pub(super) places: Vec<Range<usize>>,
     /// Which of those are known to be durable, ascending; once they were looked up.
     pub(super) known: Vec<u32>,
     pub(super) rejected: Vec<Rejected>,
@@ -42,6 +49,8 @@ pub(super) struct Apart<'a> {
     pub(super) rules: Option<&'a AccountRules>,
     pub(super) received: UnixMillis,
     pub(super) terms: Terms,
+    /// What is taken apart.
+    pub(super) body: &'a [u8],
 }
 
 thread_local! {
@@ -50,7 +59,8 @@ thread_local! {
 
 impl Apart<'_> {
     /// Takes a body apart.
-    pub(super) fn take(&self, body: &[u8]) -> Result<Batch, IngestError> {
+    pub(super) fn take(&self) -> Result<Batch, IngestError> {
+        let body = self.body;
         let batch = match self.terms.form.syntax {
             Syntax::Csv => self.table(body)?,
             Syntax::Json | Syntax::Ndjson => PARSER.with_borrow_mut(|parser| {
@@ -88,10 +98,11 @@ impl Apart<'_> {
         Batch {
             block: Block::new(self.received, body.len()),
             taken: Vec::new(),
+            places: Vec::new(),
             known: Vec::new(),
             rejected: Vec::new(),
             is_array,
-            sent: Sent { syntax, is_custom: self.terms.form.is_custom, header: None },
+            sent: Sent { syntax, shape: self.terms.form.shape, header: None },
             is_beyond_letters: false,
         }
     }
@@ -102,29 +113,46 @@ impl Apart<'_> {
 
     fn elements<'t>(&self, elements: impl Iterator<Item = Element<'t>>, mut batch: Batch) -> Batch {
         let (received, window) = (self.received, self.settings.window);
-        let mut scratch = self.scratch();
-        let members = |element: Element<'t>| self.check_size(element.raw).and(element.members);
-        if self.terms.form.is_custom {
-            for (index, element) in (0..).zip(elements) {
-                let raw = element.raw;
-                let hash = || record_hash(self.hash_key, raw);
-                let event = members(element).and_then(|members| read_custom(members, hash, &mut scratch, received, window));
-                self.note(&mut batch, index, raw, event);
+        let key = self.hash_key;
+        match self.terms.form.shape {
+            Shape::Amberflo => self.each(elements, &mut batch, |_, members, scratch| read_event(members, scratch, received, window)),
+            Shape::Custom => self.each(elements, &mut batch, |raw, members, scratch| {
+                read_custom(members, || record_hash(key, raw), scratch, received, window)
+            }),
+            Shape::Octane => {
+                self.each(elements, &mut batch, |_, members, scratch| read_measurement(members, key, scratch, received, window))
             }
-        } else {
-            for (index, element) in (0..).zip(elements) {
-                let raw = element.raw;
-                let event = members(element).and_then(|members| read_event(members, &mut scratch, received, window));
-                self.note(&mut batch, index, raw, event);
+            Shape::StiggEvent => {
+                self.each(elements, &mut batch, |_, members, scratch| stigg::read_event(members, scratch, received, window))
+            }
+            Shape::StiggUsage => {
+                self.each(elements, &mut batch, |_, members, scratch| stigg::read_usage(members, scratch, received, window))
+            }
+            Shape::CloudEvent => {
+                self.each(elements, &mut batch, |_, members, scratch| read_cloud_event(members, scratch, received, window))
             }
         }
         batch
     }
 
+    /// Reads each element by `read`, from its bytes and its members.
+    #[inline]
+    fn each<'t, R>(&self, elements: impl Iterator<Item = Element<'t>>, batch: &mut Batch, read: R)
+    where
+        R: for<'s> Fn(&'t [u8], Members<'t>, &'s mut Scratch<'t>) -> Result<MeterEvent<'t, 's>, Rejection>,
+    {
+        let mut scratch = self.scratch();
+        for (index, Element { raw, members }) in (0..).zip(elements) {
+            let members = self.check_size(raw).and(members);
+            let event = members.and_then(|members| read(raw, members, &mut scratch));
+            self.note(batch, index, raw, event);
+        }
+    }
+
     fn table(&self, body: &[u8]) -> Result<Batch, BodyError> {
         let table = Table::read(body, self.terms.events_max)?;
         let columns = table.columns();
-        let is_custom = self.terms.form.is_custom;
+        let is_custom = self.terms.form.shape == Shape::Custom;
         if let Some(column) = impossible_column(&columns).filter(|_| !is_custom) {
             return Err(BodyError::Table(format!("the column `{column}` of the contract is an object, which a field cannot be")));
         }
@@ -156,8 +184,14 @@ impl Apart<'_> {
                 let (identity, content) = batch.block.push(write);
                 batch.block.note(if recent::may_recur(&event) { Fingerprint::of(identity, content) } else { Fingerprint::NONE });
                 batch.taken.push(index);
+                if self.terms.keeps_places {
+                    batch.places.push(place_in(self.body, raw));
+                }
             }
-            Err(rejection) => batch.rejected.push(Rejected { index, rejection, raw: raw.into() }),
+            Err(rejection) => {
+                let rejection = self.terms.form.shape.in_its_words(rejection);
+                batch.rejected.push(Rejected { index, rejection, raw: raw.into() });
+            }
         }
     }
 
@@ -169,6 +203,12 @@ impl Apart<'_> {
             Err(Rejection::new(Code::TooLarge, "", format!("has {} bytes, the limit is {limit}", raw.len())))
         }
     }
+}
+
+/// Where a part of a body stands in it; nowhere, if it is of other bytes.
+fn place_in(body: &[u8], part: &[u8]) -> Range<usize> {
+    let at = (part.as_ptr() as usize).wrapping_sub(body.as_ptr() as usize);
+    if at <= body.len() && part.len() <= body.len() - at { at..at + part.len() } else { 0..0 }
 }
 
 /// The block without some of its records.

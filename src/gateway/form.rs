@@ -4,15 +4,91 @@ use hyper::header::{CONTENT_TYPE, HeaderMap};
 use serde::{Deserialize, Serialize};
 
 use super::IngestError;
+use crate::dialect::amberflo::ingest::custom::{self, Name};
+use crate::event::Rejection;
 
 /// A form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Form {
     /// How it is written.
     pub syntax: Syntax,
-    /// Whether the events are custom ones, whose members are mapped to those of the contract.
-    pub is_custom: bool,
+    /// Whose words its members are.
+    pub shape: Shape,
 }
+
+/// What the members of an event mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Shape {
+    /// Amberflo's meter event.
+    #[default]
+    Amberflo,
+    /// Amberflo's custom event, whose members are mapped to those of a meter event.
+    Custom,
+    /// Octane's measurement.
+    Octane,
+    /// Stigg's event.
+    StiggEvent,
+    /// Stigg's report of usage.
+    StiggUsage,
+    /// A CloudEvent.
+    CloudEvent,
+}
+
+impl Shape {
+    /// What a dialect calls the fields of an event: uniqueId, customerId, meterApiName, meterTimeInMillis, meterValue, dimensions.
+    const fn names(self) -> [&'static str; 6] {
+        match self {
+            Self::Amberflo | Self::Custom => FIELDS,
+            Self::Octane => ["id", "customer_name", "meter_name", "time", "value", "labels"],
+            Self::StiggEvent => ["idempotencyKey", "customerId", "eventName", "timestamp", "dimensions.value", "dimensions"],
+            Self::StiggUsage => ["idempotencyKey", "customerId", "featureId", "createdAt", "value", "dimensions"],
+            Self::CloudEvent => ["id", "subject", "type", "time", "data.value", "data"],
+        }
+    }
+
+    /// A rejection that names the field as its sender does.
+    pub fn in_its_words(self, mut rejection: Rejection) -> Rejection {
+        if matches!(self, Self::Amberflo | Self::Custom) {
+            return rejection;
+        }
+        let name = rejection.field.split('.').next().unwrap_or_default();
+        if let Some(at) = FIELDS.iter().position(|field| *field == name) {
+            let rest = rejection.field[name.len()..].to_owned();
+            rejection.field = format!("{}{rest}", self.names()[at]);
+        }
+        rejection
+    }
+
+    /// Which name of an event stands under a key.
+    pub fn name_under(self, key: &str) -> Option<Name> {
+        if self == Self::Custom {
+            return custom::name_under(key);
+        }
+        let [unique_id, customer, meter, ..] = self.names();
+        match key {
+            _ if key == unique_id => Some(Name::UniqueId),
+            _ if key == customer => Some(Name::Customer),
+            _ if key == meter || (self == Self::Octane && key == "event_name") => Some(Name::Meter),
+            _ => None,
+        }
+    }
+
+    /// As it stands in dead letters.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Amberflo => "amberflo",
+            Self::Custom => "custom",
+            Self::Octane => "octane",
+            Self::StiggEvent => "stigg_event",
+            Self::StiggUsage => "stigg_usage",
+            Self::CloudEvent => "cloud_event",
+        }
+    }
+}
+
+/// As the model's checks call them.
+const FIELDS: [&str; 6] = ["uniqueId", "customerId", "meterApiName", "meterTimeInMillis", "meterValue", "dimensions"];
 
 /// How a body is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -44,9 +120,9 @@ pub struct Sent {
     /// How it is written.
     #[serde(default)]
     pub syntax: Syntax,
-    /// Whether it is a custom event.
+    /// Whose words its members are.
     #[serde(default)]
-    pub is_custom: bool,
+    pub shape: Shape,
     /// The header row that its row belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub header: Option<String>,
@@ -60,7 +136,7 @@ impl Sent {
 
     /// The form of a body that brings one event.
     pub fn form(&self) -> Form {
-        Form { syntax: self.syntax, is_custom: self.is_custom }
+        Form { syntax: self.syntax, shape: self.shape }
     }
 
     /// A body that brings an event, of which these are the bytes, as it was brought.
@@ -78,7 +154,7 @@ impl Form {
     /// The form that the head of a request announces. A `schemaDetection` of `AUTO` and any `ingestSchemaId` mean the same: there is
     /// one mapping, the table of the contract, which has no way to make another.
     pub(super) fn of(headers: &HeaderMap, query: Option<&str>) -> Result<Self, IngestError> {
-        let mut form = Self { syntax: syntax(headers)?, is_custom: false };
+        let mut form = Self { syntax: syntax(headers)?, shape: Shape::Amberflo };
         for pair in query.unwrap_or("").split('&') {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let wrong =
@@ -86,7 +162,7 @@ impl Form {
             match name {
                 "schemaDetection" if !value.eq_ignore_ascii_case("AUTO") => return wrong("must be AUTO"),
                 "ingestSchemaId" if value.is_empty() => return wrong("must not be empty"),
-                "schemaDetection" | "ingestSchemaId" => form.is_custom = true,
+                "schemaDetection" | "ingestSchemaId" => form.shape = Shape::Custom,
                 _ => {}
             }
         }
@@ -143,7 +219,7 @@ mod tests {
             (Some("text/csv"), Syntax::Csv),
             (Some("TEXT/CSV ; header=present; charset=\"UTF-8\""), Syntax::Csv),
         ] {
-            assert_eq!(of(content_type, None), Ok(Form { syntax, is_custom: false }), "{content_type:?}");
+            assert_eq!(of(content_type, None), Ok(Form { syntax, shape: Shape::Amberflo }), "{content_type:?}");
         }
         for refused in ["text/csv; header=absent", "text/csv;charset=latin1"] {
             assert!(of(Some(refused), None).is_err(), "{refused}");
@@ -160,7 +236,7 @@ mod tests {
             ("ingestSchemaId=s-1", true),
             ("ingestSchemaId=s-1&schemaDetection=AUTO", true),
         ] {
-            assert_eq!(of(None, Some(query)).map(|form| form.is_custom), Ok(is_custom), "{query}");
+            assert_eq!(of(None, Some(query)).map(|form| form.shape == Shape::Custom), Ok(is_custom), "{query}");
         }
         for (query, reason) in [
             ("schemaDetection=NONE", "schemaDetection must be AUTO"),

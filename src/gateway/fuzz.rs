@@ -11,7 +11,7 @@ use super::apart::{Apart as TakenApart, without};
 use super::body::{self, BodyError, BodyLimits};
 use super::budget::Budget;
 use super::form::{Form, Sent};
-use super::{Rejection, Settings, Terms, letters};
+use super::{Arity, Rejection, Settings, Terms, letters};
 use crate::clock::UnixMillis;
 use crate::event::{HashKey, TimeWindow};
 use crate::log::{Block, record};
@@ -42,9 +42,18 @@ pub(crate) struct Apart {
 /// From the bytes of a body to records and letters.
 pub(crate) fn take_apart(body: &[u8], form: Form, key: &HashKey, account: record::Account, received: UnixMillis) -> Result<Apart, String> {
     let settings = Settings { body: LIMITS, events_max: EVENTS_MAX, event_bytes_max: EVENT_BYTES_MAX, window: TimeWindow::default() };
-    let terms = Terms { form, events_max: EVENTS_MAX, is_strict: false, names_ids: false, made_id: Some(7) };
-    let apart = TakenApart { settings: &settings, hash_key: key, account, rules: None, received, terms };
-    let batch = apart.take(body).map_err(|error| error.to_string())?;
+    let terms = Terms {
+        form,
+        events_max: EVENTS_MAX,
+        is_strict: false,
+        names_ids: false,
+        keeps_places: false,
+        made_id: Some(7),
+        arity: Arity::Any,
+        list: "",
+    };
+    let apart = TakenApart { settings: &settings, hash_key: key, account, rules: None, received, terms, body };
+    let batch = apart.take().map_err(|error| error.to_string())?;
     let letters = letters::block(&batch.rejected, &batch.sent, account.number, received);
     let rejected = batch.rejected.into_iter().map(|one| (one.index, one.rejection, one.raw)).collect();
     Ok(Apart { block: batch.block, taken: batch.taken, rejected, letters, sent: batch.sent })

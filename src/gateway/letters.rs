@@ -211,7 +211,7 @@ fn read(record: &[u8]) -> Option<Said> {
 mod tests {
     use super::*;
     use crate::event::Code;
-    use crate::gateway::form::Syntax;
+    use crate::gateway::form::{Shape, Syntax};
     use proptest::prelude::*;
 
     const RECEIVED: UnixMillis = UnixMillis(1_767_225_600_000);
@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     fn a_letter_knows_the_form_that_it_was_sent_in_and_plain_ones_are_written_as_ever() {
-        let csv = Sent { syntax: Syntax::Csv, is_custom: true, header: Some("a,\"b\"".into()) };
+        let csv = Sent { syntax: Syntax::Csv, shape: Shape::Custom, header: Some("a,\"b\"".into()) };
         for sent in [csv, Sent { syntax: Syntax::Ndjson, ..Sent::default() }, Sent::default()] {
             let written = block(&[rejected(b"1,2")], &sent, 1, RECEIVED);
             let Said::Letter(letter) = &read_back(&written)[0].said else { panic!("a letter") };

@@ -14,21 +14,30 @@ use hyper::header::{CONTENT_TYPE, HeaderValue};
 use serde_json::{Value, json};
 
 use super::{RECEIPT_TYPE, Taken};
+use crate::clock::UnixMicros;
 use crate::log::{Block, record};
 use crate::telemetry::Outcome;
 
-/// The uniqueIds in a block, as sent or as made.
-pub(super) fn unique_ids(block: &Block) -> Vec<String> {
+/// What an event is called, and when it happened, as sent or as made.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Named {
+    pub(super) unique_id: String,
+    pub(super) time: UnixMicros,
+}
+
+/// Of the events in a block.
+pub(super) fn named(block: &Block) -> Vec<Named> {
     let records = record::records(block.payload(), block.count(), block.received());
-    records.map(|record| record.map_or_else(|_| String::new(), |record| record.unique_id.to_owned())).collect()
+    let of = |record: record::Record<'_>| Named { unique_id: record.unique_id.to_owned(), time: record.time };
+    records.map(|record| record.map_or_else(|_| Named::default(), of)).collect()
 }
 
 /// The receipt of a request whose taken events are durable.
 pub(super) fn receipt(became: &Taken) -> Response<Full<Bytes>> {
-    let Taken { taken, known, unique_ids, positions, rejected } = became;
+    let Taken { taken, known, named, positions, rejected, .. } = became;
     let mut places = positions.iter();
     let mut left = known.iter().copied().peekable();
-    let durable = (0..).zip(taken.iter().zip(unique_ids)).map(|(at, (index, unique_id))| {
+    let durable = (0..).zip(taken.iter().zip(named)).map(|(at, (index, Named { unique_id, .. }))| {
         let event = if left.next_if_eq(&at).is_some() {
             json!({"index": index, "verdict": Outcome::Known.label(), "uniqueId": unique_id})
         } else {

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 
 use super::form::Sent;
-use super::{Gateway, IngestError, Terms};
+use super::receipt::Named;
+use super::{Arity, Gateway, IngestError, Terms};
 use crate::accounts::Caller;
 use crate::clock::UnixMillis;
 use crate::dialect::amberflo::AmberfloError;
@@ -43,14 +44,23 @@ impl Gateway {
         let received = self.clock.receive_time()?;
         let room = self.budget.reserve(by.ingest_share(), event.len()).await.map_err(super::BodyError::from)?;
         let body = Bytes::from(sent.body(event));
-        let terms = Terms { form: sent.form(), events_max: 1, is_strict: false, names_ids: true, made_id: Some(made_id) };
+        let terms = Terms {
+            form: sent.form(),
+            arity: Arity::Any,
+            list: "",
+            events_max: 1,
+            is_strict: false,
+            names_ids: true,
+            keeps_places: false,
+            made_id: Some(made_id),
+        };
         let taken = match self.bring(body, room, by, received, terms).await {
             Ok(taken) => taken,
             Err(IngestError::Rejected(rejected, _)) => return Ok(Replayed::Rejected(rejected.rejection)),
             Err(IngestError::Json(parse::BodyError::TooMany { .. })) => return Err(IngestError::NotOne),
             Err(error) => return Err(error),
         };
-        let Some(unique_id) = taken.unique_ids.into_iter().next() else { return Err(IngestError::NotOne) };
+        let Some(Named { unique_id, .. }) = taken.named.into_iter().next() else { return Err(IngestError::NotOne) };
         Ok(match taken.positions.iter().next() {
             Some(place) => Replayed::Logged { unique_id, place },
             None => Replayed::Known { unique_id },

@@ -6,9 +6,9 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::clock::UnixMillis;
-use crate::dialect::amberflo::ingest::custom::{Name, name_under};
+use crate::dialect::amberflo::ingest::custom::Name;
 use crate::event::csv::Table;
-use crate::gateway::form::Syntax;
+use crate::gateway::form::{Shape, Syntax};
 use crate::gateway::letters::DeadLetter;
 use crate::log::Position;
 
@@ -120,8 +120,8 @@ impl Names {
         let DeadLetter { sent, raw, .. } = letter;
         let mut names = Self::default();
         match sent.syntax {
-            Syntax::Csv => names.note_row(&sent.body(raw), sent.is_custom),
-            Syntax::Json | Syntax::Ndjson => names.note_object(raw, sent.is_custom),
+            Syntax::Csv => names.note_row(&sent.body(raw), sent.shape),
+            Syntax::Json | Syntax::Ndjson => names.note_object(raw, sent.shape),
         }
         names
     }
@@ -129,68 +129,53 @@ impl Names {
     /// Reads them from the bytes of an event of the contract, as JSON.
     pub fn read(raw: &[u8]) -> Self {
         let mut names = Self::default();
-        names.note_object(raw, false);
+        names.note_object(raw, Shape::Amberflo);
         names
     }
 
-    fn note_object(&mut self, raw: &[u8], is_custom: bool) {
+    fn note_object(&mut self, raw: &[u8], shape: Shape) {
         // An error ends it: what was read before stays.
-        drop(serde_json::Deserializer::from_slice(raw).deserialize_map(Event(self, is_custom)));
+        drop(serde_json::Deserializer::from_slice(raw).deserialize_map(Event(self, shape)));
     }
 
     /// A row that cannot be read has no names, nor has one that is cut.
-    fn note_row(&mut self, body: &[u8], is_custom: bool) {
+    fn note_row(&mut self, body: &[u8], shape: Shape) {
         let Ok(table) = Table::read(body, 1) else { return };
         let columns = table.columns();
         let Some(fields) = table.rows().next().and_then(|row| row.fields.ok()) else { return };
         for (column, field) in columns.into_iter().zip(fields).filter(|(_, field)| !field.is_empty()) {
-            let name = if is_custom { name_under(column) } else { contract_name(column) };
-            self.note_name(name, field.to_owned());
+            if let Some(name) = shape.name_under(column) {
+                self.note_name(name, field.to_owned());
+            }
         }
     }
 
-    fn note_name(&mut self, name: Option<Name>, text: String) {
+    fn note_name(&mut self, name: Name, text: String) {
         match name {
-            Some(Name::UniqueId) => self.unique_ids.push(text),
-            Some(Name::Customer) => self.customers.push(text),
-            Some(Name::Meter) => self.meters.push(text),
-            None => {}
+            Name::UniqueId => self.unique_ids.push(text),
+            Name::Customer => self.customers.push(text),
+            Name::Meter => self.meters.push(text),
         }
     }
 
-    /// Under each key that may be a name of a custom event, whichever of them the event goes by.
-    fn note_custom(&mut self, key: &str, value: &RawValue) {
+    /// Under each key that may be a name, whichever of them the event goes by; of a custom event also where it is a number.
+    fn note(&mut self, key: &str, value: &RawValue, shape: Shape) {
+        if shape == Shape::Amberflo && key == "values" {
+            drop(serde_json::Deserializer::from_str(value.get()).deserialize_map(Keys(&mut self.meters)));
+            return;
+        }
+        let Some(name) = shape.name_under(key) else { return };
         let text = match serde_json::from_str(value.get()) {
             Ok(Value::String(text)) => text,
-            Ok(Value::Number(number)) => number.to_string(),
+            Ok(Value::Number(number)) if shape == Shape::Custom => number.to_string(),
             Ok(_) | Err(_) => return,
         };
-        self.note_name(name_under(key), text);
-    }
-
-    fn note(&mut self, key: &str, value: &RawValue) {
-        let text = |value: &RawValue| serde_json::from_str::<String>(value.get()).ok();
-        match key {
-            "uniqueId" => self.unique_ids.extend(text(value)),
-            "customerId" => self.customers.extend(text(value)),
-            "meterApiName" => self.meters.extend(text(value)),
-            "values" => drop(serde_json::Deserializer::from_str(value.get()).deserialize_map(Keys(&mut self.meters))),
-            _ => {}
-        }
+        self.note_name(name, text);
     }
 }
 
-fn contract_name(key: &str) -> Option<Name> {
-    match key {
-        "uniqueId" => Some(Name::UniqueId),
-        "customerId" => Some(Name::Customer),
-        "meterApiName" => Some(Name::Meter),
-        _ => None,
-    }
-}
-
-/// Whose names, and whether it is a custom event.
-struct Event<'n>(&'n mut Names, bool);
+/// Whose names, and what its members mean.
+struct Event<'n>(&'n mut Names, Shape);
 
 impl<'de> Visitor<'de> for Event<'_> {
     type Value = ();
@@ -201,13 +186,7 @@ impl<'de> Visitor<'de> for Event<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some((key, value)) = map.next_entry::<String, &RawValue>()? {
-            if self.1 {
-                if name_under(&key).is_some() {
-                    self.0.note_custom(&key, value);
-                }
-            } else {
-                self.0.note(&key, value);
-            }
+            self.0.note(&key, value, self.1);
         }
         Ok(())
     }
@@ -266,12 +245,12 @@ mod tests {
                 Names::of(&DeadLetter { account: 1, index: 0, refusal, is_cut: false, record: None, sent, raw: raw.into() });
             (unique_ids, customers, meters)
         };
-        let csv = |is_custom, header: &str| Sent { syntax: Syntax::Csv, is_custom, header: Some(header.into()) };
+        let csv = |shape, header: &str| Sent { syntax: Syntax::Csv, shape, header: Some(header.into()) };
         let expected = (texts(&["u,1"]), texts(&["c"]), texts(&[]));
-        assert_eq!(of(csv(false, "uniqueId,id,customerId,meterApiName"), "\"u,1\",x,c,"), expected);
-        assert_eq!(of(csv(true, "id,n,customer,meter"), "\"u,1\",x,c,"), expected);
-        assert_eq!(of(csv(false, "uniqueId,customerId"), "\"cut"), names("{}"));
-        let custom = Sent { syntax: Syntax::Ndjson, is_custom: true, header: None };
+        assert_eq!(of(csv(Shape::Amberflo, "uniqueId,id,customerId,meterApiName"), "\"u,1\",x,c,"), expected);
+        assert_eq!(of(csv(Shape::Custom, "id,n,customer,meter"), "\"u,1\",x,c,"), expected);
+        assert_eq!(of(csv(Shape::Amberflo, "uniqueId,customerId"), "\"cut"), names("{}"));
+        let custom = Sent { syntax: Syntax::Ndjson, shape: Shape::Custom, header: None };
         let all = (texts(&["7"]), texts(&["c", "s"]), texts(&["t"]));
         assert_eq!(of(custom, r#"{"customer":"c","subject":"s","id":7,"type":"t","event":{},"n":1,"uniqueId":null"#), all);
     }

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use super::{Error, Filter, Letter, Letters, State};
 use crate::accounts::Caller;
 use crate::event::{Code, Rejection};
-use crate::gateway::form::Sent;
+use crate::gateway::form::{Sent, Shape};
 use crate::gateway::letters::{Became, Refusal};
 use crate::gateway::{Gateway, Replayed};
 use crate::log::Position;
@@ -103,8 +103,9 @@ impl Letters {
 }
 
 async fn bring(gateway: &Gateway, by: &Caller, letter: &Letter, corrected: Option<Bytes>) -> Result<Became, Error> {
-    // What somebody wrote anew is an event in the fields of the contract, whatever it was before.
-    let plain = Sent::default();
+    // What somebody wrote anew is JSON in the words of its dialect; a custom event has none of its own, and becomes a meter event.
+    let shape = Some(letter.letter.sent.shape).filter(|shape| *shape != Shape::Custom).unwrap_or_default();
+    let plain = Sent { shape, ..Sent::default() };
     let (event, sent) = match &corrected {
         Some(corrected) => (corrected.as_ref(), &plain),
         None if letter.letter.is_cut => return Ok(Became::Refused(Refusal::from(&only_its_begin(letter)))),

@@ -16,6 +16,7 @@ mod by_hand;
 mod cluster;
 mod counted_once;
 mod dead_letters;
+mod dialects;
 mod doctor;
 mod everything_follows_from_the_log;
 mod failing_disk;

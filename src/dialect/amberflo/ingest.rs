@@ -4,53 +4,9 @@
 pub mod custom;
 
 use crate::clock::{UnixMicros, UnixMillis};
+use crate::dialect::draft::{Scratch, first_time, members, number, once, required, string, wrong_type};
 use crate::event::parse::{Members, Value};
-use crate::event::{Amount, AmountError, Code, Draft, MEASUREMENTS_MAX, Measurement, MeterEvent, Rejection, TimeWindow};
-
-/// Room for the parts of one event, used again for the next.
-#[derive(Debug, Default)]
-pub struct Scratch<'t> {
-    measurements: Vec<Measurement<'t>>,
-    dimensions: Vec<(&'t str, &'t str)>,
-    generated: GeneratedIds,
-}
-
-/// Makes uniqueIds for events that came without one: 128 bits, random unless they are given, a request, counted up.
-#[derive(Debug, Default)]
-struct GeneratedIds {
-    last: Option<u128>,
-    text: String,
-}
-
-impl Scratch<'_> {
-    /// Makes the first uniqueId of these bits, so that the same event gets the same one when it is read again.
-    pub fn making(first: u128) -> Self {
-        let generated = GeneratedIds { last: Some(first.wrapping_sub(1)), text: String::new() };
-        Self { generated, ..Self::default() }
-    }
-}
-
-impl GeneratedIds {
-    fn make(&mut self) -> Result<&str, Rejection> {
-        let next = match self.last {
-            Some(last) => last.wrapping_add(1),
-            None => random().ok_or_else(|| Rejection::new(Code::MissingField, "uniqueId", "is missing, and none can be made now"))?,
-        };
-        self.last = Some(next);
-        Ok(self.set(next))
-    }
-
-    fn set(&mut self, bits: u128) -> &str {
-        self.text = format!("{bits:032x}");
-        &self.text
-    }
-}
-
-fn random() -> Option<u128> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).ok()?;
-    Some(u128::from_le_bytes(bytes))
-}
+use crate::event::{Amount, Code, Draft, MEASUREMENTS_MAX, Measurement, MeterEvent, Rejection, TimeWindow};
 
 /// What the members of one event say.
 #[derive(Default)]
@@ -74,8 +30,7 @@ pub fn read_event<'t, 's>(
     received: UnixMillis,
     window: TimeWindow,
 ) -> Result<MeterEvent<'t, 's>, Rejection> {
-    scratch.measurements.clear();
-    scratch.dimensions.clear();
+    scratch.clear();
     let mut fields = Fields::default();
     for (key, value) in members {
         read_member(key, value, &mut fields, scratch)?;
@@ -94,8 +49,7 @@ pub fn read_row<'t, 's>(
     received: UnixMillis,
     window: TimeWindow,
 ) -> Result<MeterEvent<'t, 's>, Rejection> {
-    scratch.measurements.clear();
-    scratch.dimensions.clear();
+    scratch.clear();
     let mut fields = Fields::default();
     for (&column, &field) in columns.iter().zip(row).filter(|(_, field)| !field.is_empty()) {
         match column {
@@ -201,54 +155,6 @@ fn finish_measurements<'t>(fields: &Fields<'t>, scratch: &mut Scratch<'t>) -> Re
     let value = required("meterValue", fields.value)?;
     scratch.measurements.push(Measurement { meter, value });
     Ok(())
-}
-
-fn required<T>(field: &str, value: Option<T>) -> Result<T, Rejection> {
-    value.ok_or_else(|| Rejection::new(Code::MissingField, field, "is missing"))
-}
-
-fn once<T>(field: &str, slot: &mut Option<T>, value: T) -> Result<(), Rejection> {
-    match slot.replace(value) {
-        None => Ok(()),
-        Some(_) => Err(repeated(field)),
-    }
-}
-
-fn first_time(field: &str, seen: &mut bool) -> Result<(), Rejection> {
-    if std::mem::replace(seen, true) { Err(repeated(field)) } else { Ok(()) }
-}
-
-fn repeated(field: &str) -> Rejection {
-    Rejection::new(Code::RepeatedKey, field, "is given twice")
-}
-
-fn wrong_type(field: &str, reason: &str) -> Rejection {
-    Rejection::new(Code::WrongType, field, reason)
-}
-
-fn string<'t>(field: &str, value: &Value<'t>) -> Result<&'t str, Rejection> {
-    match value {
-        Value::String(text) => Ok(text),
-        _ => Err(wrong_type(field, "must be a string")),
-    }
-}
-
-fn members<'t>(field: &str, value: Value<'t>) -> Result<Members<'t>, Rejection> {
-    match value {
-        Value::Object(members) => Ok(members),
-        _ => Err(wrong_type(field, "must be an object")),
-    }
-}
-
-fn number(field: &str, value: &Value<'_>) -> Result<Amount, Rejection> {
-    let Value::Number(text) = value else { return Err(wrong_type(field, "must be a number")) };
-    Amount::parse(text).map_err(|error| {
-        let code = match error {
-            AmountError::NotANumber => Code::WrongType,
-            AmountError::OutOfRange => Code::OutOfRange,
-        };
-        Rejection::new(code, field, error.to_string())
-    })
 }
 
 /// Unix ms, a whole number. Its range is checked with the event.

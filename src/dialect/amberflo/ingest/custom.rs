@@ -4,8 +4,8 @@
 //! A scalar that becomes a text is written as it was sent: a number with its digits. What is nested is dropped, and so is `null`. A field of the
 //! wrong type is refused and not passed over: an amount that nobody understands would count as 1.
 
-use super::{Scratch, number, repeated, required, wrong_type};
 use crate::clock::{UnixMicros, UnixMillis};
+use crate::dialect::draft::{Scratch, number, repeated, required, wrong_type};
 use crate::event::parse::Value;
 use crate::event::{Amount, Draft, HashKey, Measurement, MeterEvent, Rejection, TimeWindow};
 
@@ -152,8 +152,7 @@ pub fn read_custom<'t, 's>(
     received: UnixMillis,
     window: TimeWindow,
 ) -> Result<MeterEvent<'t, 's>, Rejection> {
-    scratch.measurements.clear();
-    scratch.dimensions.clear();
+    scratch.clear();
     let mut slots = Slots::default();
     for (key, value) in members {
         let Some(found) = Found::of(&value) else { continue };

@@ -1,0 +1,127 @@
+//! From the members of an object to a draft of an event: what the dialects' readers have in common.
+
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+
+use crate::clock::UnixMicros;
+use crate::event::parse::{Members, Value};
+use crate::event::{Amount, AmountError, Code, Measurement, Rejection};
+
+/// Room for the parts of one event, used again for the next.
+#[derive(Debug, Default)]
+pub struct Scratch<'t> {
+    pub(super) measurements: Vec<Measurement<'t>>,
+    pub(super) dimensions: Vec<(&'t str, &'t str)>,
+    pub(super) generated: GeneratedIds,
+}
+
+/// Makes uniqueIds for events that came without one: 128 bits, random unless they are given, a request, counted up.
+#[derive(Debug, Default)]
+pub(super) struct GeneratedIds {
+    last: Option<u128>,
+    text: String,
+}
+
+impl Scratch<'_> {
+    /// Before the next event.
+    pub(super) fn clear(&mut self) {
+        self.measurements.clear();
+        self.dimensions.clear();
+    }
+
+    /// Makes the first uniqueId of these bits, so that the same event gets the same one when it is read again.
+    pub fn making(first: u128) -> Self {
+        let generated = GeneratedIds { last: Some(first.wrapping_sub(1)), text: String::new() };
+        Self { generated, ..Self::default() }
+    }
+}
+
+impl GeneratedIds {
+    /// A uniqueId that nobody else has.
+    pub(super) fn make(&mut self) -> Result<&str, Rejection> {
+        let next = match self.last {
+            Some(last) => last.wrapping_add(1),
+            None => random().ok_or_else(|| Rejection::new(Code::MissingField, "uniqueId", "is missing, and none can be made now"))?,
+        };
+        self.last = Some(next);
+        Ok(self.set(next))
+    }
+
+    /// The uniqueId of these bits.
+    pub(super) fn set(&mut self, bits: u128) -> &str {
+        self.text = format!("{bits:032x}");
+        &self.text
+    }
+}
+
+fn random() -> Option<u128> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).ok()?;
+    Some(u128::from_le_bytes(bytes))
+}
+
+pub(super) fn required<T>(field: &str, value: Option<T>) -> Result<T, Rejection> {
+    value.ok_or_else(|| Rejection::new(Code::MissingField, field, "is missing"))
+}
+
+pub(super) fn once<T>(field: &str, slot: &mut Option<T>, value: T) -> Result<(), Rejection> {
+    match slot.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(repeated(field)),
+    }
+}
+
+pub(super) fn first_time(field: &str, seen: &mut bool) -> Result<(), Rejection> {
+    if std::mem::replace(seen, true) { Err(repeated(field)) } else { Ok(()) }
+}
+
+pub(super) fn repeated(field: &str) -> Rejection {
+    Rejection::new(Code::RepeatedKey, field, "is given twice")
+}
+
+pub(super) fn wrong_type(field: &str, reason: &str) -> Rejection {
+    Rejection::new(Code::WrongType, field, reason)
+}
+
+pub(super) fn string<'t>(field: &str, value: &Value<'t>) -> Result<&'t str, Rejection> {
+    match value {
+        Value::String(text) => Ok(text),
+        _ => Err(wrong_type(field, "must be a string")),
+    }
+}
+
+pub(super) fn members<'t>(field: &str, value: Value<'t>) -> Result<Members<'t>, Rejection> {
+    match value {
+        Value::Object(members) => Ok(members),
+        _ => Err(wrong_type(field, "must be an object")),
+    }
+}
+
+pub(super) fn number(field: &str, value: &Value<'_>) -> Result<Amount, Rejection> {
+    let Value::Number(text) = value else { return Err(wrong_type(field, "must be a number")) };
+    Amount::parse(text).map_err(|error| {
+        let code = match error {
+            AmountError::NotANumber => Code::WrongType,
+            AmountError::OutOfRange => Code::OutOfRange,
+        };
+        Rejection::new(code, field, error.to_string())
+    })
+}
+
+/// The text of a scalar as it was sent, a number with its digits; `None` for `null` and for what is nested.
+pub(super) fn scalar<'t>(value: &Value<'t>) -> Option<&'t str> {
+    match value {
+        Value::String(text) => Some(text),
+        // The bytes of a number are ASCII.
+        Value::Number(text) => std::str::from_utf8(text).ok(),
+        Value::Bool(is) => Some(if *is { "true" } else { "false" }),
+        Value::Null | Value::Array | Value::Object(_) => None,
+    }
+}
+
+/// A time as RFC 3339 writes it; without an offset it is in UTC, as Octane's Python client sends it. Finer than a microsecond is cut off.
+pub(super) fn timestamp(field: &str, value: &Value<'_>) -> Result<UnixMicros, Rejection> {
+    let text = string(field, value)?;
+    let time = text.parse::<jiff::Timestamp>().or_else(|_| text.parse::<DateTime>()?.to_zoned(TimeZone::UTC).map(|time| time.timestamp()));
+    time.map(|time| UnixMicros(time.as_microsecond())).map_err(|_| wrong_type(field, "must be a time such as 2026-01-01T00:00:00Z"))
+}
