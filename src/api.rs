@@ -8,12 +8,14 @@ mod audit;
 mod billing;
 pub mod customers;
 mod dead_letters;
+mod docs;
 mod events;
 mod fields;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
 mod keys;
 mod meters;
+mod openapi;
 pub mod reconcile;
 mod refusals;
 mod rules;
@@ -25,9 +27,8 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::extract::{MatchedPath, Request};
 use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use hyper::StatusCode;
-use hyper::header::ALLOW;
 
 use crate::accounts::Accounts;
 use crate::accounts::audit::Audit;
@@ -39,6 +40,7 @@ use crate::gateway::Gateway;
 use crate::letters::Letters;
 use crate::materializer::{Materializer, Wanted};
 use crate::meters::Meters;
+use crate::openapi::{Described, Routes};
 use crate::rules::Rules;
 use crate::store::row::DAY_S;
 use crate::telemetry;
@@ -46,6 +48,8 @@ use crate::usage::{UsageSource, View, ViewError, ViewFuture, ViewRequest};
 use crate::verdicts::Verdicts;
 
 pub use audit::Peer;
+pub use docs::needs_no_key;
+pub use openapi::{INGEST, OPERATION};
 
 /// What the routes work with.
 pub struct Parts {
@@ -73,10 +77,21 @@ pub struct Parts {
     pub clock: Clock,
 }
 
-/// All routes behind a key, Amberflo's at the root.
-pub fn router(parts: Parts) -> Router {
+/// All routes, Amberflo's at the root, and their description. `beside` is described with them: what is served before requests come here.
+///
+/// All need a key but those of [`needs_no_key`].
+pub fn router(parts: Parts, beside: Vec<Described>) -> Router {
+    let docs = docs::Docs::default();
+    let routes = routes(parts).merge(docs::routes(docs.clone())).layered(|router| {
+        router.route_layer(middleware::from_fn(observe)).method_not_allowed_fallback(method_not_allowed).fallback(unknown_path)
+    });
+    docs.describe(openapi::ABOUT, &[beside, routes.operations().to_vec()].concat());
+    routes.into_router()
+}
+
+fn routes(parts: Parts) -> Routes {
     // Where every method but GET changes what is set up.
-    let noted = Router::new()
+    let noted = Routes::of(OPERATION)
         .merge(accounts::routes(parts.accounts.clone()))
         .merge(keys::routes(parts.accounts.clone()))
         .merge(customers::routes(parts.customers))
@@ -84,17 +99,14 @@ pub fn router(parts: Parts) -> Router {
         .merge(rules::routes(parts.rules))
         .merge(billing::noted_routes(parts.billing.clone()))
         .merge(dead_letters::routes(dead_letters::Parts { letters: parts.letters, gateway: parts.gateway }))
-        .route_layer(middleware::from_fn_with_state(parts.audit.clone(), audit::note));
-    Router::new()
+        .layered(|router| router.route_layer(middleware::from_fn_with_state(parts.audit.clone(), audit::note)));
+    Routes::of(OPERATION)
         .merge(noted)
         .merge(audit::routes(parts.audit, parts.accounts))
         .merge(usage::routes(parts.source, parts.meters, parts.clock))
         .merge(billing::routes(parts.billing))
         .merge(events::routes(parts.verdicts.clone()))
         .merge(reconcile::routes(parts.verdicts))
-        .route_layer(middleware::from_fn(observe))
-        .method_not_allowed_fallback(method_not_allowed)
-        .fallback(unknown_path)
 }
 
 async fn unknown_path() -> AmberfloError {
@@ -118,13 +130,6 @@ async fn observe(path: MatchedPath, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let response = next.run(request).await;
     telemetry::observe_request(path.as_str().to_owned(), response.status().as_u16(), started.elapsed());
-    response
-}
-
-/// `POST /ingest` alone, for the `Allow` header of its 405.
-pub fn ingest_wants_post() -> Response {
-    let mut response = IntoResponse::into_response(method_not_allowed_error());
-    response.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("POST"));
     response
 }
 

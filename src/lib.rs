@@ -44,6 +44,7 @@ pub mod loadgen;
 pub mod log;
 pub mod materializer;
 pub mod meters;
+pub mod openapi;
 pub mod ops;
 mod park;
 pub mod rules;

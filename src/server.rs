@@ -5,6 +5,7 @@ pub mod descriptors;
 mod door;
 mod drain;
 mod head;
+mod openapi;
 mod patience;
 pub mod sockets;
 pub mod tls;
@@ -16,14 +17,14 @@ use std::time::Instant;
 use axum::Router;
 use axum::body::Body;
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tower_service::Service as _;
 
 use crate::accounts::{Caller, Denied, KeyRing};
-use crate::api::{ingest_wants_post, normalise, reconcile};
+use crate::api::{method_not_allowed_error, needs_no_key, normalise, reconcile};
 use crate::config::HttpConfig;
 use crate::dialect::amberflo::AmberfloError;
 use crate::gateway::body::{self, BodyLimits};
@@ -34,6 +35,7 @@ use crate::log::disk::room::Room as DiskRoom;
 use crate::telemetry;
 
 pub use door::{ConnectionLimits, serve, serve_ops};
+pub use openapi::described;
 
 /// Requests that are not ingest: their bodies are small.
 const API_BODY_BYTES_MAX: usize = 1 << 20;
@@ -100,11 +102,14 @@ type Answer = Response<Body>;
 
 impl Ops {
     /// The answer to an operator's path; `None` for any other path.
-    fn answer(&self, path: &str) -> Option<Answer> {
+    fn answer(&self, method: &Method, path: &str) -> Option<Answer> {
         match path {
-            "/healthz" => Some(plain(StatusCode::OK, "ok\n")),
-            "/readyz" => Some(self.ready()),
-            "/metrics" => {
+            openapi::HEALTH | openapi::READINESS | openapi::METRICS if ![Method::GET, Method::HEAD].contains(method) => {
+                Some(wants("GET,HEAD"))
+            }
+            openapi::HEALTH => Some(plain(StatusCode::OK, "ok\n")),
+            openapi::READINESS => Some(self.ready()),
+            openapi::METRICS => {
                 self.budgets.iter().for_each(Budget::report);
                 self.recent.report();
                 self.disk.report();
@@ -122,7 +127,9 @@ impl Ops {
         let mut answer = match head::check(&mut head) {
             Err(refusal) => return refusal.answer(is_http2),
             Ok(()) if self.internal.is_asked(head.uri.path()) => return self.internal.answer(head, body).await,
-            Ok(()) => self.answer(head.uri.path()).unwrap_or_else(|| plain(StatusCode::NOT_FOUND, "try /healthz, /readyz or /metrics\n")),
+            Ok(()) => self
+                .answer(&head.method, head.uri.path())
+                .unwrap_or_else(|| plain(StatusCode::NOT_FOUND, "try /healthz, /readyz or /metrics\n")),
         };
         body::finish(&head, &mut body, &mut answer).await;
         answer
@@ -156,6 +163,13 @@ impl Internal {
     }
 }
 
+/// 405: the methods that a path knows.
+fn wants(methods: &'static str) -> Answer {
+    let mut response = method_not_allowed_error().into_response().map(Body::new);
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
+    response
+}
+
 fn plain(status: StatusCode, body: impl Into<Body>) -> Answer {
     let mut response = Response::new(body.into());
     *response.status_mut() = status;
@@ -181,11 +195,11 @@ impl Front {
         let started = Instant::now();
         let path = normalise(head.uri.path(), "/amberflo");
         if let Some(Service { gateway: Some(gateway), .. }) = self.service.get()
-            && path == "/ingest"
+            && path == openapi::INGEST
         {
             let mut response = match head.method {
                 Method::POST => gateway.ingest(&head, &mut body).await.map(Body::new),
-                _ => ingest_wants_post(),
+                _ => wants("POST"),
             };
             telemetry::observe_ingest(response.status().as_u16(), started.elapsed());
             body::finish(&head, &mut body, &mut response).await;
@@ -194,13 +208,13 @@ impl Front {
         if self.serves_ops && self.ops.internal.is_asked(&path) {
             return self.ops.internal.answer(head, body).await;
         }
-        if let Some(mut answer) = self.serves_ops.then(|| self.ops.answer(&path)).flatten() {
+        if let Some(mut answer) = self.serves_ops.then(|| self.ops.answer(&head.method, &path)).flatten() {
             body::finish(&head, &mut body, &mut answer).await;
             return answer;
         }
         let refusal = match self.service.get() {
             Some(service) => match &service.router {
-                Some(router) if path != "/ingest" => return service.ask(router, head, body, &path, started).await,
+                Some(router) if path != openapi::INGEST => return service.ask(router, head, body, &path, started).await,
                 _ => not_here(),
             },
             None => AmberfloError::unavailable("this node is starting; send the same request again", 1),
@@ -221,6 +235,9 @@ fn not_here() -> AmberfloError {
 impl Service {
     /// Everything but events.
     async fn ask(&self, router: &Router, head: Parts, mut body: Incoming, path: &str, started: Instant) -> Answer {
+        if needs_no_key(path) {
+            return ask_openly(router, head, body, path).await;
+        }
         let caller = match presented_key(&head.headers) {
             Some(key) => self.keys.find(key).await,
             None => Err(Denied::Unknown),
@@ -260,14 +277,34 @@ impl Service {
             body::read(&head.headers, body, limits, &self.budget, caller.api_share()).await.map_err(|error| body::refusal(&error))?;
         // Revoked or disabled while the body came.
         caller.check().map_err(AmberfloError::denied)?;
-        let path_and_query = match head.uri.query() {
-            Some(query) => format!("{path}?{query}"),
-            None => path.to_owned(),
-        };
         let mut head = head.clone();
-        head.uri = path_and_query.parse::<Uri>().map_err(|_| AmberfloError::bad_request("the path is not valid"))?;
+        head.uri = normalised(&head.uri, path)?;
         head.headers.remove(hyper::header::CONTENT_ENCODING);
         head.extensions.insert(caller.clone());
         Ok((Request::from_parts(head, Body::from(bytes)), room))
     }
+}
+
+/// What is for everybody: nobody is asked for a key, and the body is of no interest.
+async fn ask_openly(router: &Router, mut head: Parts, mut body: Incoming, path: &str) -> Answer {
+    let mut response = match normalised(&head.uri, path) {
+        Ok(uri) => {
+            head.uri = uri;
+            let request = Request::from_parts(head.clone(), Body::empty());
+            // The router's own error is `Infallible`.
+            router.clone().call(request).await.unwrap_or_else(|never| match never {})
+        }
+        Err(error) => axum::response::IntoResponse::into_response(error),
+    };
+    body::finish(&head, &mut body, &mut response).await;
+    response
+}
+
+/// The target of a request with its path normalised.
+fn normalised(uri: &Uri, path: &str) -> Result<Uri, AmberfloError> {
+    let path_and_query = match uri.query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    };
+    path_and_query.parse().map_err(|_| AmberfloError::bad_request("the path is not valid"))
 }

@@ -4,25 +4,27 @@
 //! do, wire ⇄ model, and one call of [`Customers`] on a thread that may wait for a disk. A client that hangs up does not
 //! take a change back.
 
+mod openapi;
+
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{DefaultBodyLimit, Extension, Path, State};
+use axum::extract::{Extension, Path, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use serde_json::{Map, Value};
 
 use super::audit::Audited;
 use super::fields::{Parameters, Received, bytes, pairs};
+use super::openapi::CUSTOMERS;
 use super::refusals::{CHANGE_UNKNOWN, check_scope, store_refusal};
 use crate::accounts::{Caller, Scope};
 use crate::customers::{Customer, CustomerId, Customers, Error};
 use crate::dialect::amberflo::AmberfloError;
 use crate::dialect::amberflo::customers::{AutoCreate, CustomerRequest, StageRequest, render, stage_label};
+use crate::openapi::Routes;
 
 /// Largest body. A customer at all its limits with every character escaped has half of it, and a body as large as the
 /// gateway takes would keep an async thread busy for long.
@@ -37,13 +39,18 @@ type Answer = Result<Response, AmberfloError>;
 
 /// `/customers`, `/customers/{customerId}` and `/customers/stage`. Needs an `Extension<Caller>` on every request. Every
 /// success is 200 with JSON, every refusal as section 0 of the contract has it; other methods are 405 with `Allow`.
-pub fn routes(customers: Arc<Customers>) -> Router {
-    Router::new()
-        .route("/customers", get(list_or_find).post(create).put(replace))
-        .route("/customers/stage", get(show_stage).put(set_stage).delete(remove_stage))
-        .route("/customers/{customer_id}", get(show).delete(remove))
-        .method_not_allowed_fallback(method_not_allowed)
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+pub fn routes(customers: Arc<Customers>) -> Routes {
+    Routes::of(CUSTOMERS)
+        .get("/customers", list_or_find, openapi::list_or_find())
+        .post("/customers", create, openapi::create())
+        .put("/customers", replace, openapi::replace())
+        .get("/customers/stage", show_stage, openapi::show_stage())
+        .put("/customers/stage", set_stage, openapi::set_stage())
+        .delete("/customers/stage", remove_stage, openapi::remove_stage())
+        .get("/customers/{customer_id}", show, openapi::show())
+        .delete("/customers/{customer_id}", remove, openapi::remove())
+        .layered(|router| router.method_not_allowed_fallback(method_not_allowed))
+        .body_max(BODY_BYTES_MAX)
         .with_state(customers)
 }
 

@@ -12,20 +12,21 @@
 //! | `Tollgate-Groups-Cut` | `true` if there are more groups than an answer has |
 //! | `Tollgate-Overflow` | `true` if events without their dimensions (the overflow row) were filtered or grouped by dimensions |
 
+mod openapi;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Extension, State};
+use axum::extract::{Extension, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use tokio::sync::Semaphore;
 
 use super::fields::{Parameters, Received, bytes, pairs};
+use super::openapi::USAGE;
 use super::refusals::{RETRY_AFTER_S, check_scope};
 use crate::accounts::{Caller, Scope};
 use crate::clock::{Clock, UnixMillis};
@@ -33,6 +34,7 @@ use crate::dialect::amberflo::AmberfloError;
 use crate::dialect::amberflo::usage::answer::{ANSWER_BYTES_MAX, Body, Gaps};
 use crate::dialect::amberflo::usage::{AllMetersQuery, Form, UsageQuery, parse_batch, parse_query};
 use crate::meters::Meters;
+use crate::openapi::Routes;
 use crate::store::{self, Rows};
 use crate::telemetry;
 use crate::usage::{EvaluateError, Limits, MeterType, TimeRange, UsageSource, View, ViewRequest, evaluate, meters_in_range};
@@ -70,14 +72,14 @@ struct Usage {
 
 /// `/usage`, `/usage/batch`, `/usage/sparse`, `/usage/sparse/batch` and `/usage/all`. Needs an `Extension<Caller>` on every
 /// request.
-pub fn routes(source: Arc<dyn UsageSource>, meters: Arc<Meters>, clock: Clock) -> Router {
-    Router::new()
-        .route("/usage", post(one))
-        .route("/usage/batch", post(batch))
-        .route("/usage/sparse", post(sparse_one))
-        .route("/usage/sparse/batch", post(sparse_batch))
-        .route("/usage/all", get(all_meters))
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+pub fn routes(source: Arc<dyn UsageSource>, meters: Arc<Meters>, clock: Clock) -> Routes {
+    Routes::of(USAGE)
+        .post("/usage", one, openapi::one())
+        .post("/usage/batch", batch, openapi::batch())
+        .post("/usage/sparse", sparse_one, openapi::sparse_one())
+        .post("/usage/sparse/batch", sparse_batch, openapi::sparse_batch())
+        .get("/usage/all", all_meters, openapi::all_meters())
+        .body_max(BODY_BYTES_MAX)
         .with_state(Arc::new(Usage { source, meters, clock, turns: Arc::new(Semaphore::new(QUERIES_AT_ONCE_MAX)) }))
 }
 

@@ -1,5 +1,6 @@
 //! The routes over documents in memory: paths, statuses, scopes. What stands in a body is the dialect's to test.
 
+use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
 use axum::http::header::{ALLOW, RETRY_AFTER};
@@ -47,7 +48,7 @@ impl Api {
             &store,
             &[("admin", 1, Scope::Admin), ("read", 1, Scope::Read), ("ingest", 1, Scope::Ingest), ("other", 2, Scope::Admin)],
         );
-        let router = routes(Arc::new(Customers::new(store.clone(), Clock::start())));
+        let router = routes(Arc::new(Customers::new(store.clone(), Clock::start()))).into_router();
         Self { store, router, keys }
     }
 

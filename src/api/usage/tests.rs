@@ -2,6 +2,7 @@
 
 use std::sync::Mutex;
 
+use axum::Router;
 use axum::http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -58,7 +59,8 @@ impl Api {
         let keys = ring_of(&store, &[("read", 1, Scope::Read), ("ingest", 1, Scope::Ingest), ("other", 2, Scope::Read)]);
         let source = Arc::new(source);
         Self {
-            router: routes(source.clone(), Arc::new(Meters::new(Arc::new(MemoryStore::default()), Clock::start())), Clock::start()),
+            router: routes(source.clone(), Arc::new(Meters::new(Arc::new(MemoryStore::default()), Clock::start())), Clock::start())
+                .into_router(),
             source,
             keys,
         }

@@ -25,11 +25,12 @@ use crate::gateway::body::BodyLimits;
 use crate::gateway::{self, Gateway};
 use crate::letters::{self, Ledger, Letters};
 use crate::meters::Meters;
+use crate::openapi::Described;
 use crate::ops::control::Control;
 use crate::ops::handover::Handover;
 use crate::rules::Rules;
 use crate::server::sockets::Listeners;
-use crate::server::{Front, Internal, Ops, Service};
+use crate::server::{self, Front, Internal, Ops, Service};
 use crate::verdicts::{self, Verdicts};
 
 /// The way in.
@@ -83,8 +84,9 @@ impl Entrance {
         }
         let control = control(&parts, data_dir, handover.clone(), &shell.clock, front.ops.draining.clone());
         // Set once: nothing starts twice.
-        let _first = front.service.set(service(shell, &parts, accounts, rules));
         let config = &shell.config;
+        let beside = server::described(config.ingest.body_bytes_max, front.serves_ops);
+        let _first = front.service.set(service(shell, &parts, accounts, rules, beside));
         announce(shell.address, config.tls.is_some(), &config.data_dir, &admin_key, shell.clock.now());
         Entered { parts, control }
     }
@@ -104,7 +106,7 @@ fn control(parts: &Parts, data_dir: &DataDir, handover: Arc<Handover>, clock: &C
     Some(tokio::spawn(control.ok()?.serve(parts.copied.clone(), handover, clock.clone(), stopping)))
 }
 
-fn service(shell: &Shell, parts: &Parts, accounts: Arc<Accounts>, rules: Arc<Rules>) -> Service {
+fn service(shell: &Shell, parts: &Parts, accounts: Arc<Accounts>, rules: Arc<Rules>, beside: Vec<Described>) -> Service {
     let (config, clock) = (&shell.config, &shell.clock);
     let keys = accounts.ring();
     let ingest = &config.ingest;
@@ -144,7 +146,7 @@ fn service(shell: &Shell, parts: &Parts, accounts: Arc<Accounts>, rules: Arc<Rul
     });
     let customers = Arc::new(Customers::new(parts.store.clone(), clock.clone()));
     let billing = billing(shell, parts, customers.clone(), &accounts);
-    let router = api::router(api::Parts {
+    let routed = api::Parts {
         accounts,
         billing,
         audit: Arc::new(Audit::new(parts.store.clone(), clock.clone())),
@@ -156,10 +158,10 @@ fn service(shell: &Shell, parts: &Parts, accounts: Arc<Accounts>, rules: Arc<Rul
         letters,
         gateway: gateway.clone(),
         clock: clock.clone(),
-    });
+    };
     Service {
         gateway: config.has_role(Role::Gateway).then_some(gateway),
-        router: config.has_role(Role::Api).then_some(router),
+        router: config.has_role(Role::Api).then(|| api::router(routed, beside)),
         keys,
         budget: shell.budgets.api.clone(),
         http: config.http.clone(),
