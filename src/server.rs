@@ -181,11 +181,13 @@ impl Front {
     /// Once the process was told to stop, the answer says that it is the connection's last: HTTP/2 has other words for it.
     async fn answer(&self, request: Request<Incoming>, is_http2: bool) -> Answer {
         let (mut head, body) = request.into_parts();
+        // No path has it, and nobody asks so twice.
+        let is_trace = head.method == Method::TRACE;
         let mut answer = match head::check(&mut head) {
             Ok(()) => self.handle(head, body).await,
             Err(refusal) => refusal.answer(is_http2),
         };
-        if !is_http2 && self.ops.draining.load(Ordering::Acquire) {
+        if !is_http2 && (is_trace || self.ops.draining.load(Ordering::Acquire)) {
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         answer

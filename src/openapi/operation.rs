@@ -281,8 +281,8 @@ pub(super) fn common_parameters() -> Value {
     json!({"ContentEncoding": {
         "name": "Content-Encoding",
         "in": "header",
-        "description": "How the body is compressed.",
-        "schema": {"type": "string", "enum": ["gzip", "deflate", "zstd", "identity"], "default": "identity"},
+        "description": "How the body is compressed. An empty one is as good as none.",
+        "schema": {"type": "string", "enum": ["gzip", "deflate", "zstd", "identity", ""], "default": "identity"},
     }})
 }
 

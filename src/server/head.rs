@@ -33,8 +33,8 @@ impl Refusal {
 /// [`Refusal`]: RFC 9112 demands it, or allows two readings.
 pub(super) fn check(head: &mut Parts) -> Result<(), Refusal> {
     conceal_keys(&mut head.headers);
-    if matches!(head.method, Method::CONNECT | Method::TRACE) {
-        return Err(Refusal(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "CONNECT and TRACE are not for this server"));
+    if head.method == Method::CONNECT {
+        return Err(Refusal(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "CONNECT is not for this server"));
     }
     // Authority form is for CONNECT, an asterisk for OPTIONS (RFC 9112, 3.2).
     let is_asterisk = head.uri.path() == "*" && head.method == Method::OPTIONS;

@@ -38,6 +38,7 @@ mod logs;
 mod meters;
 mod model;
 mod one_bad_event;
+mod openapi;
 mod poison;
 #[expect(dead_code, reason = "the store's own tests use more of it")]
 #[path = "../support/postgres.rs"]

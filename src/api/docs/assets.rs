@@ -6,8 +6,8 @@
 use bytes::Bytes;
 use utoipa_swagger_ui_vendored::SWAGGER_UI_VENDORED;
 
-/// Where an archive's directory is told of: its last bytes, where it has no comment.
-const END_BYTES: usize = 22;
+/// With what the last part of an archive begins, which tells where its directory is. Only a comment stands behind it.
+const END: &[u8] = b"PK\x05\x06";
 const ENTRY_BYTES: usize = 46;
 const LOCAL_BYTES: usize = 30;
 const DEFLATED: u16 = 8;
@@ -15,7 +15,7 @@ const DEFLATED: u16 = 8;
 /// A file of the archive's `dist` folder, in gzip.
 pub(in crate::api) fn gzip(name: &str) -> Option<Bytes> {
     let archive = SWAGGER_UI_VENDORED;
-    let end = archive.get(archive.len().checked_sub(END_BYTES)?..)?;
+    let end = archive.windows(END.len()).rposition(|window| window == END).and_then(|at| archive.get(at..))?;
     let mut at = u32_at(end, 16)? as usize;
     let wanted = format!("/dist/{name}");
     for _ in 0..u16_at(end, 10)? {

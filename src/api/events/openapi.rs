@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::accounts::Scope;
 use crate::api::dead_letters::openapi::{rejected_event, with_raw};
 use crate::api::openapi::{limit, next, position};
-use crate::event::{NAME_BYTES_MAX, NAMESPACE_BYTES_MAX};
+use crate::event::NAMESPACE_BYTES_MAX;
 use crate::openapi::{Operation, Schema};
 
 fn event() -> Schema {
@@ -72,7 +72,7 @@ pub(super) fn list() -> Operation {
         .needs(Scope::Read)
         .query("customerId", Schema::text())
         .query("meterApiName", Schema::text())
-        .query("uniqueId", Schema::text().with("maxLength", NAME_BYTES_MAX))
+        .query("uniqueId", Schema::text())
         .query("verdict", Schema::words(&["counted", "duplicate", "conflict", "filtered", "rejected"]))
         .query("before", Schema::text().about("Where the page begins: `next` of the page before."))
         .query("limit", limit())

@@ -25,9 +25,7 @@ fn period() -> Schema {
 }
 
 fn of_customer(operation: Operation) -> Operation {
-    operation
-        .query("CustomerId", customer_id())
-        .query("customerId", customer_id().about("In place of `CustomerId`, one of which must be there."))
+    operation.required_query("CustomerId", customer_id().about("Also read as `customerId`."))
 }
 
 fn assignment_in() -> Schema {
@@ -192,8 +190,7 @@ pub(super) fn order_slashed() -> Operation {
 pub(super) fn orders() -> Operation {
     of_customer(Operation::new("listPrepaid", "List a customer's prepaid orders"))
         .needs(Scope::Read)
-        .query("ProductId", id())
-        .query("productId", id().about("In place of `ProductId`."))
+        .query("ProductId", id().about("Also read as `productId`."))
         .answers("The active orders", Schema::array(order_schema()))
 }
 
@@ -201,8 +198,7 @@ pub(super) fn delete_order() -> Operation {
     of_customer(Operation::new("deletePrepaid", "Delete a prepaid order"))
         .about("What was drawn stays drawn.")
         .needs(Scope::Admin)
-        .query("Id", id().about("The order."))
-        .query("id", id().about("In place of `Id`, one of which must be there."))
+        .required_query("Id", id().with("minLength", 1).about("The order. Also read as `id`."))
         .answers("The deleted order", order_schema())
         .may_be_unknown()
 }
@@ -233,10 +229,7 @@ pub(super) fn note_payment() -> Operation {
 }
 
 fn invoices_of(operation: Operation) -> Operation {
-    operation
-        .needs(Scope::Read)
-        .query("customerId", customer_id())
-        .query("CustomerId", customer_id().about("In place of `customerId`, one of which must be there."))
+    operation.needs(Scope::Read).required_query("customerId", customer_id().about("Also read as `CustomerId`."))
 }
 
 fn computed(operation: Operation) -> Operation {
