@@ -27,10 +27,9 @@ mod openapi;
 use std::sync::Arc;
 
 use axum::extract::{Extension, State};
-use hyper::StatusCode;
 use serde_json::{Value, json};
 
-use super::{Answer, BODY_BYTES_MAX, By, InPath, Shared, changed, computed, in_path, refusal};
+use super::{Answer, BODY_BYTES_MAX, By, InPath, Shared, changed, computed, in_path, read, refusal};
 use crate::accounts::Scope;
 use crate::api::fields::{OwnQuery, Parameters, Received};
 use crate::api::openapi::{INVOICES, PREPAID};
@@ -40,7 +39,6 @@ use crate::billing::timeline::{HOUR_MAX, seconds};
 use crate::billing::{Billing, CardBalance, CustomerBalance, Error, LineKind, OrderBalance, Shown, State as Stage, Status};
 use crate::clock::UnixMillis;
 use crate::customers::CustomerId;
-use crate::dialect::amberflo::AmberfloError;
 use crate::dialect::amberflo::payments::Fields;
 use crate::openapi::Routes;
 
@@ -102,8 +100,7 @@ async fn balance(State(billing): Shared, Extension(by): By, path: InPath, query:
 
 async fn usage_cost(State(billing): Shared, Extension(by): By, body: Received) -> Answer {
     check_scope(&by, Scope::Read)?;
-    let body = body.map_err(|_| AmberfloError::new(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", "the body is too large"))?;
-    let customer = Fields::of_body(&body)?.customer(&["customerId"])?;
+    let customer = Fields::of_body(&read(body)?)?.customer(&["customerId"])?;
     let statements = billing.statements(by.account, &customer).await.map_err(refusal)?;
     let open = statements.invoices.iter().rfind(|shown| shown.state == Stage::Open);
     Ok(computed(&open.map_or_else(|| json!({"customerId": customer.as_str(), "lines": []}), render), statements.complete))

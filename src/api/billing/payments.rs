@@ -5,13 +5,12 @@ mod openapi;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::body::Bytes;
 use axum::extract::{Extension, State};
 use serde_json::Value;
 
-use super::{Answer, BODY_BYTES_MAX, By, Shared, changed, computed, json, refusal, work};
+use super::{Answer, BODY_BYTES_MAX, By, Shared, changed, computed, json, read, refusal, work};
 use crate::accounts::{Caller, Scope};
-use crate::api::fields::{Parameters, Received, bytes, pairs};
+use crate::api::fields::{Parameters, Received, pairs};
 use crate::api::openapi::{INVOICES, PLANS, PREPAID};
 use crate::api::refusals::check_scope;
 use crate::billing::{Billing, Error, MadePlan};
@@ -56,10 +55,6 @@ fn invoice_routes() -> Routes<Arc<Billing>> {
         .get("/payments-billing-customer-product-invoice", invoices_dashed, openapi::invoices_dashed())
         .get("/payments/billing/customer-product-invoice", invoice, openapi::invoice())
         .get("/payments/billing/customer-product-invoice/all", invoices, openapi::invoices())
-}
-
-fn read(body: Received) -> Result<Bytes, AmberfloError> {
-    bytes(body, || format!("the body has more than {BODY_BYTES_MAX} bytes"))
 }
 
 fn parameters(query: Parameters) -> Result<Fields, AmberfloError> {
