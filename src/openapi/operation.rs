@@ -187,6 +187,18 @@ impl Operation {
         self.refers(404, "NotFound")
     }
 
+    /// 503 of what needs no key: nobody takes answers, or the node starts.
+    #[must_use]
+    pub fn may_be_unavailable(self) -> Self {
+        self.refers(503, "Unavailable")
+    }
+
+    /// 421 of what needs no key, and only some nodes have.
+    #[must_use]
+    pub fn may_be_elsewhere(self) -> Self {
+        self.refers(421, "MisdirectedRequest")
+    }
+
     /// An answer without content.
     #[must_use]
     pub fn answers_empty(mut self, status: StatusCode, about: &str) -> Self {

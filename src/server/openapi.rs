@@ -32,7 +32,8 @@ pub fn described(body_max: usize, serves_ops: bool) -> Vec<Described> {
             Schema::text(),
         );
         all.push(of(Method::GET, READINESS, OPERATION, readiness));
-        all.push(of(Method::GET, METRICS, OPERATION, plain(Operation::new("getMetrics", "Metrics, for Prometheus"), "The metrics")));
+        let metrics = plain(Operation::new("getMetrics", "Metrics, for Prometheus"), "The metrics").may_be_unavailable();
+        all.push(of(Method::GET, METRICS, OPERATION, metrics));
     }
     all
 }

@@ -9,6 +9,8 @@ fn fixed(operation: Operation) -> Operation {
     operation
         .always_with_header("ETag", "For `If-None-Match`.", Schema::text())
         .answers_empty(StatusCode::NOT_MODIFIED, "It has not changed since.")
+        .may_be_elsewhere()
+        .may_be_unavailable()
 }
 
 pub(super) fn description() -> Operation {

@@ -5,7 +5,6 @@ use serde_json::json;
 use crate::accounts::Scope;
 use crate::api::dead_letters::openapi::{rejected_event, with_raw};
 use crate::api::openapi::{limit, next, position};
-use crate::event::NAMESPACE_BYTES_MAX;
 use crate::openapi::{Operation, Schema};
 
 fn event() -> Schema {
@@ -35,7 +34,7 @@ fn row() -> Schema {
 }
 
 fn namespace(operation: Operation) -> Operation {
-    operation.query("namespace", Schema::text().with("maxLength", NAMESPACE_BYTES_MAX).about("Of the uniqueId; empty without it."))
+    operation.query("namespace", Schema::text().about("Of the uniqueId; empty without it."))
 }
 
 pub(super) fn show() -> Operation {
