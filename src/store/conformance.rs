@@ -53,6 +53,7 @@ for_every_store!(
     documents_change_in_one_step,
     changes_of_a_document_at_the_same_time_are_all_kept,
     a_document_comes_back_byte_for_byte,
+    of_an_id_that_no_document_can_have_there_is_none,
     shared_documents_are_followed_by_their_version,
     a_change_of_shared_documents_on_an_old_copy_changes_nothing,
     of_changes_of_shared_documents_at_once_each_sees_the_one_before,
@@ -402,6 +403,12 @@ impl Copied {
 
 fn shared(kind: Kind, id: &str, body: Option<&str>) -> Shared {
     Shared { kind, account: 0, id: id.into(), body: body.map(|body| body.as_bytes().to_vec()) }
+}
+
+fn of_an_id_that_no_document_can_have_there_is_none(store: &dyn Store) {
+    for kind in [Kind::Meter, Kind::Plan] {
+        assert_eq!(store.document(kind, 1, "a\0b").expect("reads"), None, "{kind:?}");
+    }
 }
 
 fn shared_documents_are_followed_by_their_version(store: &dyn Store) {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -150,6 +151,8 @@ def sharpen(description: dict[str, Any], ids: dict[str, str]) -> None:
     for name, schema in description["components"]["schemas"].items():
         if name not in asked:
             close_objects(schema)
+    # Nobody makes another operator: the last one's key, with which all of this is asked, cannot be revoked.
+    description["components"]["schemas"]["NewKey"]["properties"]["scopes"]["items"]["enum"].remove("operator")
     # Where both keys come, nobody looks at this one.
     del description["components"]["securitySchemes"]["bearer"]
     for path in description["paths"].values():
@@ -174,9 +177,12 @@ def test_schemathesis_finds_no_answer_that_is_not_described(
     ]  # fmt: skip
     environment = os.environ | {"SCHEMATHESIS_HOOKS": "openapi_hooks", "PYTHONPATH": str(CLIENTS), "PYTHONDONTWRITEBYTECODE": "1"}
     ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=2 * SECONDS + 240)
-    print(ran.stdout[-200_000:], ran.stderr[-2_000:])
+    print(ran.stdout[-50_000:], ran.stderr[-2_000:])
     assert ran.returncode == 0
     assert "errored" not in ran.stdout
     # It is the same process, which has everything, and panics are not answers.
     assert "panicked" not in server.stderr
     assert server.request("GET", "/customers?customerId=acme").status == 200
+    answered = set(re.findall(r'_requests_total\{route="(/[^"]+)",status="20[01]"\} [1-9]', server.ops("GET", "/metrics").text))
+    # Refusals alone would show little.
+    assert len(answered) > 0.8 * len(description["paths"]), sorted(answered)

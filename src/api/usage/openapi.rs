@@ -4,13 +4,19 @@ use serde_json::{Value, json};
 
 use super::WAIT_MAX_S;
 use crate::accounts::Scope;
-use crate::api::openapi::{complete, customer_id, meter_name};
+use crate::api::openapi::{complete, customer_id};
 use crate::dialect::amberflo::usage::BATCH_QUERIES_MAX;
+use crate::event::NAME_BYTES_MAX;
 use crate::openapi::{Operation, Schema};
 use crate::usage::{BUCKETS_MAX, FILTER_VALUES_MAX, GROUP_BY_MAX, TIME_S_MAX};
 
 fn seconds(about: &str) -> Schema {
     Schema::integer_in(0..=TIME_S_MAX).about(about).about("Seconds since 1970.")
+}
+
+/// Of a name that no meter can have there is no usage, as of any other that nobody knows.
+fn meter_name() -> Schema {
+    Schema::text().with("minLength", 1).with("maxLength", NAME_BYTES_MAX).about("The meter.")
 }
 
 fn aggregation() -> Schema {
