@@ -160,7 +160,7 @@ impl Tollgate {
         let view = runtime.block_on(self.materializer.view(vec![wanted], Duration::from_secs(20))).expect("a view");
         assert!(view.complete);
         let mut found = Found::new();
-        for meter in view.rows.meters(1).expect("meters") {
+        for meter in store::meters(&*view.rows, 1).expect("meters") {
             for grain in [Grain::Hour, Grain::Day] {
                 let selection = RowSelection { account: 1, meter: meter.clone(), grain, from: 0, to: u32::MAX, customers: None };
                 let mut last = Vec::new();

@@ -45,6 +45,7 @@ for_every_store!(
     partitions_are_committed_independently,
     the_latest_conflicts_of_each_account_stay,
     a_scan_gives_the_selected_rows_and_no_others,
+    the_first_key_of_some_ranges_is_found,
     a_scan_ends_with_the_error_of_who_looks_and_the_store_goes_on,
     rows_come_in_the_order_of_their_keys_however_long_they_are,
     several_rows_and_counts_are_asked_for_at_once,
@@ -181,10 +182,33 @@ fn a_scan_gives_the_selected_rows_and_no_others(store: &dyn Store) {
     assert_eq!(scanned(Some(&["a", "ab", "nobody"])), [(3, "a".into()), (3, "ab".into()), (4, "a".into())]);
     assert_eq!(scanned(Some(&["nobody"])), []);
     assert_eq!(scanned(Some(&[])), []);
-    assert_eq!(snapshot.meters(1).expect("meters"), ["a", "m", "mm"]);
-    assert_eq!(snapshot.meters(2).expect("meters"), ["m"]);
-    assert_eq!(snapshot.meters(3).expect("meters"), Vec::<String>::new());
+    assert_eq!(meters(&*snapshot, 1).expect("meters"), ["a", "m", "mm"]);
+    assert_eq!(meters(&*snapshot, 2).expect("meters"), ["m"]);
+    assert_eq!(meters(&*snapshot, 3).expect("meters"), Vec::<String>::new());
     assert_eq!(snapshot.count(&keyed(1, "m", 3, "a").0).expect("counts"), 1);
+}
+
+fn the_first_key_of_some_ranges_is_found(store: &dyn Store) {
+    let long = key(1, "m", 9, "c", 0, &long_dimensions(3_000, 1));
+    let rows = [(1, "m", 3, "a"), (1, "m", 5, "b"), (2, "m", 1, "a")];
+    let rows = rows.map(|(account, meter, bucket, customer)| keyed(account, meter, bucket, customer));
+    let all = rows.iter().cloned().chain([(long.clone(), rows[0].1.clone())]);
+    store.commit(&commit(0, 10, all.collect())).expect("commits");
+    let snapshot = store.snapshot().expect("a snapshot");
+    let first = |ranges: &[KeyRange]| snapshot.first_key(ranges).expect("looks");
+    let days = |from, to, customers: Option<&[&str]>| {
+        day_rows(1, from, to, customers.map(|customers| customers.iter().map(|&customer| customer.to_owned()).collect())).key_ranges()
+    };
+    assert_eq!(first(&[]), None);
+    assert_eq!(first(&days(0, 3, None)), None);
+    assert_eq!(first(&days(0, 6, None)), Some(rows[0].0.clone()));
+    assert_eq!(first(&days(4, 6, None)), Some(rows[1].0.clone()));
+    assert_eq!(first(&days(0, 9, Some(&["b"]))), Some(rows[1].0.clone()), "in the sixth range");
+    assert_eq!(first(&days(0, 9, Some(&["a", "b"]))), Some(rows[0].0.clone()));
+    assert_eq!(first(&days(0, 3_000, Some(&["nobody"]))), None, "more ranges than are asked for at once");
+    let found = first(&days(6, 20, None)).expect("a long key");
+    assert_eq!(found[..1_000], long[..1_000], "at least its begin");
+    assert_eq!(first(&days(10, 20, None)), None);
 }
 
 fn a_scan_ends_with_the_error_of_who_looks_and_the_store_goes_on(store: &dyn Store) {

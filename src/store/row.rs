@@ -153,6 +153,21 @@ pub fn write_meter_prefix(to: &mut Vec<u8>, account: u32, meter: &str) {
     write_name(to, meter);
 }
 
+/// Encoded keys: from (inclusive) and to (exclusive).
+pub type KeyRange = (Vec<u8>, Vec<u8>);
+
+/// Keys of all meters of an account, or of those behind one of them.
+pub fn meters_behind(account: u32, meter: Option<&str>) -> KeyRange {
+    let mut from = account.to_be_bytes().to_vec();
+    if let Some(meter) = meter {
+        write_name(&mut from, meter);
+        // Behind a meter's name comes the grain, which is 0 or 1.
+        from.push(0xff);
+    }
+    // No account has the last number.
+    (from, account.saturating_add(1).to_be_bytes().to_vec())
+}
+
 fn write_bucket_prefix(to: &mut Vec<u8>, account: u32, meter: &str, grain: Grain, bucket: u32) {
     write_meter_prefix(to, account, meter);
     to.push(grain.code());
@@ -178,7 +193,7 @@ pub struct RowSelection {
 
 impl RowSelection {
     /// Ranges of encoded keys (from, to) that together hold exactly the selected rows, in order.
-    pub fn key_ranges(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+    pub fn key_ranges(&self) -> Vec<KeyRange> {
         let bound = |bucket: u32, customer: Option<&str>| {
             let mut key = Vec::with_capacity(64);
             write_bucket_prefix(&mut key, self.account, &self.meter, self.grain, bucket);

@@ -4,17 +4,15 @@
 //! [`Limits`] bound how many that may be. Groups are ranked and cut when all of them are known.
 
 use std::collections::{HashMap, HashSet};
-use std::ops::{ControlFlow, Range};
+use std::ops::ControlFlow;
 
-use super::calendar::whole_days;
-use super::{Field, Measure, MeterType, Query, Take, TimeRange};
+use super::reading::{plan, scan, selection};
+use super::{Field, Measure, MeterType, Query, Take};
 use crate::event::Sum;
-use crate::store::{self, Grain, Row, RowKey, RowSelection, Rows};
+use crate::store::{self, Row, RowKey, Rows};
 
 /// What an overflow row has in place of each dimension.
 pub const OVERFLOW_VALUE: &str = "(overflow)";
-/// Most ranges of keys that one scan is made of: with a filter of many customers, a scan is cut into several.
-const RANGES_MAX: usize = 10_000;
 /// Between the values of a group's key. No value contains it, and it sorts before everything that one may contain.
 const SEPARATOR: char = '\0';
 
@@ -26,6 +24,13 @@ pub struct Limits {
     /// Numbers held while the rows are read: one a group and bucket that has events, and, for a measure of customers, one
     /// a customer of such a bucket. About 100 bytes each; past it there is no answer.
     pub cells_max: usize,
+}
+
+impl Limits {
+    /// What is left for another answer beside one that is kept.
+    pub fn beside(self, kept: &Answer) -> Self {
+        Self { cells_max: self.cells_max.saturating_sub(kept.numbers()), ..self }
+    }
 }
 
 impl Default for Limits {
@@ -74,6 +79,15 @@ pub struct Answer {
     /// Whether events that have lost their dimensions to the overflow row are filtered or grouped by dimensions: a filter
     /// leaves them out, a group shows them as [`OVERFLOW_VALUE`].
     pub overflow: bool,
+    /// Rows that were read: those in the range, of the customers that were filtered for.
+    pub rows_read: u64,
+}
+
+impl Answer {
+    /// Numbers that it holds: one for each group and bucket that has events.
+    pub fn numbers(&self) -> usize {
+        self.groups.iter().map(|group| group.buckets.len()).sum()
+    }
 }
 
 /// Answers a query from rows, which must hold at least those of [`Query::view_request`].
@@ -82,79 +96,13 @@ pub struct Answer {
 /// [`EvaluateError`].
 pub fn evaluate(query: &Query, meter_type: MeterType, rows: &dyn Rows, limits: Limits) -> Result<Answer, EvaluateError> {
     let mut fold = Fold::new(query, meter_type.measure(query.aggregation), limits);
-    let hours = query.buckets.range().whole_hours();
-    for (grain, buckets) in plan(hours, query.buckets.interval().is_made_of_days()) {
+    for (grain, buckets) in plan(&query.buckets, &fold.bucket_starts) {
         let selection = selection(query.account, &query.meter, grain, buckets, query.customers.as_deref());
         if scan(rows, selection, &mut |key, row| fold.add(key, row))?.is_break() {
             return Err(EvaluateError::TooManyCells { cells_max: limits.cells_max });
         }
     }
     Ok(fold.into_answer())
-}
-
-/// Names of the meters that have events in a range (all its whole hours), of some customers (sorted) or of all.
-///
-/// # Errors
-/// The rows cannot be read.
-pub fn meters_in_range(rows: &dyn Rows, account: u32, range: TimeRange, customers: Option<&[String]>) -> Result<Vec<String>, store::Error> {
-    let mut found = Vec::new();
-    for meter in rows.meters(account)? {
-        for (grain, buckets) in plan(range.whole_hours(), true) {
-            let selection = selection(account, &meter, grain, buckets, customers);
-            if scan(rows, selection, &mut |_, _| ControlFlow::Break(()))?.is_break() {
-                found.push(meter);
-                break;
-            }
-        }
-    }
-    Ok(found)
-}
-
-/// Which rows make up a range of hours, in the order of time.
-fn plan(hours: Range<u32>, use_days: bool) -> impl Iterator<Item = (Grain, Range<u32>)> {
-    let days = whole_days(&hours);
-    let scans = if use_days && !days.is_empty() {
-        let (before, behind) = (hours.start..days.start * 24, days.end * 24..hours.end);
-        [(Grain::Hour, before), (Grain::Day, days), (Grain::Hour, behind)]
-    } else {
-        [(Grain::Hour, hours), (Grain::Day, 0..0), (Grain::Hour, 0..0)]
-    };
-    scans.into_iter().filter(|(_, buckets)| !buckets.is_empty())
-}
-
-fn selection(account: u32, meter: &str, grain: Grain, buckets: Range<u32>, customers: Option<&[String]>) -> RowSelection {
-    RowSelection { account, meter: meter.to_owned(), grain, from: buckets.start, to: buckets.end, customers: customers.map(<[_]>::to_vec) }
-}
-
-/// Scans until `visit` has had enough, a bounded number of key ranges at a time.
-fn scan(
-    rows: &dyn Rows,
-    mut selection: RowSelection,
-    visit: &mut dyn FnMut(RowKey<'_>, &Row) -> ControlFlow<()>,
-) -> Result<ControlFlow<()>, store::Error> {
-    let (from, to) = (selection.from, selection.to);
-    let step = match &selection.customers {
-        Some(customers) if customers.is_empty() => return Ok(ControlFlow::Continue(())),
-        Some(customers) => (RANGES_MAX / customers.len()).max(1),
-        None => (to - from) as usize,
-    };
-    let mut has_had_enough = false;
-    for from in (from..to).step_by(step) {
-        (selection.from, selection.to) = (from, to.min(from.saturating_add(step as u32)));
-        let result = rows.scan(&selection, &mut |key, row| match visit(key, row) {
-            ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(()) => {
-                has_had_enough = true;
-                // An error is the only way out of a scan; nobody sees this one.
-                Err(store::Error::Failed("the scan was left".into()))
-            }
-        });
-        if has_had_enough {
-            return Ok(ControlFlow::Break(()));
-        }
-        result?;
-    }
-    Ok(ControlFlow::Continue(()))
 }
 
 /// What is known of a group so far.
@@ -176,6 +124,7 @@ struct Fold<'q> {
     customers: SeenCustomers,
     cells: usize,
     overflow: bool,
+    rows_read: u64,
     /// The key of the row's group, kept for its memory.
     group_key: String,
 }
@@ -187,18 +136,20 @@ impl<'q> Fold<'q> {
             query,
             measure,
             limits,
-            bucket_starts: query.buckets.starts().collect(),
+            bucket_starts: query.buckets.starts(),
             reads_dimensions: groups_by_dimension || !query.dimensions.is_empty(),
             groups: HashMap::new(),
             customers: SeenCustomers::default(),
             cells: 0,
             overflow: false,
+            rows_read: 0,
             group_key: String::new(),
         }
     }
 
     /// Adds a row; breaks past the limit of cells.
     fn add(&mut self, key: RowKey<'_>, row: &Row) -> ControlFlow<()> {
+        self.rows_read += 1;
         self.overflow |= self.reads_dimensions && key.dimensions.is_overflow();
         if !self.matches(&key) {
             return ControlFlow::Continue(());
@@ -284,7 +235,7 @@ impl<'q> Fold<'q> {
             buckets: group.buckets.into_iter().map(|(bucket, number)| (starts[bucket as usize], number)).collect(),
         });
         let groups = groups.collect();
-        Answer { groups, bucket_starts: self.bucket_starts, cut: kept < wanted, overflow: self.overflow }
+        Answer { groups, bucket_starts: self.bucket_starts, cut: kept < wanted, overflow: self.overflow, rows_read: self.rows_read }
     }
 }
 

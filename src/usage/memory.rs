@@ -6,7 +6,7 @@ use std::collections::btree_map::Entry;
 use crate::clock::{UnixMicros, UnixMillis};
 use crate::event::{Amount, Draft, HashKey, IdentityMode, Measurement, MeterEvent, TimeWindow};
 use crate::log::record::{self, Decisions};
-use crate::store::{DimensionSet, Error, Grain, Row, RowKey, RowSelection, Rows, Visit};
+use crate::store::{DimensionSet, Error, Grain, KeyRange, Row, RowKey, RowSelection, Rows, Visit};
 
 /// The account of all test events that do not say otherwise.
 pub(crate) const ACCOUNT: u32 = 1;
@@ -122,14 +122,7 @@ impl Rows for MemoryRows {
         Ok(())
     }
 
-    fn meters(&self, account: u32) -> Result<Vec<String>, Error> {
-        let mut meters: Vec<String> = Vec::new();
-        for key in self.0.keys() {
-            let key = RowKey::read(key).expect("written here");
-            if key.account == account && meters.last().is_none_or(|last| last != key.meter) {
-                meters.push(key.meter.to_owned());
-            }
-        }
-        Ok(meters)
+    fn first_key(&self, ranges: &[KeyRange]) -> Result<Option<Vec<u8>>, Error> {
+        Ok(ranges.iter().find_map(|(from, to)| self.0.range(from.clone()..to.clone()).next()).map(|(key, _)| key.clone()))
     }
 }

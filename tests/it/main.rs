@@ -55,6 +55,7 @@ mod rules;
 mod sums_are_exact;
 mod the_books_balance;
 mod undecodable;
+mod usage;
 mod verdicts;
 mod verify;
 mod wrong_clock;

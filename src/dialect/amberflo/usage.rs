@@ -2,7 +2,8 @@
 //!
 //! Two forms that disagree completely: form A (the metering description, the seed workflow) has a flat range, form B
 //! (the SDKs) a `timeRange`; which one a query has decides which one its answer has. This part reads queries,
-//! [`answer`] writes answers.
+//! [`answer`] writes answers. Beyond the contract, either form may have a `timeZone` (an IANA name, UTC by default), and so may `GET
+//! /usage/all` among its parameters: days, weeks and months are those of that zone.
 
 pub mod answer;
 
@@ -16,7 +17,8 @@ use super::fields::{Fields, not_json};
 use crate::clock::UnixMillis;
 use crate::event::NAME_BYTES_MAX;
 use crate::usage::{
-    Aggregation, Buckets, Draft, Field, Interval, LOOK_UPS_MAX, MeterType, Query, QueryError, Take, TimeRange, ViewRequest,
+    Aggregation, Buckets, Draft, Field, Interval, LOOK_UPS_MAX, MeterType, Query, QueryError, Take, TimeRange, Unanswered, ViewRequest,
+    Zone,
 };
 
 /// Most queries of a batch.
@@ -132,7 +134,8 @@ fn read_form_b(fields: &Fields<'_>, range: &Fields<'_>, account: u32, now: UnixM
 
 fn read_buckets(fields: &Fields<'_>, range: TimeRange) -> Result<Buckets, AmberfloError> {
     let interval = fields.required_word("timeGroupingInterval", &INTERVALS)?;
-    Buckets::new(range, interval).map_err(|error| refused(fields, fields, error))
+    let zone = fields.text("timeZone")?.map_or(Ok(Zone::default()), Zone::find);
+    zone.and_then(|zone| Buckets::new(range, interval, zone)).map_err(|error| refused(fields, fields, error))
 }
 
 fn read_filters(fields: &Fields<'_>) -> Result<Vec<(Field, Vec<String>)>, AmberfloError> {
@@ -170,7 +173,8 @@ fn refused(fields: &Fields<'_>, range: &Fields<'_>, error: QueryError) -> Amberf
     match error {
         QueryError::StartOutside => range.wrong("startTimeInSeconds", error),
         QueryError::EndOutside | QueryError::EndNotAfterStart => range.wrong("endTimeInSeconds", error),
-        QueryError::TooManyBuckets => fields.wrong("timeGroupingInterval", error),
+        QueryError::TooManyBuckets | QueryError::TooManyZonedBuckets => fields.wrong("timeGroupingInterval", error),
+        QueryError::ZoneUnknown => fields.wrong("timeZone", error),
         QueryError::MeterEmpty | QueryError::MeterTooLong => fields.wrong("meterApiName", error),
         QueryError::TooManyGroupKeys => fields.wrong("groupBy", error),
         QueryError::TooManyFilterValues | QueryError::TooManyLookUps => fields.wrong("filter", error),
@@ -227,13 +231,18 @@ impl AllMetersQuery {
     }
 
     /// When.
-    pub fn range(&self) -> TimeRange {
-        self.buckets.range()
+    pub fn buckets(&self) -> &Buckets {
+        &self.buckets
+    }
+
+    /// What tells why there is no answer.
+    pub fn unanswered(&self) -> Unanswered {
+        Unanswered { account: self.account, meter: None, customers: self.customers.clone() }
     }
 
     /// The rows that it takes.
     pub fn view_request(&self) -> ViewRequest {
-        let (from_s, to_s) = self.range().whole_hours_s();
+        let (from_s, to_s) = self.buckets.answered_s();
         ViewRequest { account: self.account, meter: None, from_s, to_s, customers: self.customers.clone() }
     }
 
@@ -248,7 +257,7 @@ impl AllMetersQuery {
             account: self.account,
             meter: meter.to_owned(),
             aggregation: None,
-            buckets: self.buckets,
+            buckets: self.buckets.clone(),
             filters: filters.collect(),
             group_by,
             take: None,
@@ -274,6 +283,9 @@ impl AllMetersQuery {
             "timeGroupingInterval": self.received.get("timeGroupingInterval"),
             "timeRange": only(&["startTimeInSeconds", "endTimeInSeconds"]),
         });
+        if let Some(zone) = self.received.get("timeZone") {
+            metadata["timeZone"] = zone.clone();
+        }
         if self.by_customer {
             metadata["groupBy"] = json!([CUSTOMER_ID]);
         }

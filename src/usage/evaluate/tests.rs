@@ -4,18 +4,21 @@ use std::collections::{BTreeMap, HashSet};
 use std::num::NonZeroUsize;
 
 use ethnum::I256;
-use jiff::tz::TimeZone;
-use jiff::{Timestamp, ToSpan};
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZoneDatabase;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
 use super::*;
 use crate::event::Amount;
+use crate::store::RowSelection;
 use crate::store::row::{DAY_S, HOUR_S};
-use crate::usage::calendar::tests::intervals;
+use crate::usage::calendar::tests::{bucket_of, dates, intervals, zones};
 use crate::usage::memory::{ACCOUNT, Event, MemoryRows, event};
-use crate::usage::{Aggregation, Buckets, Draft, Interval};
+use crate::usage::reading::meters_in_range;
+use crate::usage::{Aggregation, Buckets, Draft, Interval, TimeRange, Zone};
 
 /// 2026-01-01, a Thursday.
 const DAY_0: i64 = 1_767_225_600;
@@ -25,6 +28,7 @@ struct Question {
     start_s: i64,
     length_s: i64,
     interval: Interval,
+    zone: String,
     meter_type: MeterType,
     aggregation: Option<Aggregation>,
     filters: Vec<(Field, Vec<String>)>,
@@ -39,7 +43,7 @@ impl Question {
             account: ACCOUNT,
             meter: "tokens".into(),
             aggregation: self.aggregation,
-            buckets: Buckets::new(range, self.interval).expect("few buckets"),
+            buckets: Buckets::new(range, self.interval, Zone::find(&self.zone).expect("a zone")).expect("few buckets"),
             filters: self.filters.clone(),
             group_by: self.group_by.clone(),
             take: self.take,
@@ -54,6 +58,7 @@ fn everything(days: i64) -> Question {
         start_s: DAY_0,
         length_s: days * DAY_S,
         interval: Interval::Day,
+        zone: "UTC".into(),
         meter_type: MeterType::SumOfAllUsage,
         aggregation: None,
         filters: Vec::new(),
@@ -72,19 +77,28 @@ fn answer(events: &[Event], question: &Question) -> Answer {
 
 // --- The oracle -----------------------------------------------------------------------------------------------------
 
-/// Begin of the bucket, by another calendar than the one under test.
-fn bucket_start(interval: Interval, time_s: i64) -> i64 {
-    let time = Timestamp::from_second(time_s).expect("a time").to_zoned(TimeZone::UTC);
-    let date = match interval {
-        Interval::Hour => return time_s - time_s % 3_600,
-        Interval::Day => time.date(),
-        Interval::Week => {
-            let since_monday = i64::from(time.date().weekday().to_monday_zero_offset());
-            time.date().checked_sub(since_monday.days()).expect("a date")
-        }
-        Interval::Month => time.date().first_of_month(),
-    };
-    date.to_zoned(TimeZone::UTC).expect("in UTC").timestamp().as_second()
+/// What is answered: start and end, in s. The end may be moved down to where a local hour began.
+fn answered(question: &Question) -> (i64, i64) {
+    let zone = TimeZoneDatabase::bundled().get(&question.zone).expect("a zone");
+    let (start_s, end_s) = (question.start_s, question.start_s + question.length_s);
+    let (start_hour, down) = (start_s.div_euclid(3_600) * 3_600, end_s.div_euclid(3_600) * 3_600);
+    let up = if down == end_s { end_s } else { down + 3_600 };
+    let local = zone.to_datetime(Timestamp::from_second(end_s).expect("a time"));
+    let is_local_hour = local.minute() == 0 && local.second() == 0;
+    (start_hour, if is_local_hour && down > start_hour { down } else { up })
+}
+
+/// Begin of each hour's bucket, by walking over all hours from before the first bucket on with another calendar.
+fn bucket_starts(question: &Question) -> BTreeMap<i64, i64> {
+    let (start_s, end_s) = answered(question);
+    let mut begun: Option<(Date, i64)> = None;
+    let hours = dates(&question.zone, start_s - 34 * DAY_S, end_s, &[3_599]).into_iter().map(|(hour, date)| {
+        let bucket = bucket_of(date, question.interval);
+        let start = begun.filter(|(begun, _)| *begun == bucket && question.interval != Interval::Hour).map_or(hour, |(_, start)| start);
+        begun = Some((bucket, start));
+        (hour, start)
+    });
+    hours.filter(|(hour, _)| *hour >= start_s).collect()
 }
 
 fn value_of(event: &Event, field: &Field) -> Option<String> {
@@ -114,8 +128,8 @@ fn number_of(question: &Question, events: &[&Event]) -> I256 {
 }
 
 fn oracle(events: &[Event], question: &Question) -> Answer {
-    let hour = |time_s: i64| time_s.div_euclid(3_600);
-    let (first, last) = (hour(question.start_s), hour(question.start_s + question.length_s - 1));
+    let starts = bucket_starts(question);
+    let hour = |event: &Event| event.time_ms.div_euclid(3_600_000) * 3_600;
     let is_dimension = |field: &Field| matches!(field, Field::Dimension(_));
     let reads_dimensions = question.group_by.iter().any(is_dimension) || question.filters.iter().any(|(field, _)| is_dimension(field));
     let mut overflow = false;
@@ -123,7 +137,7 @@ fn oracle(events: &[Event], question: &Question) -> Answer {
     for event in events {
         let passes = |(field, allowed): &(Field, Vec<String>)| value_of(event, field).is_some_and(|value| allowed.contains(&value));
         let (of_customers, of_dimensions): (Vec<_>, Vec<_>) = question.filters.iter().partition(|(field, _)| *field == Field::Customer);
-        let in_range = (first..=last).contains(&hour(event.time_ms.div_euclid(1_000)));
+        let in_range = starts.contains_key(&hour(event));
         if event.account != ACCOUNT || event.meter != "tokens" || !in_range || !of_customers.into_iter().all(passes) {
             continue;
         }
@@ -136,7 +150,7 @@ fn oracle(events: &[Event], question: &Question) -> Answer {
     let groups = groups.into_iter().map(|(values, events)| {
         let mut buckets: BTreeMap<i64, Vec<&Event>> = BTreeMap::new();
         for event in &events {
-            buckets.entry(bucket_start(question.interval, event.time_ms.div_euclid(1_000))).or_default().push(event);
+            buckets.entry(starts[&hour(event)]).or_default().push(event);
         }
         let number = |events: &[&Event]| Sum::from_scaled(number_of(question, events));
         let buckets = buckets.into_iter().map(|(start, events)| (start, number(&events))).collect();
@@ -147,9 +161,9 @@ fn oracle(events: &[Event], question: &Question) -> Answer {
     // Stable, so equal totals stay in the order of their values.
     groups.sort_by_key(|group| if ascending { group.total.scaled() } else { -group.total.scaled() });
     groups.truncate(question.take.map_or(usize::MAX, |take| take.limit.get()));
-    let mut bucket_starts: Vec<i64> = (first..=last).map(|hour| bucket_start(question.interval, hour * 3_600)).collect();
+    let mut bucket_starts: Vec<i64> = starts.into_values().collect();
     bucket_starts.dedup();
-    Answer { bucket_starts, groups, cut: false, overflow }
+    Answer { bucket_starts, groups, cut: false, overflow, rows_read: 0 }
 }
 
 fn amounts() -> impl Strategy<Value = Amount> {
@@ -214,11 +228,13 @@ fn questions() -> impl Strategy<Value = Question> {
     });
     let take =
         (1_usize..4, any::<bool>()).prop_map(|(limit, ascending)| Take { limit: NonZeroUsize::new(limit).expect("not 0"), ascending });
-    (start_s, length_s, intervals(), meter_type, option::of(aggregation), filters(), group_by, option::of(take)).prop_map(
-        |(start_s, length_s, interval, meter_type, aggregation, filters, group_by, take)| Question {
+    let when = (start_s, length_s, intervals(), prop_oneof![Just("UTC".to_owned()), zones()]);
+    (when, meter_type, option::of(aggregation), filters(), group_by, option::of(take)).prop_map(
+        |((start_s, length_s, interval, zone), meter_type, aggregation, filters, group_by, take)| Question {
             start_s: DAY_0 + start_s,
             length_s,
             interval,
+            zone,
             meter_type,
             aggregation,
             filters,
@@ -233,7 +249,31 @@ proptest! {
 
     #[test]
     fn the_evaluation_agrees_with_the_raw_events(events in events(), question in questions()) {
-        prop_assert_eq!(answer(&events, &question), oracle(&events, &question));
+        let answer = answer(&events, &question);
+        prop_assert_eq!(Answer { rows_read: 0, ..answer }, oracle(&events, &question));
+    }
+
+    #[test]
+    fn parts_of_a_range_add_up_to_the_whole(events in events(), question in questions()) {
+        let question = Question { aggregation: Some(Aggregation::Sum), take: None, ..question };
+        let whole = answer(&events, &question);
+        let (start_s, end_s) = answered(&question);
+        let Some(middle) = whole.bucket_starts.get(whole.bucket_starts.len() / 2).filter(|middle| **middle > start_s) else { return Ok(()) };
+        let part = |from_s: i64, to_s: i64| answer(&events, &Question { start_s: from_s, length_s: to_s - from_s, ..question.clone() });
+        let (one, other) = (part(start_s, *middle), part(*middle, end_s));
+        prop_assert_eq!([one.bucket_starts, other.bucket_starts].concat(), whole.bucket_starts);
+        let mut added: BTreeMap<Vec<String>, Group> = BTreeMap::new();
+        for group in one.groups.into_iter().chain(other.groups) {
+            match added.get_mut(&group.values) {
+                Some(before) => {
+                    before.total.add(group.total);
+                    before.buckets.extend(group.buckets);
+                }
+                None => drop(added.insert(group.values.clone(), group)),
+            }
+        }
+        let groups = whole.groups.into_iter().map(|group| (group.values.clone(), group)).collect();
+        prop_assert_eq!(added, groups);
     }
 
     #[test]
@@ -249,8 +289,9 @@ proptest! {
         let question = Question { filters, group_by: Vec::new(), take: None, ..question };
         let query = question.query();
         let rows = MemoryRows::of(&events);
-        let meters = meters_in_range(&rows, ACCOUNT, query.buckets().range(), query.view_request().customers.as_deref()).expect("rows");
-        prop_assert_eq!(meters.iter().any(|meter| meter == "tokens"), !answer(&events, &question).groups.is_empty());
+        let customers = query.view_request().customers;
+        let meters = meters_in_range(&rows, ACCOUNT, query.buckets().hours(), customers.as_deref(), 9).expect("rows");
+        prop_assert_eq!(meters.names.iter().any(|meter| meter == "tokens"), !answer(&events, &question).groups.is_empty());
     }
 }
 
@@ -268,17 +309,6 @@ fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
 fn a_tenth_ten_times_is_one() {
     let events: Vec<Event> = (0..10).map(|n| event("a", DAY_0 + n * 7_000, "0.1")).collect();
     assert_eq!(shown(&answer(&events, &everything(1))), pairs(&[("", "1")]));
-}
-
-#[test]
-fn whole_days_come_from_day_rows_and_cut_edges_from_hour_rows() {
-    let scans = |from: u32, to: u32, use_days: bool| plan(from..to, use_days).collect::<Vec<_>>();
-    assert_eq!(scans(48, 96, true), [(Grain::Day, 2..4)]);
-    assert_eq!(scans(47, 97, true), [(Grain::Hour, 47..48), (Grain::Day, 2..4), (Grain::Hour, 96..97)]);
-    assert_eq!(scans(49, 96, true), [(Grain::Hour, 49..72), (Grain::Day, 3..4)]);
-    assert_eq!(scans(49, 71, true), [(Grain::Hour, 49..71)]);
-    assert_eq!(scans(49, 95, true), [(Grain::Hour, 49..95)], "no whole day");
-    assert_eq!(scans(48, 96, false), [(Grain::Hour, 48..96)]);
 }
 
 #[test]
@@ -352,7 +382,7 @@ fn a_filter_of_very_many_customers_is_scanned_in_parts() {
     let events: Vec<Event> = (0..3).map(|day| event("c-4999", DAY_0 + day * DAY_S, "1")).chain([event("other", DAY_0, "9")]).collect();
     let customers: Vec<String> = (0..10_000).map(|n| format!("c-{n:04}")).collect();
     let question = Question { filters: vec![(Field::Customer, customers)], ..everything(3) };
-    assert_eq!(answer(&events, &question), oracle(&events, &question));
+    assert_eq!(Answer { rows_read: 0, ..answer(&events, &question) }, oracle(&events, &question));
     assert_eq!(answer(&events, &question).groups[0].buckets.len(), 3);
 }
 
@@ -372,12 +402,12 @@ fn damaged_rows_are_no_answer() {
         fn scan(&self, _: &RowSelection, _: &mut store::Visit<'_>) -> Result<(), store::Error> {
             Err(store::Error::Damaged("a row".into()))
         }
-        fn meters(&self, _: u32) -> Result<Vec<String>, store::Error> {
-            Ok(vec!["tokens".into()])
+        fn first_key(&self, _: &[store::KeyRange]) -> Result<Option<Vec<u8>>, store::Error> {
+            Err(store::Error::Damaged("a row".into()))
         }
     }
     let query = everything(1).query();
     let failed = evaluate(&query, MeterType::default(), &Damaged, Limits::default());
     assert!(matches!(failed, Err(EvaluateError::Rows(store::Error::Damaged(_)))));
-    assert!(meters_in_range(&Damaged, ACCOUNT, query.buckets().range(), None).is_err());
+    assert!(meters_in_range(&Damaged, ACCOUNT, query.buckets().hours(), None, 9).is_err());
 }
