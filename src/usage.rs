@@ -17,7 +17,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 pub use calendar::{BUCKETS_MAX, Buckets, Interval};
-pub use evaluate::{Answer, EvaluateError, Group, Limits, OVERFLOW_VALUE, evaluate, meters_in_range};
+pub use evaluate::{Answer, Approximate, EvaluateError, Group, Limits, OVERFLOW_VALUE, evaluate, meters_in_range};
 
 use crate::clock::UnixMillis;
 use crate::event::NAME_BYTES_MAX;
@@ -128,7 +128,7 @@ pub enum Field {
 }
 
 /// How values become one number, as a query may ask for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Aggregation {
     /// All added up.
     Sum,
@@ -138,6 +138,12 @@ pub enum Aggregation {
     Max,
     /// How many events.
     Count,
+    /// The sum divided by the number of events, at 12 places, half to even.
+    Average,
+    /// The one of the latest event; of several at that time, the one with the largest uniqueId, by its bytes.
+    Latest,
+    /// How many different values a field has.
+    Unique(Field),
 }
 
 /// What a meter counts: decides what a query gets that does not say.
@@ -150,24 +156,33 @@ pub enum MeterType {
     MaxInPeriod,
     /// How many customers have events.
     UniqueCustomersCount,
+    /// The average value.
+    Average,
+    /// The value of the latest event.
+    Latest,
 }
 
 impl MeterType {
     /// What is computed (contract `amberflo.md` section 5: COUNT of a meter of unique customers counts customers).
-    pub fn measure(self, asked: Option<Aggregation>) -> Measure {
+    pub fn measure(self, asked: Option<&Aggregation>) -> Measure<'_> {
         match (asked, self) {
-            (Some(Aggregation::Count) | None, Self::UniqueCustomersCount) => Measure::Customers,
+            (Some(Aggregation::Unique(Field::Dimension(name))), _) => Measure::Unique(name),
+            (Some(Aggregation::Unique(Field::Customer)), _) | (Some(Aggregation::Count) | None, Self::UniqueCustomersCount) => {
+                Measure::Customers
+            }
             (Some(Aggregation::Sum), _) | (None, Self::SumOfAllUsage) => Measure::Sum,
             (Some(Aggregation::Max), _) | (None, Self::MaxInPeriod) => Measure::Max,
             (Some(Aggregation::Min), _) => Measure::Min,
-            (Some(Aggregation::Count), Self::SumOfAllUsage | Self::MaxInPeriod) => Measure::Count,
+            (Some(Aggregation::Average), _) | (None, Self::Average) => Measure::Average,
+            (Some(Aggregation::Latest), _) | (None, Self::Latest) => Measure::Latest,
+            (Some(Aggregation::Count), Self::SumOfAllUsage | Self::MaxInPeriod | Self::Average | Self::Latest) => Measure::Count,
         }
     }
 }
 
 /// What is computed for each group and bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Measure {
+pub enum Measure<'q> {
     /// The exact sum.
     Sum,
     /// The smallest value.
@@ -178,6 +193,12 @@ pub enum Measure {
     Count,
     /// Number of different customers.
     Customers,
+    /// The sum divided by the number of events.
+    Average,
+    /// The latest value.
+    Latest,
+    /// Number of different values of a dimension.
+    Unique(&'q str),
 }
 
 /// Which groups of many.

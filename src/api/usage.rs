@@ -10,6 +10,7 @@
 //! | `Tollgate-Positions` | up to where the rows go: `<partition>=<next position>`, comma-separated |
 //! | `Tollgate-Range` | `<start>-<end>` in seconds, if a range was widened to whole hours; in a batch those of all queries, in their order |
 //! | `Tollgate-Groups-Cut` | `true` if there are more groups than an answer has |
+//! | `Tollgate-Approximate` | of numbers of different values: `standard-error=0.0163` if some are estimates, `lower-bound` if there may be more of some; both, comma-separated |
 //! | `Tollgate-Overflow` | `true` if events without their dimensions (the overflow row) were filtered or grouped by dimensions |
 
 use std::collections::HashMap;
@@ -33,9 +34,10 @@ use crate::dialect::amberflo::AmberfloError;
 use crate::dialect::amberflo::usage::answer::{ANSWER_BYTES_MAX, Body, Gaps};
 use crate::dialect::amberflo::usage::{AllMetersQuery, Form, UsageQuery, parse_batch, parse_query};
 use crate::meters::Meters;
+use crate::sketch;
 use crate::store::{self, Rows};
 use crate::telemetry;
-use crate::usage::{EvaluateError, Limits, MeterType, TimeRange, UsageSource, View, ViewRequest, evaluate, meters_in_range};
+use crate::usage::{Approximate, EvaluateError, Limits, MeterType, TimeRange, UsageSource, View, ViewRequest, evaluate, meters_in_range};
 
 /// How long a query waits for what was acked before it came, unless it says otherwise.
 const WAIT: Duration = Duration::from_secs(2);
@@ -54,6 +56,7 @@ const POSITIONS: HeaderName = HeaderName::from_static("tollgate-positions");
 const RANGE: HeaderName = HeaderName::from_static("tollgate-range");
 const GROUPS_CUT: HeaderName = HeaderName::from_static("tollgate-groups-cut");
 const OVERFLOW: HeaderName = HeaderName::from_static("tollgate-overflow");
+const APPROXIMATE: HeaderName = HeaderName::from_static("tollgate-approximate");
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 
 type Shared = State<Arc<Usage>>;
@@ -168,6 +171,7 @@ struct Evaluated {
     body: Vec<u8>,
     cut: bool,
     overflow: bool,
+    approximate: Approximate,
 }
 
 impl Asked {
@@ -222,11 +226,12 @@ impl Asked {
         bytes_max: usize,
     ) -> Result<Evaluated, AmberfloError> {
         let type_of = |meter: &str| types.get(meter).copied().unwrap_or_default();
-        let (mut cut, mut overflow) = (false, false);
+        let (mut cut, mut overflow, mut approximate) = (false, false, Approximate::default());
         let mut push = |body: &mut Body, asked: &UsageQuery| {
             let answer = evaluate(&asked.query, type_of(asked.query.meter()), rows, limits).map_err(refusal)?;
             cut |= answer.cut;
             overflow |= answer.overflow;
+            approximate = approximate.and(answer.approximate);
             body.push(asked, &answer, gaps).map_err(|error| AmberfloError::bad_request(error.to_string()))
         };
         let body = match self {
@@ -251,7 +256,7 @@ impl Asked {
                 body
             }
         };
-        Ok(Evaluated { body: body.finish(), cut, overflow })
+        Ok(Evaluated { body: body.finish(), cut, overflow, approximate })
     }
 }
 
@@ -287,6 +292,11 @@ fn respond(evaluated: Evaluated, complete: bool, positions: &[(u32, u64)], range
     }
     if evaluated.overflow {
         headers.insert(OVERFLOW, is_true);
+    }
+    let Approximate { is_estimate, is_lower_bound } = evaluated.approximate;
+    if is_estimate || is_lower_bound {
+        let error = is_estimate.then(|| format!("standard-error={}", sketch::standard_error()));
+        insert_list(headers, APPROXIMATE, error.into_iter().chain(is_lower_bound.then(|| "lower-bound".into())));
     }
     response
 }

@@ -289,6 +289,7 @@ fn any_number_that_a_row_can_have_comes_back_bit_for_bit(store: &dyn Store) {
         last_time: UnixMicros(times[at % 2]),
         last: Amount::from_scaled(at as i128).expect("in range"),
         last_id: ["", "é\u{1F600}\\'\"\t", "x"][at % 3].repeat(if at == 3 { 200 } else { 1 }),
+        sketches: None,
     };
     let rows: Vec<_> = sums.into_iter().enumerate().map(|(at, sum)| (keyed(1, "m", at as u32, "a\u{e9}\\").0, row(at, sum))).collect();
     store.commit(&commit(0, 10, rows.clone())).expect("commits");

@@ -239,7 +239,7 @@ fn nodes_that_start_at_once_make_one_schema_and_a_newer_one_is_refused() {
         stores[0].commit(&commit_of(0)).expect("commits");
         assert_eq!(standing(&stores[3]).expect("answers"), 1);
     });
-    assert_eq!(cluster.psql(&url, "SELECT version, name FROM tollgate.migrations"), "1|tables");
+    assert_eq!(cluster.psql(&url, "SELECT version, name FROM tollgate.migrations"), "1|tables\n2|sketches");
     cluster.psql(&url, "INSERT INTO tollgate.migrations VALUES (999, 'from the future', now())");
     let Err(OpenError::Unfit(what)) = PostgresStore::open(&Settings::new(&url)) else { panic!("a newer schema is refused") };
     assert!(what.contains("version 999") && what.contains("run the newer binary"), "{what}");
@@ -278,6 +278,7 @@ fn people_can_read_the_rows() {
         last_time: UnixMicros(1_728_000_001_000_002),
         last: amount("0.25"),
         last_id: "u-9".into(),
+        sketches: None,
     };
     let dimensions = b"\x02\x05model\x02\0m1\x06region\x03\0e\xc3\xbc".as_slice();
     let long = [b"\x01\x01k\xb8\x0b".as_slice(), &[b'v'; 3_000]].concat();

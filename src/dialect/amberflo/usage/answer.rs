@@ -8,7 +8,8 @@ use serde_json::value::RawValue;
 use super::{Form, UsageQuery, field_name};
 use crate::event::Sum;
 use crate::event::amount::PLACES;
-use crate::usage::{Answer, Field, Group, Query};
+use crate::sketch;
+use crate::usage::{Answer, Approximate, Field, Group, Query};
 
 /// Largest answer, in bytes. 100,000 groups with a value for each day of a month fit.
 pub const ANSWER_BYTES_MAX: usize = 384 << 20;
@@ -132,7 +133,28 @@ struct ReportB<'a, G> {
 struct GroupB<'a, V> {
     group: Grouping<'a>,
     group_value: Exact,
+    /// Ours: only where the values are not exact.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    approximate: Option<ApproximateB>,
     values: V,
+}
+
+/// How far the values of a group may be from the truth.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ApproximateB {
+    /// Relative.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    standard_error: Option<Exact>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    lower_bound: bool,
+}
+
+impl ApproximateB {
+    fn of(Approximate { is_estimate, is_lower_bound }: Approximate) -> Option<Self> {
+        let standard_error = is_estimate.then(|| Exact(sketch::standard_error()));
+        (is_estimate || is_lower_bound).then_some(Self { standard_error, lower_bound: is_lower_bound })
+    }
 }
 
 #[derive(Serialize)]
@@ -154,6 +176,7 @@ fn form_b<'a>(asked: &'a UsageQuery, answer: &'a Answer, gaps: Gaps) -> impl Ser
     let group_b = move |group: &'a Group| GroupB {
         group: Grouping { group_info: GroupInfo::of(&asked.query, group) },
         group_value: Exact(group.total),
+        approximate: ApproximateB::of(group.approximate),
         values: Values { starts, buckets: &group.buckets, gaps },
     };
     let client_meters = Each(move || answer.groups.iter().map(group_b));
