@@ -465,8 +465,8 @@ mod tests {
 
     #[test]
     fn what_is_measured_depends_on_question_and_meter() {
-        use Aggregation::{Count, Max, Min, Sum};
-        use MeterType::{MaxInPeriod, SumOfAllUsage, UniqueCustomersCount};
+        use Aggregation::{Count, Max, Min, Sum, Unique};
+        use MeterType::{Latest, MaxInPeriod, SumOfAllUsage, UniqueCustomersCount};
         for (meter_type, asked, measure) in [
             (SumOfAllUsage, None, Measure::Sum),
             (MaxInPeriod, None, Measure::Max),
@@ -477,8 +477,14 @@ mod tests {
             (UniqueCustomersCount, Some(Sum), Measure::Sum),
             (MaxInPeriod, Some(Min), Measure::Min),
             (SumOfAllUsage, Some(Max), Measure::Max),
+            (Latest, None, Measure::Latest),
+            (Latest, Some(Count), Measure::Count),
+            (SumOfAllUsage, Some(Aggregation::Latest), Measure::Latest),
+            (MeterType::Average, None, Measure::Average),
+            (UniqueCustomersCount, Some(Unique(dimension(1))), Measure::Unique("d1")),
+            (Latest, Some(Unique(Field::Customer)), Measure::Customers),
         ] {
-            assert_eq!(meter_type.measure(asked), measure, "{meter_type:?} {asked:?}");
+            assert_eq!(meter_type.measure(asked.as_ref()), measure, "{meter_type:?} {asked:?}");
         }
     }
 }

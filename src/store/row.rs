@@ -403,7 +403,8 @@ mod tests {
         let (mut hour, mut day) = (Row::none_yet(DimensionSet::OVERFLOW), Row::none_yet(DimensionSet::OVERFLOW));
         for (value, time, id) in measurements {
             let dimensions = [&[1, 1, b'd', id.len() as u8, 0], id.as_bytes()].concat();
-            [&mut hour, &mut day].map(|row| row.add(*value, UnixMicros(*time), id));
+            hour.add(*value, UnixMicros(*time), id);
+            day.add(*value, UnixMicros(*time), id);
             sketch_dimensions(DimensionSet(&dimensions), [&mut hour, &mut day]);
         }
         assert_eq!(hour, day);
@@ -417,6 +418,22 @@ mod tests {
             row.add(*value, UnixMicros(*time), id);
         }
         row
+    }
+
+    #[test]
+    fn rows_from_before_there_were_sketches_are_read_and_written_as_they_were() {
+        // Version 1: count 2, sum 3, min 1, max 2 (× 10^12), time 5, last 2, "u".
+        let number = |scaled: i64, bytes: usize| [&[bytes as u8], &scaled.to_le_bytes()[..bytes]].concat();
+        let (one, two, three) = (number(1_000_000_000_000, 6), number(2_000_000_000_000, 6), number(3_000_000_000_000, 6));
+        let parts = [&[1][..], &2_u64.to_le_bytes(), &three, &one, &two, &5_i64.to_le_bytes(), &two, &[1, b'u']];
+        let bytes = parts.concat();
+        let row = Row::read(&bytes).expect("a row");
+        let mut same = Row::first(Amount::from_int(1), UnixMicros(4), "t");
+        same.add(Amount::from_int(2), UnixMicros(5), "u");
+        assert_eq!(row, same);
+        let mut written = Vec::new();
+        row.write(&mut written);
+        assert_eq!(written, bytes);
     }
 
     proptest! {

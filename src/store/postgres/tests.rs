@@ -302,6 +302,24 @@ fn people_can_read_the_rows() {
     assert_eq!(cluster.psql(&url, "SELECT dimensions FROM tollgate.usage WHERE customer = 'none'"), "{}");
 }
 
+#[test]
+fn sketches_that_an_older_binary_has_not_kept_up_are_none() {
+    let cluster = Cluster::shared();
+    let url = cluster.database();
+    let store = open(&url, patient());
+    let key = key("c", DimensionSet::OVERFLOW.0);
+    let mut row = Row::none_yet(DimensionSet::OVERFLOW);
+    row.add(Amount::ONE, UnixMicros(5), "u-1");
+    store.commit(&Commit { rows: vec![(key.clone(), row.clone())], ..commit_of(0) }).expect("commits");
+    let stored = || store.snapshot().and_then(|snapshot| snapshot.row(&key)).expect("reads").expect("is there");
+    assert_eq!(stored(), row);
+    // It knows the other columns only.
+    cluster.psql(&url, "UPDATE tollgate.rows SET count = 2, sum = 2");
+    assert_eq!((stored().count, stored().sketches), (2, None));
+    cluster.psql(&url, "UPDATE tollgate.rows SET sketches = substring(sketches FOR 9)");
+    assert!(matches!(store.snapshot().and_then(|snapshot| snapshot.row(&key)), Err(Error::Damaged(_))));
+}
+
 fn open_transactions(cluster: &Cluster, url: &str) -> String {
     cluster.psql(
         url,
