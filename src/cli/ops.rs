@@ -232,7 +232,9 @@ fn verify_cluster(verify: &VerifyCluster) -> ExitCode {
 
 fn print_without_sketches(rows: u64) {
     if rows > 0 {
-        print(&format!("{rows} overflow rows are from before there were sketches, and equal but for these; a rebuild from the whole log adds them"));
+        print(&format!(
+            "{rows} overflow rows are from before there were sketches, and equal but for these; a rebuild from the whole log adds them"
+        ));
     }
 }
 

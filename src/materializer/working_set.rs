@@ -405,7 +405,11 @@ impl Entry {
     fn sketch_bytes(&self) -> usize {
         // All rows of an entry have the same dimensions: none of the others has any.
         let is_overflow = self.key.last() == DimensionSet::OVERFLOW.0.last();
-        if is_overflow { self.day.row.sketch_bytes() + self.hours.iter().map(|(_, slot)| slot.row.sketch_bytes()).sum::<usize>() } else { 0 }
+        if is_overflow {
+            self.day.row.sketch_bytes() + self.hours.iter().map(|(_, slot)| slot.row.sketch_bytes()).sum::<usize>()
+        } else {
+            0
+        }
     }
 
     fn for_each_row(&self, wanted: impl Fn(&Slot) -> bool, visit: &mut dyn FnMut(&[u8], &Row)) {

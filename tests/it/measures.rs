@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, DAY_0_MS, DAY_0_S, DAY_S, Event, Gateway, Setup, event};
+use crate::harness::{Answer, DAY_0_MS, DAY_0_S, DAY_S, Event, Gateway, Pair, Setup, event};
 
 /// The first four days, a number each.
 fn ask(gateway: &Gateway, meter: &str, what: Value) -> Answer {
@@ -50,7 +50,10 @@ fn averages_and_latest_values_are_those_of_the_whole_range_and_of_each_day() {
     let flat = json!({"meterApiName": "m", "aggregation": "AVG", "timeGroupingInterval": "DAY", "startTimeInSeconds": DAY_0_S,
         "endTimeInSeconds": DAY_0_S + 4 * DAY_S});
     let answer = gateway.post("/usage", &[], flat.to_string());
-    assert_eq!(answer.text(), r#"{"clientMeters":{"m":[{"groupInfo":{},"records":[{"1767225600":3.5},{"1767312000":7},{"1767398400":-3.5}]}]}}"#);
+    assert_eq!(
+        answer.text(),
+        r#"{"clientMeters":{"m":[{"groupInfo":{},"records":[{"1767225600":3.5},{"1767312000":7},{"1767398400":-3.5}]}]}}"#
+    );
 }
 
 fn of_user(at: usize, users: usize) -> Event {
@@ -74,7 +77,8 @@ fn different_values_of_a_dimension_are_counted_exactly() {
     assert_eq!(answer.header("tollgate-approximate"), None);
     let by_customer = ask(&gateway, "m", json!({"aggregation": "UNIQUE", "uniqueDimension": UNIQUE, "groupBy": ["customerId"]}));
     let groups = by_customer.json()["clientMeters"].as_array().expect("an array").clone();
-    let of = |id: &str| groups.iter().find(|group| group["group"]["groupInfo"]["customerId"] == id).expect("a group")["groupValue"].to_string();
+    let of =
+        |id: &str| groups.iter().find(|group| group["group"]["groupInfo"]["customerId"] == id).expect("a group")["groupValue"].to_string();
     assert_eq!([of("c-0"), of("c-1")], ["25", "25"]);
     assert_eq!(numbers(&ask(&gateway, "m", json!({"aggregation": "UNIQUE", "uniqueDimension": "customerId"}))).0, "3");
     let filtered = json!({"aggregation": "UNIQUE", "uniqueDimension": UNIQUE, "filter": {"user": ["user-1", "user-2", "nobody"]}});
@@ -108,4 +112,10 @@ fn past_the_limit_of_dimension_sets_values_are_estimated_and_the_answer_says_so(
     let before = check(&gateway);
     gateway.kill_and_restart();
     assert_eq!(check(&gateway), before, "the same after a crash");
+    gateway.stop();
+    let verified = match Pair::of_this_run() {
+        Pair::Embedded => gateway.tollgate(&["verify"]),
+        Pair::Cluster => gateway.verify_cluster(),
+    };
+    verified.ended_with(0).says(&["equal"]);
 }

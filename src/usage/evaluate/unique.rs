@@ -89,13 +89,13 @@ impl Distinct {
                 None => _ = self.numbers.insert(*number),
                 Some(sketch) => sketch.add(values.hash(*number)),
             },
-            Brought::Unnumbered(hash) => self.to_sketch(values).add(*hash),
-            Brought::Sketch(other) => self.to_sketch(values).merge(other),
+            Brought::Unnumbered(hash) => self.estimated(values).add(*hash),
+            Brought::Sketch(other) => self.estimated(values).merge(other),
         }
     }
 
     /// The set as a sketch, from now on.
-    fn to_sketch(&mut self, values: &Values) -> &mut Sketch {
+    fn estimated(&mut self, values: &Values) -> &mut Sketch {
         self.sketch.get_or_insert_with(|| {
             let mut sketch = Sketch::default();
             std::mem::take(&mut self.numbers).into_iter().for_each(|number| sketch.add(values.hash(number)));
