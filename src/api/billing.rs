@@ -7,6 +7,7 @@ pub(super) mod plans;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Extension, Path, State};
 use axum::http::{HeaderName, HeaderValue};
@@ -16,6 +17,7 @@ use hyper::header::CONTENT_TYPE;
 use serde_json::Value;
 
 use super::audit::Audited;
+use super::fields::{Received, bytes};
 use super::refusals::{CHANGE_UNKNOWN, RETRY_AFTER_S, store_refusal};
 use crate::accounts::Caller;
 use crate::billing::{Billing, Error, Refusal};
@@ -38,6 +40,10 @@ pub(super) fn noted_routes(billing: Arc<Billing>) -> Router {
 /// Routes that ask by a POST.
 pub(super) fn routes(billing: Arc<Billing>) -> Router {
     invoices::cost_routes(billing)
+}
+
+fn read(body: Received) -> Result<Bytes, AmberfloError> {
+    bytes(body, || format!("the body has more than {BODY_BYTES_MAX} bytes, the limit"))
 }
 
 /// Does what may block.

@@ -41,7 +41,7 @@ use hyper::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::audit::Audited;
-use super::fields::{LIMIT, Parameters, Received, before, limit, pairs};
+use super::fields::{LIMIT, Parameters, Received, before, bytes, limit, pairs};
 use super::refusals::{RETRY_AFTER_S, check_scope};
 use crate::accounts::{Caller, Scope};
 use crate::batch::BatchError;
@@ -95,7 +95,7 @@ async fn show(State(parts): State<Parts>, Extension(caller): Extension<Caller>, 
 async fn replay(State(parts): State<Parts>, Extension(caller): Extension<Caller>, path: InPath, body: Received) -> Change {
     check_scope(&caller, Scope::Ingest)?;
     let position = in_path(path)?;
-    let body = body.map_err(|_| AmberfloError::bad_request("the body cannot be read"))?;
+    let body = bytes(body, || "the body has more bytes than an event may have".into())?;
     let corrected = (!body.trim_ascii().is_empty()).then_some(body);
     let replayed = parts.letters.replay(&parts.gateway, &caller, position, corrected).await.map_err(refusal)?;
     replayed.map(|replay| (audited(position), Json(replayed_one(&replay)))).ok_or_else(unknown)

@@ -1,112 +1,33 @@
-"""Amberflo's published Python SDK against Tollgate, unchanged but for its root URLs."""
+"""What Amberflo's published Python SDK does with events, usage and customers, on both logs and stores."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 
 import metering
 import pytest
 import requests
-from metering.customer import CustomerApiClient, create_customer_payload
+from metering.customer import create_customer_payload
 from metering.exceptions import ApiError
-from metering.ingest import IngestApiClient, create_ingest_client, create_ingest_payload
 from metering.ingest.producer import ThreadedProducer
-from metering.session import ApiSession, IngestSession
+from metering.llms import meter_llm
 from metering.usage import (
     AggregationType,
     Take,
     TimeGroupingInterval,
     TimeRange,
-    UsageApiClient,
     create_all_usage_query,
     create_usage_query,
 )
 
-from harness import DAY, DAY_0, HOUR, Server, exact
-
-METER = "tokens"
-
-
-def midnight(year: int, month: int, day: int) -> int:
-    return int(datetime(year, month, day, tzinfo=UTC).timestamp())
-
-
-def event(
-    value: float, *, at: int = DAY_0, meter: str = METER, customer: str = "acme-7", **more: Any
-) -> dict[str, Any]:
-    """A meter record as the SDK makes it, at a time in seconds."""
-    return create_ingest_payload(meter, value, at * 1000, customer, **more)
-
-
-class Sdk:
-    """The SDK's clients for one key. Keeps the newest answer as it was on the wire, because the SDK reads numbers as
-    floats and gives no headers."""
-
-    def __init__(self, key: str) -> None:
-        self.key = key
-        self.ingest = IngestApiClient(key)
-        self.usage = UsageApiClient(key)
-        self.customers = CustomerApiClient(key)
-        self.answer = requests.Response()
-        for client in (self.ingest, self.usage, self.customers):
-            client.client.session.hooks["response"].append(self._keep)
-
-    def _keep(self, response: requests.Response, **_: Any) -> None:
-        self.answer = response
-
-    def exact_usage(self, query: dict[str, Any] | list[dict[str, Any]]) -> Any:
-        self.usage.get(query)
-        return exact(self.answer.text)
-
-    def total(self, aggregation: AggregationType, **query: Any) -> Decimal:
-        """One number for a meter over the whole range."""
-        [group] = self.exact_usage(usage_query(aggregation, **query))["clientMeters"]
-        return group["groupValue"]
-
-
-def usage_query(
-    aggregation: AggregationType = AggregationType.SUM,
-    *,
-    meter: str = METER,
-    interval: TimeGroupingInterval = TimeGroupingInterval.DAY,
-    start: int = DAY_0,
-    days: int = 3,
-    **more: Any,
-) -> dict[str, Any]:
-    return create_usage_query(aggregation, meter, interval, TimeRange(start, start + days * DAY), **more)
-
-
-@pytest.fixture
-def sdk(server: Server, monkeypatch: pytest.MonkeyPatch) -> Sdk:
-    monkeypatch.setattr(ApiSession, "root_url", server.url)
-    monkeypatch.setattr(IngestSession, "root_url", server.url)
-    assert server.admin_key is not None
-    return Sdk(server.admin_key)
-
-
-@pytest.fixture
-def producer(sdk: Sdk) -> Iterator[Callable[..., ThreadedProducer]]:
-    """Makes threaded producers. A batch that one of them had to throw away fails the test."""
-    made: list[ThreadedProducer] = []
-    lost: list[Exception] = []
-
-    def make(**options: Any) -> ThreadedProducer:
-        made.append(
-            create_ingest_client(
-                api_key=sdk.key, send_interval_in_secs=0.05, on_error=lambda error, _: lost.append(error), **options
-            )
-        )
-        return made[-1]
-
-    yield make
-    for client in made:
-        client.shutdown()
-    assert not lost
-
+from amberflo import METER, Sdk, event, midnight, usage_query
+from conftest import Tenant
+from harness import DAY, DAY_0, HOUR, exact
 
 # --- Ingest ---------------------------------------------------------------------------------------------------------
 
@@ -139,7 +60,7 @@ def test_digits_past_the_twelfth_place_are_rounded_once(sdk: Sdk) -> None:
     assert str(sdk.total(AggregationType.SUM)) == "0.3"
 
 
-def test_replays_count_once(sdk: Sdk, server: Server) -> None:
+def test_replays_count_once(sdk: Sdk, tenant: Tenant) -> None:
     batch = [event(n, unique_id=f"event-{n}") for n in range(1, 101)]
     for _ in range(3):
         assert sdk.ingest.send(batch) == "100 records were ingested"
@@ -147,9 +68,9 @@ def test_replays_count_once(sdk: Sdk, server: Server) -> None:
     assert sdk.ingest.send(batch[0]) == "1 records were ingested"
     assert Sdk(sdk.key).ingest.send(batch) == "100 records were ingested", "on another connection"
 
-    server.keep_port()
-    server.stop()
-    server.start()
+    tenant.server.keep_port()
+    tenant.server.stop()
+    tenant.server.start()
     assert Sdk(sdk.key).ingest.send(batch) == "100 records were ingested", "by another process"
     assert sdk.total(AggregationType.COUNT) == 100
     assert sdk.total(AggregationType.SUM) == 5050
@@ -180,15 +101,15 @@ def test_the_threaded_producer_delivers_every_event_once(sdk: Sdk, producer: Cal
 
 
 def test_the_threaded_producer_gets_through_a_kill_by_itself(
-    sdk: Sdk, server: Server, producer: Callable[..., ThreadedProducer]
+    sdk: Sdk, tenant: Tenant, producer: Callable[..., ThreadedProducer]
 ) -> None:
-    server.keep_port()
+    tenant.server.keep_port()
     client = producer(batch_size=10)
     for n in range(2_000):
         assert client.send(event(1, unique_id=f"event-{n}"))
         if n == 1_000:
-            server.kill()
-            server.start()
+            tenant.server.kill()
+            tenant.server.start()
     client.flush()
     assert sdk.total(AggregationType.COUNT) == 2_000
 
@@ -209,15 +130,15 @@ def test_custom_events_are_mapped_and_known_by_what_they_say(sdk: Sdk) -> None:
 
 
 def test_the_threaded_producer_delivers_custom_events_once_and_through_a_kill(
-    sdk: Sdk, server: Server, producer: Callable[..., ThreadedProducer]
+    sdk: Sdk, tenant: Tenant, producer: Callable[..., ThreadedProducer]
 ) -> None:
-    server.keep_port()
+    tenant.server.keep_port()
     client = producer(batch_size=50)
     for n in range(1_000):
         assert client.send_custom(custom(n))
         if n == 500:
-            server.kill()
-            server.start()
+            tenant.server.kill()
+            tenant.server.start()
     client.flush()
     assert sdk.total(AggregationType.COUNT) == 1_000
     assert sdk.total(AggregationType.SUM) == Decimal(999 * 1_000 // 2) / 10
@@ -278,6 +199,23 @@ def test_the_module_level_functions_meter(sdk: Sdk, monkeypatch: pytest.MonkeyPa
     assert metering.meter(METER, 2.5, DAY_0 * 1000, "acme-7", dimensions={"region": "eu-1"})
     metering.shutdown()
     assert sdk.total(AggregationType.SUM, usage_filter={"region": ["eu-1"]}) == Decimal("2.5")
+
+
+def test_what_a_language_model_used_is_metered(sdk: Sdk, producer: Callable[..., ThreadedProducer]) -> None:
+    client = producer()
+
+    @meter_llm(metering_client=client)
+    def ask(**_: Any) -> SimpleNamespace:
+        used = SimpleNamespace(input_tokens=12, output_tokens=345)
+        return SimpleNamespace(type="message", model="m-1", usage=used)
+
+    today = int(datetime.now(UTC).timestamp()) // DAY * DAY
+    ask(customer_id="acme-7", aflo_dimensions={"team": "blue"})
+    client.flush()
+    group = {"model": "m-1", "object": "message", "provider": "anthropic", "team": "blue"}
+    for meter, used in (("input_tokens", 12), ("output_tokens", 345)):
+        [found] = sdk.exact_usage(usage_query(meter=meter, start=today, group_by=list(group)))["clientMeters"]
+        assert (found["group"]["groupInfo"], found["groupValue"]) == (group, used)
 
 
 def test_text_in_any_script_comes_back(sdk: Sdk) -> None:
@@ -342,6 +280,7 @@ def metered(sdk: Sdk) -> Sdk:
             event(7, meter="calls"),
         ]
     )
+    sdk.exact_usage([usage_query(), usage_query(meter="calls")])
     return sdk
 
 
@@ -562,15 +501,15 @@ def test_add_or_update_finds_out_which(sdk: Sdk) -> None:
     assert len(sdk.customers.list()) == 1
 
 
-def test_customers_are_listed_in_the_order_of_their_making(sdk: Sdk, server: Server) -> None:
+def test_customers_are_listed_in_the_order_of_their_making(sdk: Sdk, tenant: Tenant) -> None:
     for name in ("a", "b", "c"):
         sdk.customers.add(create_customer_payload(name, name.upper()))
     listed = sdk.customers.list()
     assert [customer["customerId"] for customer in listed] == ["a", "b", "c"]
 
-    server.keep_port()
-    server.kill()
-    server.start()
+    tenant.server.keep_port()
+    tenant.server.kill()
+    tenant.server.start()
     assert Sdk(sdk.key).customers.list() == listed, "an answered change outlives kill -9"
 
 

@@ -138,7 +138,7 @@ fn what_others_wrote_stops_nothing_and_does_not_vanish() {
 fn a_record_of_a_newer_version_stops_its_partition_there() {
     let log = KafkaLog::make(broker(), &topic("newer"), 1);
     append(&log, 0..3);
-    let newer = OwnedHeaders::new().insert(Header { key: "tollgate-record", value: Some("2 whatever comes") });
+    let newer = OwnedHeaders::new().insert(Header { key: "tollgate-record", value: Some("3 whatever comes") });
     write(&log, "{}", Some(newer));
     append(&log, 3..5);
     let mut reader = log.reader(0);
@@ -146,7 +146,7 @@ fn a_record_of_a_newer_version_stops_its_partition_there() {
     assert_eq!(found.len(), 3);
     for _ in 0..2 {
         let stopped = reader.read(Position(3), 1 << 20);
-        assert!(matches!(stopped, Err(Error::Newer { version: 2, known: 1, offset: 3, .. })), "{stopped:?}");
+        assert!(matches!(stopped, Err(Error::Newer { version: 3, known: 2, offset: 3, .. })), "{stopped:?}");
     }
     assert_eq!(read_back(&mut reader, Position(4), Position(6), 1 << 20).expect("what stands behind it").len(), 2);
 }

@@ -5,6 +5,7 @@
 
 mod accounts;
 mod acked_is_durable;
+mod amberflo;
 mod attacks;
 mod audit;
 mod backup;

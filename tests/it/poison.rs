@@ -59,7 +59,7 @@ fn no_json() -> Vec<(&'static str, Vec<u8>)> {
         ("an escape that is cut", with_bytes(b"\\u00")),
         ("white space that is none", [b"\xa0".as_slice(), good("u").as_bytes()].concat()),
         ("one event behind another", [good("u"), good("v")].concat().into_bytes()),
-        ("lines of events", [good("u"), good("v")].join("\n").into_bytes()),
+        ("lines of events with a comma between", [good("u"), good("v")].join(",\n").into_bytes()),
         ("a comment", format!("[{} /* x */]", good("u")).into_bytes()),
     ];
     if let Some((_, body)) = all.iter_mut().find(|(name, _)| *name == "invalid UTF-8 in a key") {

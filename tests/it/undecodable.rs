@@ -292,9 +292,9 @@ fn a_record_of_a_newer_version_is_no_dead_letter_and_stops_its_partition_alone()
     let shared = Shared::new();
     let node = Setup::default().node_of(&shared).start();
     let log = topic(&shared, 4);
-    write(&log, 2, &[Foreign { value: Some(b"{}".to_vec()), header: Some("2 whatever comes"), ..Foreign::default() }]);
+    write(&log, 2, &[Foreign { value: Some(b"{}".to_vec()), header: Some("3 whatever comes"), ..Foreign::default() }]);
     wait_for("the partition to stop", || (node.metrics().count("tollgate_owner_restarts_total", &[("partition", "2")]) > 1).then_some(()));
-    assert!(node.stderr().contains("this binary knows up to 1"), "{}", node.stderr());
+    assert!(node.stderr().contains("this binary knows up to 2"), "{}", node.stderr());
     node.send(&batch("u", 40)).logged(40);
     // The others go on: what is missing is what went to that one.
     let ends: Vec<u64> = (0..4).map(|partition| log.end(partition).0).collect();

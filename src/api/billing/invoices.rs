@@ -27,10 +27,9 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Extension, State};
 use axum::routing::{get, post};
-use hyper::StatusCode;
 use serde_json::{Value, json};
 
-use super::{Answer, BODY_BYTES_MAX, By, InPath, Shared, changed, computed, in_path, refusal};
+use super::{Answer, BODY_BYTES_MAX, By, InPath, Shared, changed, computed, in_path, read, refusal};
 use crate::accounts::Scope;
 use crate::api::fields::{OwnQuery, Parameters, Received};
 use crate::api::refusals::check_scope;
@@ -39,7 +38,6 @@ use crate::billing::timeline::{HOUR_MAX, seconds};
 use crate::billing::{Billing, CardBalance, CustomerBalance, Error, LineKind, OrderBalance, Shown, State as Stage, Status};
 use crate::clock::UnixMillis;
 use crate::customers::CustomerId;
-use crate::dialect::amberflo::AmberfloError;
 use crate::dialect::amberflo::payments::Fields;
 
 pub(super) fn routes(billing: Arc<Billing>) -> Router {
@@ -99,8 +97,7 @@ async fn balance(State(billing): Shared, Extension(by): By, path: InPath, query:
 
 async fn usage_cost(State(billing): Shared, Extension(by): By, body: Received) -> Answer {
     check_scope(&by, Scope::Read)?;
-    let body = body.map_err(|_| AmberfloError::new(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", "the body is too large"))?;
-    let customer = Fields::of_body(&body)?.customer(&["customerId"])?;
+    let customer = Fields::of_body(&read(body)?)?.customer(&["customerId"])?;
     let statements = billing.statements(by.account, &customer).await.map_err(refusal)?;
     let open = statements.invoices.iter().rfind(|shown| shown.state == Stage::Open);
     Ok(computed(&open.map_or_else(|| json!({"customerId": customer.as_str(), "lines": []}), render), statements.complete))

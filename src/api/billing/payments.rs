@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Extension, State};
 use axum::routing::{get, post};
 use serde_json::Value;
 
-use super::{Answer, BODY_BYTES_MAX, By, Shared, changed, computed, json, refusal, work};
+use super::{Answer, BODY_BYTES_MAX, By, Shared, changed, computed, json, read, refusal, work};
 use crate::accounts::{Caller, Scope};
-use crate::api::fields::{Parameters, Received, bytes, pairs};
+use crate::api::fields::{Parameters, Received, pairs};
 use crate::api::refusals::check_scope;
 use crate::billing::{Billing, Error, MadePlan};
 use crate::customers::CustomerId;
@@ -42,10 +41,6 @@ pub(super) fn routes(billing: Arc<Billing>) -> Router {
         .route("/payments/billing/customer-product-invoice/all", get(invoices))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(billing)
-}
-
-fn read(body: Received) -> Result<Bytes, AmberfloError> {
-    bytes(body, || format!("the body has more than {BODY_BYTES_MAX} bytes"))
 }
 
 fn parameters(query: Parameters) -> Result<Fields, AmberfloError> {
