@@ -21,7 +21,7 @@ use std::time::Duration;
 
 pub use calendar::{BUCKETS_MAX, Buckets, Interval, ZONED_BUCKETS_MAX, month_around, rfc3339};
 pub use empty::{Empty, UNANSWERED_LOOK_UPS_MAX, Unanswered};
-pub use evaluate::{Answer, EvaluateError, Group, Limits, OVERFLOW_VALUE, evaluate};
+pub use evaluate::{Answer, Approximate, EvaluateError, Group, Limits, OVERFLOW_VALUE, evaluate};
 pub use reading::{METERS_LOOKED_AT_MAX, MetersInRange, meters_in_range};
 pub use zone::Zone;
 
@@ -131,7 +131,7 @@ pub enum Field {
 }
 
 /// How values become one number, as a query may ask for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Aggregation {
     /// All added up.
     Sum,
@@ -141,6 +141,12 @@ pub enum Aggregation {
     Max,
     /// How many events.
     Count,
+    /// The sum divided by the number of events, at 12 places, half to even.
+    Average,
+    /// The one of the latest event; of several at that time, the one with the largest uniqueId, by its bytes.
+    Latest,
+    /// How many different values a field has.
+    Unique(Field),
 }
 
 /// What a meter counts: decides what a query gets that does not say.
@@ -153,24 +159,33 @@ pub enum MeterType {
     MaxInPeriod,
     /// How many customers have events.
     UniqueCustomersCount,
+    /// The average value.
+    Average,
+    /// The value of the latest event.
+    Latest,
 }
 
 impl MeterType {
     /// What is computed (contract `amberflo.md` section 5: COUNT of a meter of unique customers counts customers).
-    pub fn measure(self, asked: Option<Aggregation>) -> Measure {
+    pub fn measure(self, asked: Option<&Aggregation>) -> Measure<'_> {
         match (asked, self) {
-            (Some(Aggregation::Count) | None, Self::UniqueCustomersCount) => Measure::Customers,
+            (Some(Aggregation::Unique(Field::Dimension(name))), _) => Measure::Unique(name),
+            (Some(Aggregation::Unique(Field::Customer)), _) | (Some(Aggregation::Count) | None, Self::UniqueCustomersCount) => {
+                Measure::Customers
+            }
             (Some(Aggregation::Sum), _) | (None, Self::SumOfAllUsage) => Measure::Sum,
             (Some(Aggregation::Max), _) | (None, Self::MaxInPeriod) => Measure::Max,
             (Some(Aggregation::Min), _) => Measure::Min,
-            (Some(Aggregation::Count), Self::SumOfAllUsage | Self::MaxInPeriod) => Measure::Count,
+            (Some(Aggregation::Average), _) | (None, Self::Average) => Measure::Average,
+            (Some(Aggregation::Latest), _) | (None, Self::Latest) => Measure::Latest,
+            (Some(Aggregation::Count), Self::SumOfAllUsage | Self::MaxInPeriod | Self::Average | Self::Latest) => Measure::Count,
         }
     }
 }
 
 /// What is computed for each group and bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Measure {
+pub enum Measure<'q> {
     /// The exact sum.
     Sum,
     /// The smallest value.
@@ -181,6 +196,12 @@ pub enum Measure {
     Count,
     /// Number of different customers.
     Customers,
+    /// The sum divided by the number of events.
+    Average,
+    /// The latest value.
+    Latest,
+    /// Number of different values of a dimension.
+    Unique(&'q str),
 }
 
 /// Which groups of many.
@@ -290,8 +311,8 @@ impl Query {
     }
 
     /// What is computed for a meter of this type.
-    pub fn measure(&self, meter_type: MeterType) -> Measure {
-        meter_type.measure(self.aggregation)
+    pub fn measure(&self, meter_type: MeterType) -> Measure<'_> {
+        meter_type.measure(self.aggregation.as_ref())
     }
 
     /// What tells why there is no answer.
@@ -444,8 +465,8 @@ mod tests {
 
     #[test]
     fn what_is_measured_depends_on_question_and_meter() {
-        use Aggregation::{Count, Max, Min, Sum};
-        use MeterType::{MaxInPeriod, SumOfAllUsage, UniqueCustomersCount};
+        use Aggregation::{Count, Max, Min, Sum, Unique};
+        use MeterType::{Latest, MaxInPeriod, SumOfAllUsage, UniqueCustomersCount};
         for (meter_type, asked, measure) in [
             (SumOfAllUsage, None, Measure::Sum),
             (MaxInPeriod, None, Measure::Max),
@@ -456,8 +477,14 @@ mod tests {
             (UniqueCustomersCount, Some(Sum), Measure::Sum),
             (MaxInPeriod, Some(Min), Measure::Min),
             (SumOfAllUsage, Some(Max), Measure::Max),
+            (Latest, None, Measure::Latest),
+            (Latest, Some(Count), Measure::Count),
+            (SumOfAllUsage, Some(Aggregation::Latest), Measure::Latest),
+            (MeterType::Average, None, Measure::Average),
+            (UniqueCustomersCount, Some(Unique(dimension(1))), Measure::Unique("d1")),
+            (Latest, Some(Unique(Field::Customer)), Measure::Customers),
         ] {
-            assert_eq!(meter_type.measure(asked), measure, "{meter_type:?} {asked:?}");
+            assert_eq!(meter_type.measure(asked.as_ref()), measure, "{meter_type:?} {asked:?}");
         }
     }
 }

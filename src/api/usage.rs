@@ -13,6 +13,7 @@
 //! | `Tollgate-Range` | `<start>-<end>` in seconds, if a range was moved to whole hours; in a batch those of all queries, in their order |
 //! | `Tollgate-Buckets-Moved` | `true` if the time zone of a query is not whole hours away from UTC, so that its buckets begin up to an hour early ([`crate::usage::Buckets`] has the rule) |
 //! | `Tollgate-Groups-Cut` | `true` if there are more groups than an answer has |
+//! | `Tollgate-Approximate` | of numbers of different values: `standard-error=0.0163` if some are estimates, `lower-bound` if there may be more of some; both, comma-separated |
 //! | `Tollgate-Meters-Cut` | `true` if `/usage/all` leaves out meters: it has the first 1,000 with events in the range (shorter names first, names of one length in the order of their bytes) of the first 10,000 of the account, and ends before the first one that would take it past what an answer may hold |
 //! | `Tollgate-Overflow` | `true` if events without their dimensions (the overflow row) were filtered or grouped by dimensions |
 //! | `Tollgate-Empty` | why there is no group: `no-such-meter`, `customer-never-seen`, `outside-range` or `filter-matched-nothing` ([`crate::usage::Empty`] defines them). In a batch one for each query, in their order, `-` for those that have groups; left out where it could not be found out |
@@ -44,9 +45,10 @@ use crate::dialect::amberflo::AmberfloError;
 use crate::dialect::amberflo::usage::answer::Gaps;
 use crate::dialect::amberflo::usage::{AllMetersQuery, parse_batch, parse_query};
 use crate::meters::{self, Meters};
+use crate::sketch;
 use crate::store;
 use crate::telemetry;
-use crate::usage::{Empty, EvaluateError, UNANSWERED_LOOK_UPS_MAX, UsageSource, View};
+use crate::usage::{Approximate, Empty, EvaluateError, UNANSWERED_LOOK_UPS_MAX, UsageSource, View};
 
 /// How long a query waits for what was acked before it came, unless it says otherwise.
 const WAIT: Duration = Duration::from_secs(2);
@@ -71,6 +73,7 @@ const BUCKETS_MOVED: HeaderName = HeaderName::from_static("tollgate-buckets-move
 const METERS_CUT: HeaderName = HeaderName::from_static("tollgate-meters-cut");
 const EMPTY: HeaderName = HeaderName::from_static("tollgate-empty");
 const OVERFLOW: HeaderName = HeaderName::from_static("tollgate-overflow");
+const APPROXIMATE: HeaderName = HeaderName::from_static("tollgate-approximate");
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 
 type Shared = State<Arc<Usage>>;
@@ -263,6 +266,11 @@ fn respond(answered: Answered, complete: bool, positions: &[(u32, u64)], empty: 
         [(BUCKETS_MOVED, facts.buckets_moved), (GROUPS_CUT, facts.groups_cut), (METERS_CUT, facts.meters_cut), (OVERFLOW, facts.overflow)];
     for (name, _) in flags.into_iter().filter(|(_, is_set)| *is_set) {
         headers.insert(name, is_true.clone());
+    }
+    let Approximate { is_estimate, is_lower_bound } = facts.approximate;
+    if is_estimate || is_lower_bound {
+        let error = is_estimate.then(|| format!("standard-error={}", sketch::standard_error()));
+        insert_list(headers, APPROXIMATE, error.into_iter().chain(is_lower_bound.then(|| "lower-bound".into())));
     }
     response
 }

@@ -81,7 +81,7 @@ pub(super) fn usage(body: &[u8]) -> Kind {
 
 fn check_answer(asked: &UsageQuery) -> &'static str {
     let rows = OneRow::default();
-    let limits = Limits { groups_max: 10, cells_max: 1_000 };
+    let limits = Limits { groups_max: 10, cells_max: 1_000, ..Limits::default() };
     let answer = match evaluate(&asked.query, MeterType::SumOfAllUsage, &rows, limits) {
         Ok(answer) => answer,
         Err(EvaluateError::TooManyCells { .. }) => return "cells",

@@ -36,6 +36,7 @@ mod late_and_early;
 mod load;
 mod log_formats;
 mod logs;
+mod measures;
 mod meters;
 mod model;
 mod one_bad_event;

@@ -9,7 +9,7 @@ use crate::dialect::amberflo::usage::{AllMetersQuery, Form, UsageQuery};
 use crate::meters::Meters;
 use crate::store::{self, Rows};
 use crate::usage::{
-    Answer, Buckets, Empty, EvaluateError, Limits, MeterType, TIME_S_MAX, Unanswered, ViewRequest, evaluate, meters_in_range,
+    Answer, Approximate, Buckets, Empty, EvaluateError, Limits, MeterType, TIME_S_MAX, Unanswered, ViewRequest, evaluate, meters_in_range,
 };
 
 /// Meters of an answer to `/usage/all`.
@@ -72,6 +72,7 @@ pub(super) struct Facts {
     pub(super) groups_cut: bool,
     pub(super) meters_cut: bool,
     pub(super) overflow: bool,
+    pub(super) approximate: Approximate,
     pub(super) rows_read: u64,
     /// Of each query; of all meters together.
     pub(super) found: Vec<Found>,
@@ -87,6 +88,7 @@ impl Facts {
         self.buckets_moved |= buckets.are_moved(&answer.bucket_starts);
         self.groups_cut |= answer.cut;
         self.overflow |= answer.overflow;
+        self.approximate = self.approximate.and(answer.approximate);
         self.rows_read += answer.rows_read;
     }
 }

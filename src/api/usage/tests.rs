@@ -140,6 +140,25 @@ async fn an_answer_says_what_it_is_worth() {
 }
 
 #[tokio::test]
+async fn an_answer_that_is_not_exact_says_how_far_from_it_it_may_be() {
+    let lost = event("acme-7", DAY_0, "1").dimensions(&[("user", "u-1")]).overflow();
+    let events = [lost, event("acme-7", DAY_0, "1").dimensions(&[("user", "u-2"), ("kind", "k")])];
+    let api = |rows| Api::over(Source { rows, ..Source::default() });
+    let new = api(MemoryRows::of(&events));
+    let unique = |dimension: &str| with(query(), json!({"aggregation": "UNIQUE", "uniqueDimension": dimension}));
+    let estimated = new.post("/usage", &unique("user")).await;
+    assert_eq!(estimated.body["clientMeters"][0]["groupValue"].to_string(), "2");
+    assert_eq!(estimated.header("Tollgate-Approximate"), Some("standard-error=0.0163"));
+    assert_eq!(new.post("/usage", &unique("kind")).await.header("Tollgate-Approximate"), None, "the overflow row has none of it");
+    assert_eq!(new.post("/usage", &query()).await.header("Tollgate-Approximate"), None, "a sum is exact");
+    let batch = new.post("/usage/batch", &json!([query(), unique("user")])).await;
+    assert_eq!(batch.header("Tollgate-Approximate"), Some("standard-error=0.0163"), "of any");
+    let old = api(MemoryRows::of(&events).without_sketches()).post("/usage", &unique("user")).await;
+    assert_eq!(old.body["clientMeters"][0]["groupValue"].to_string(), "1");
+    assert_eq!(old.header("Tollgate-Approximate"), Some("lower-bound"));
+}
+
+#[tokio::test]
 async fn a_widened_range_is_said() {
     let api = Api::metered();
     let cut = with(query(), json!({"timeRange": {"startTimeInSeconds": DAY_0 + 1, "endTimeInSeconds": DAY_0 + 3_601}}));

@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use super::AmberfloError;
 use super::fields::{Fields, not_json};
 use crate::clock::UnixMillis;
-use crate::event::NAME_BYTES_MAX;
+use crate::event::{DIMENSION_KEY_BYTES_MAX, NAME_BYTES_MAX};
 use crate::usage::{
     Aggregation, Buckets, Draft, Field, Interval, LOOK_UPS_MAX, MeterType, Query, QueryError, Take, TimeRange, Unanswered, ViewRequest,
     Zone,
@@ -24,12 +24,34 @@ use crate::usage::{
 /// Most queries of a batch.
 pub const BATCH_QUERIES_MAX: usize = 100;
 
-const AGGREGATIONS: [(&str, Aggregation); 4] =
-    [("SUM", Aggregation::Sum), ("MIN", Aggregation::Min), ("MAX", Aggregation::Max), ("COUNT", Aggregation::Count)];
+const AGGREGATIONS: [(&str, Word); 7] = [
+    ("SUM", Word::Sum),
+    ("MIN", Word::Min),
+    ("MAX", Word::Max),
+    ("COUNT", Word::Count),
+    ("AVG", Word::Average),
+    ("LATEST", Word::Latest),
+    ("UNIQUE", Word::Unique),
+];
 const INTERVALS: [(&str, Interval); 4] =
     [("HOUR", Interval::Hour), ("DAY", Interval::Day), ("WEEK", Interval::Week), ("MONTH", Interval::Month)];
 /// What a customer is called among the fields to filter and group by.
 const CUSTOMER_ID: &str = "customerId";
+/// Names the dimension whose different values UNIQUE counts.
+const UNIQUE_DIMENSION: &str = "uniqueDimension";
+
+/// What `aggregation` may say. The last three are ours.
+#[derive(Clone, Copy)]
+enum Word {
+    Sum,
+    Min,
+    Max,
+    Count,
+    Average,
+    Latest,
+    /// Says of what in [`UNIQUE_DIMENSION`].
+    Unique,
+}
 
 /// What an answer looks like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -106,7 +128,7 @@ fn read_form_a(fields: &Fields<'_>, account: u32) -> Result<Draft, AmberfloError
     Ok(Draft {
         account,
         meter: fields.required_text("meterApiName")?.to_owned(),
-        aggregation: Some(fields.required_word("aggregation", &AGGREGATIONS)?),
+        aggregation: read_aggregation(fields, Some(fields.required_word("aggregation", &AGGREGATIONS)?))?,
         buckets: read_buckets(fields, range)?,
         filters,
         group_by: read_group_by(fields)?,
@@ -124,7 +146,7 @@ fn read_form_b(fields: &Fields<'_>, range: &Fields<'_>, account: u32, now: UnixM
     Ok(Draft {
         account,
         meter: fields.required_text("meterApiName")?.to_owned(),
-        aggregation: fields.word("aggregation", &AGGREGATIONS)?,
+        aggregation: read_aggregation(fields, fields.word("aggregation", &AGGREGATIONS)?)?,
         buckets: read_buckets(fields, checked)?,
         filters: read_filters(fields)?,
         group_by: read_group_by(fields)?,
@@ -136,6 +158,23 @@ fn read_buckets(fields: &Fields<'_>, range: TimeRange) -> Result<Buckets, Amberf
     let interval = fields.required_word("timeGroupingInterval", &INTERVALS)?;
     let zone = fields.text("timeZone")?.map_or(Ok(Zone::default()), Zone::find);
     zone.and_then(|zone| Buckets::new(range, interval, zone)).map_err(|error| refused(fields, fields, error))
+}
+
+fn read_aggregation(fields: &Fields<'_>, said: Option<Word>) -> Result<Option<Aggregation>, AmberfloError> {
+    let dimension = fields.name(UNIQUE_DIMENSION, DIMENSION_KEY_BYTES_MAX)?;
+    let aggregation = match (said, dimension) {
+        (Some(Word::Unique), Some(name)) => Aggregation::Unique(field(&name)),
+        (Some(Word::Unique), None) => return Err(fields.wrong(UNIQUE_DIMENSION, "is missing: whose different values are counted?")),
+        (_, Some(_)) => return Err(fields.wrong(UNIQUE_DIMENSION, "is for the aggregation UNIQUE")),
+        (None, None) => return Ok(None),
+        (Some(Word::Sum), None) => Aggregation::Sum,
+        (Some(Word::Min), None) => Aggregation::Min,
+        (Some(Word::Max), None) => Aggregation::Max,
+        (Some(Word::Count), None) => Aggregation::Count,
+        (Some(Word::Average), None) => Aggregation::Average,
+        (Some(Word::Latest), None) => Aggregation::Latest,
+    };
+    Ok(Some(aggregation))
 }
 
 fn read_filters(fields: &Fields<'_>) -> Result<Vec<(Field, Vec<String>)>, AmberfloError> {
@@ -272,6 +311,8 @@ impl AllMetersQuery {
             MeterType::SumOfAllUsage => "SUM",
             MeterType::MaxInPeriod => "MAX",
             MeterType::UniqueCustomersCount => "COUNT",
+            MeterType::Average => "AVG",
+            MeterType::Latest => "LATEST",
         };
         let only = |names: &[&str]| {
             let found = names.iter().filter_map(|name| Some(((*name).to_owned(), self.received.get(*name)?.clone())));

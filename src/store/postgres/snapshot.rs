@@ -39,7 +39,8 @@ const RANGES: usize = 1_000;
 /// The columns that [`rows::read`] takes.
 macro_rules! columns {
     () => {
-        "stored.key, stored.rest, stored.count, stored.last_time, stored.sum, stored.min, stored.max, stored.last, stored.last_id"
+        "stored.key, stored.rest, stored.count, stored.last_time, stored.sum, stored.min, stored.max, stored.last, stored.last_id, \
+         stored.sketches"
     };
 }
 /// Each key is looked up by itself: of a table that was never analyzed, the server might rather read all of it.
@@ -262,7 +263,7 @@ impl Snapshot for PostgresSnapshot {
             let mut found = vec![None; keys.len()];
             let mut key = Vec::new();
             while let Some(row) = session.in_time(stream.try_next()).await? {
-                let at: i64 = row.try_get(9)?;
+                let at: i64 = row.try_get(10)?;
                 let read = rows::read(&row, &mut key)?;
                 // The place in the question, counted from 1.
                 if let Some(found) = usize::try_from(at - 1).ok().and_then(|at| found.get_mut(at)) {

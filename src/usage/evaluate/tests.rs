@@ -13,6 +13,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::event::Amount;
+use crate::sketch::{Sketch, ValueHash};
 use crate::store::RowSelection;
 use crate::store::row::{DAY_S, HOUR_S};
 use crate::usage::calendar::tests::{bucket_of, dates, intervals, zones};
@@ -42,7 +43,7 @@ impl Question {
         Query::check(Draft {
             account: ACCOUNT,
             meter: "tokens".into(),
-            aggregation: self.aggregation,
+            aggregation: self.aggregation.clone(),
             buckets: Buckets::new(range, self.interval, Zone::find(&self.zone).expect("a zone")).expect("few buckets"),
             filters: self.filters.clone(),
             group_by: self.group_by.clone(),
@@ -112,15 +113,45 @@ fn value_of(event: &Event, field: &Field) -> Option<String> {
     }
 }
 
+/// To the nearest, and of two to the even one.
+fn average(sum: I256, count: usize) -> I256 {
+    let count = I256::from(count as u64);
+    let below = sum.div_euclid(count);
+    let rest = sum.rem_euclid(count) * I256::new(2);
+    if rest > count || (rest == count && below.rem_euclid(I256::new(2)) != I256::ZERO) { below + I256::ONE } else { below }
+}
+
+/// Whether values of a dimension are in a sketch only.
+fn is_estimate(question: &Question, events: &[&Event]) -> bool {
+    let Some(Aggregation::Unique(Field::Dimension(name))) = &question.aggregation else { return false };
+    events.iter().any(|event| event.overflow && event.dimensions.iter().any(|(key, _)| key == name))
+}
+
+fn different_values(question: &Question, events: &[&Event], name: &str) -> u64 {
+    let values = events.iter().flat_map(|event| &event.dimensions).filter(|(key, _)| key == name).map(|(_, value)| value);
+    let values: HashSet<&String> = values.collect();
+    let mut sketch = Sketch::default();
+    values.iter().for_each(|value| sketch.add(ValueHash::of(value)));
+    if is_estimate(question, events) { sketch.estimate() } else { values.len() as u64 }
+}
+
 /// All values at once, from the events themselves.
 fn number_of(question: &Question, events: &[&Event]) -> I256 {
     let values = || events.iter().map(|event| I256::from(event.value.scaled()));
     let whole = |count: usize| I256::from(count as u64) * I256::from(Amount::ONE.scaled());
-    match (question.aggregation, question.meter_type) {
+    let sum = || values().fold(I256::ZERO, |sum, value| sum + value);
+    match (question.aggregation.clone(), question.meter_type) {
+        (Some(Aggregation::Unique(Field::Customer)), _) => whole(events.iter().map(|event| &event.customer).collect::<HashSet<_>>().len()),
+        (Some(Aggregation::Unique(Field::Dimension(name))), _) => whole(different_values(question, events, &name) as usize),
+        (Some(Aggregation::Average), _) | (None, MeterType::Average) => average(sum(), events.len()),
+        (Some(Aggregation::Latest), _) | (None, MeterType::Latest) => {
+            let latest = events.iter().max_by_key(|event| (event.time_ms, &event.unique_id)).expect("events");
+            I256::from(latest.value.scaled())
+        }
         (None | Some(Aggregation::Count), MeterType::UniqueCustomersCount) => {
             whole(events.iter().map(|event| &event.customer).collect::<HashSet<_>>().len())
         }
-        (None, MeterType::SumOfAllUsage) | (Some(Aggregation::Sum), _) => values().fold(I256::ZERO, |sum, value| sum + value),
+        (None, MeterType::SumOfAllUsage) | (Some(Aggregation::Sum), _) => sum(),
         (None, MeterType::MaxInPeriod) | (Some(Aggregation::Max), _) => values().max().expect("events"),
         (Some(Aggregation::Min), _) => values().min().expect("events"),
         (Some(Aggregation::Count), _) => whole(events.len()),
@@ -154,16 +185,18 @@ fn oracle(events: &[Event], question: &Question) -> Answer {
         }
         let number = |events: &[&Event]| Sum::from_scaled(number_of(question, events));
         let buckets = buckets.into_iter().map(|(start, events)| (start, number(&events))).collect();
-        Group { values, total: number(&events), buckets }
+        let approximate = Approximate { is_estimate: is_estimate(question, &events), is_lower_bound: false };
+        Group { values, total: number(&events), buckets, approximate }
     });
     let mut groups: Vec<Group> = groups.collect();
+    let approximate = groups.iter().fold(Approximate::default(), |all, group| all.and(group.approximate));
     let ascending = question.take.is_some_and(|take| take.ascending);
     // Stable, so equal totals stay in the order of their values.
     groups.sort_by_key(|group| if ascending { group.total.scaled() } else { -group.total.scaled() });
     groups.truncate(question.take.map_or(usize::MAX, |take| take.limit.get()));
     let mut bucket_starts: Vec<i64> = starts.into_values().collect();
     bucket_starts.dedup();
-    Answer { bucket_starts, groups, cut: false, overflow, rows_read: 0 }
+    Answer { bucket_starts, groups, cut: false, overflow, approximate, rows_read: 0 }
 }
 
 fn amounts() -> impl Strategy<Value = Amount> {
@@ -197,9 +230,13 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
             dimensions: dimensions.collect(),
             partition,
             overflow: rare == 2,
+            unique_id: None,
         }
     });
-    vec(one, 0..60)
+    vec(one, 0..60).prop_map(|events| {
+        let named = events.into_iter().enumerate();
+        named.map(|(number, event)| Event { unique_id: Some(format!("u-{number}")), ..event }).collect()
+    })
 }
 
 fn fields() -> impl Strategy<Value = Field> {
@@ -215,8 +252,22 @@ fn filters() -> impl Strategy<Value = Vec<(Field, Vec<String>)>> {
 fn questions() -> impl Strategy<Value = Question> {
     let start_s = prop_oneof![-40 * DAY_S..40 * DAY_S, (-40_i64..40).prop_map(|day| day * DAY_S)];
     let length_s = prop_oneof![1..80 * DAY_S, (1_i64..80).prop_map(|days| days * DAY_S), (1_i64..100).prop_map(|hours| hours * HOUR_S)];
-    let meter_type = prop_oneof![Just(MeterType::SumOfAllUsage), Just(MeterType::MaxInPeriod), Just(MeterType::UniqueCustomersCount)];
-    let aggregation = prop_oneof![Just(Aggregation::Sum), Just(Aggregation::Min), Just(Aggregation::Max), Just(Aggregation::Count)];
+    let meter_type = prop_oneof![
+        Just(MeterType::SumOfAllUsage),
+        Just(MeterType::MaxInPeriod),
+        Just(MeterType::UniqueCustomersCount),
+        Just(MeterType::Average),
+        Just(MeterType::Latest)
+    ];
+    let aggregation = prop_oneof![
+        Just(Aggregation::Sum),
+        Just(Aggregation::Min),
+        Just(Aggregation::Max),
+        Just(Aggregation::Count),
+        Just(Aggregation::Average),
+        Just(Aggregation::Latest),
+        fields().prop_map(Aggregation::Unique),
+    ];
     let group_by = vec(fields(), 0..3).prop_map(|fields| {
         let mut distinct = Vec::new();
         fields.into_iter().for_each(|field| {
@@ -375,6 +426,79 @@ fn overflow_rows_count_in_totals_and_have_no_dimensions() {
     assert_eq!(ask(&[], &[dimension("region")]), (pairs(&[("", "100"), ("(overflow)", "10"), ("eu", "1")]), true));
     assert_eq!(ask(&[(dimension("region"), "eu")], &[]), (pairs(&[("", "1")]), true));
     assert_eq!(ask(&[(dimension("region"), "eu"), (Field::Customer, "b")], &[]), (pairs(&[]), false), "b has no overflow row");
+}
+
+/// A question for the different values of a dimension.
+fn unique(name: &str, days: i64) -> Question {
+    Question { aggregation: Some(Aggregation::Unique(dimension(name))), ..everything(days) }
+}
+
+#[test]
+fn values_are_counted_exactly_as_long_as_they_can_be_held() {
+    let events: Vec<Event> = (0..40)
+        .map(|n| event(["a", "b"][n % 2], DAY_0 + (n as i64 % 4) * DAY_S, "1").dimensions(&[("user", &format!("u-{}", n / 2))]))
+        .chain([event("a", DAY_0, "1"), event("a", DAY_0, "1").dimensions(&[("user", "")])])
+        .collect();
+    let rows = MemoryRows::of(&events);
+    let ask = |values_max: usize, question: &Question| {
+        let limits = Limits { values_max, ..Limits::default() };
+        evaluate(&question.query(), MeterType::default(), &rows, limits).expect("few cells")
+    };
+    let by_customer = Question { group_by: vec![Field::Customer], ..unique("user", 4) };
+    let exact = ask(21, &by_customer);
+    assert_eq!(shown(&exact), pairs(&[("a", "21"), ("b", "20")]), "no value is none, an empty one is one");
+    assert_eq!(exact.approximate, Approximate::default());
+    assert_eq!(exact.groups[1].buckets, [(DAY_0 + DAY_S, Sum::from_count(10)), (DAY_0 + 3 * DAY_S, Sum::from_count(10))]);
+    let estimated = ask(20, &by_customer);
+    assert!(estimated.approximate.is_estimate && !estimated.approximate.is_lower_bound);
+    assert_eq!(shown(&estimated), shown(&exact), "so few, a sketch tells apart as well");
+    let first_day = Question { length_s: DAY_S, ..by_customer.clone() };
+    assert_eq!(ask(11, &first_day).approximate, Approximate::default(), "b has no event there");
+    let groups: Vec<bool> = ask(20, &by_customer).groups.iter().map(|group| group.approximate.is_estimate).collect();
+    assert!(groups.contains(&true));
+    assert!(ask(1_000, &Question { take: None, ..unique("nobody-has-it", 4) }).groups[0].total == Sum::ZERO, "a group of events, no value");
+}
+
+#[test]
+fn what_an_overflow_row_does_not_know_makes_a_lower_bound() {
+    let lost = |names: std::ops::Range<usize>| {
+        names.map(|n| event("a", DAY_0, "1").dimensions(&[(format!("name-{n:02}").as_str(), "v")]).overflow())
+    };
+    let events: Vec<Event> = lost(0..20).chain([event("a", DAY_0, "1").dimensions(&[("name-18", "w")])]).collect();
+    let of = |rows: &MemoryRows, name: &str| {
+        let answer = evaluate(&unique(name, 1).query(), MeterType::default(), rows, Limits::default()).expect("few cells");
+        (answer.groups[0].total.to_string(), answer.approximate.is_estimate, answer.approximate.is_lower_bound)
+    };
+    let rows = MemoryRows::of(&events);
+    assert_eq!(of(&rows, "name-03"), ("1".into(), true, false));
+    assert_eq!(of(&rows, "name-15"), ("1".into(), true, false), "the sixteenth name");
+    assert_eq!(of(&rows, "name-18"), ("1".into(), false, true), "of the other one nothing is known");
+    assert_eq!(of(&rows, "a-name-that-nobody-has"), ("0".into(), false, false));
+    assert_eq!(of(&rows.without_sketches(), "name-03"), ("0".into(), false, true));
+}
+
+#[test]
+fn what_sketches_hold_is_counted() {
+    let events: Vec<Event> =
+        (0..3_000).map(|n| event(&format!("c-{}", n % 2), DAY_0, "1").dimensions(&[("user", &format!("u-{n}"))])).collect();
+    let rows = MemoryRows::of(&events);
+    let is_refused = |cells_max: usize| {
+        let limits = Limits { cells_max, values_max: 10, ..Limits::default() };
+        let query = Question { group_by: vec![Field::Customer], ..unique("user", 1) }.query();
+        matches!(evaluate(&query, MeterType::default(), &rows, limits), Err(EvaluateError::TooManyCells { .. }))
+    };
+    // Ten values, and of each of two groups itself and two sketches of 4 KiB.
+    assert!(is_refused(10 + 2 + 4 * 41 - 1) && !is_refused(10 + 2 + 4 * 41));
+}
+
+#[test]
+fn the_latest_is_the_one_with_the_largest_id_of_those_at_its_time() {
+    let at = |id: &str, value: &str, customer: &str| Event { unique_id: Some(id.into()), ..event(customer, DAY_0 + 60, value) };
+    let events = [at("b", "1", "c-1"), at("c", "2", "c-2"), at("a", "9", "c-3"), event("c-1", DAY_0 + 59, "50")];
+    let question = Question { aggregation: Some(Aggregation::Latest), ..everything(1) };
+    assert_eq!(shown(&answer(&events, &question)), pairs(&[("", "2")]));
+    let average = Question { aggregation: Some(Aggregation::Average), ..everything(1) };
+    assert_eq!(shown(&answer(&events, &average)), pairs(&[("", "15.5")]));
 }
 
 #[test]

@@ -230,7 +230,7 @@ fn a_refusal_names_the_field() {
     {"meterApiName":""} => meterApiName must not be empty
     {"meterApiName":"…"} => meterApiName has more than 255 bytes, the limit
     {"aggregation":null} => aggregation is missing
-    {"aggregation":"AVERAGE"} => aggregation must be one of SUM, MIN, MAX, COUNT
+    {"aggregation":"AVERAGE"} => aggregation must be one of SUM, MIN, MAX, COUNT, AVG, LATEST, UNIQUE
     {"timeGroupingInterval":"YEAR"} => timeGroupingInterval must be one of HOUR, DAY, WEEK, MONTH
     {"timeGroupingInterval":"HOUR","endTimeInSeconds":400000000} => timeGroupingInterval cuts the range into more than 100000 buckets, the limit
     {"timeZone":"Mars/Olympus"} => timeZone must be the name of a time zone in the IANA database, such as Europe/Berlin
@@ -429,4 +429,64 @@ proptest! {
             prop_assert!(number != "-0");
         }
     }
+}
+
+// --- What is ours ---------------------------------------------------------------------------------------------------
+
+#[test]
+fn what_amberflo_does_not_compute_is_asked_for_in_both_forms() {
+    let day = "\"startTimeInSeconds\":1767225600,\"endTimeInSeconds\":1767312000";
+    let forms = [
+        format!(r#"{{"meterApiName":"tokens","timeGroupingInterval":"DAY",{day},WHAT}}"#),
+        format!(r#"{{"meterApiName":"tokens","timeGroupingInterval":"DAY","timeRange":{{{day}}},WHAT}}"#),
+    ];
+    let events = [
+        event("a", DAY_0, "1").dimensions(&[("user", "u-1")]),
+        event("b", DAY_0 + HOUR, "1").dimensions(&[("user", "u-2")]),
+        event("b", DAY_0 + 2 * HOUR, "0").dimensions(&[("user", "u-1")]),
+    ];
+    for form in forms {
+        let asked = |what: &str| form.replace("WHAT", what);
+        for (what, number) in [
+            (r#""aggregation":"avg""#, "0.666666666667"),
+            (r#""aggregation":"Latest""#, "0"),
+            (r#""aggregation":"unique","uniqueDimension":"user""#, "2"),
+            (r#""aggregation":"UNIQUE","uniqueDimension":"customerId""#, "2"),
+            (r#""aggregation":"UNIQUE","uniqueDimension":"nobody-has-it""#, "0"),
+        ] {
+            let answer = answer(&events, &asked(what));
+            assert!(answer.contains(&format!(":{number}}}")) || answer.contains(&format!("\"groupValue\":{number},")), "{what}: {answer}");
+            assert!(!answer.contains("approximate"), "{answer}");
+        }
+        let missing = "uniqueDimension is missing: whose different values are counted?";
+        for (what, reason) in [
+            (r#""aggregation":"UNIQUE""#, missing),
+            (r#""aggregation":"UNIQUE","uniqueDimension":null"#, missing),
+            (r#""aggregation":"UNIQUE","uniqueDimension":"""#, "uniqueDimension must not be empty"),
+            (r#""aggregation":"UNIQUE","uniqueDimension":7"#, "uniqueDimension must be a string"),
+            (r#""aggregation":"SUM","uniqueDimension":"user""#, "uniqueDimension is for the aggregation UNIQUE"),
+            (r#""aggregation":"MEDIAN""#, "aggregation must be one of SUM, MIN, MAX, COUNT, AVG, LATEST, UNIQUE"),
+        ] {
+            assert_eq!(refusal(&asked(what)), reason, "{what}");
+        }
+    }
+}
+
+#[test]
+fn a_group_that_is_not_exact_says_so_in_form_b() {
+    let lost = event("a", DAY_0, "1").dimensions(&[("user", "u-1")]).overflow();
+    let events = [lost, event("b", DAY_0, "1").dimensions(&[("user", "u-1")])];
+    let body = r#"{"meterApiName":"tokens","aggregation":"UNIQUE","uniqueDimension":"user","timeGroupingInterval":"DAY","timeRange":{"startTimeInSeconds":1767225600,"endTimeInSeconds":1767225601},"groupBy":["customerId"]}"#;
+    let mut asked = parse(body).expect("a query");
+    asked.metadata = serde_json::value::to_raw_value(&()).expect("null");
+    insta::assert_snapshot!(
+        answered(&events, &asked, Gaps::LeftOut),
+        @r#"{"metadata":null,"secondsSinceEpochIntervals":[1767225600],"clientMeters":[{"group":{"groupInfo":{"customerId":"a"}},"groupValue":1,"approximate":{"standardError":0.0163},"values":[{"value":1,"secondsSinceEpochUtc":1767225600,"percentageFromPrevious":0}]},{"group":{"groupInfo":{"customerId":"b"}},"groupValue":1,"values":[{"value":1,"secondsSinceEpochUtc":1767225600,"percentageFromPrevious":0}]}]}"#
+    );
+    let old = MemoryRows::of(&events).without_sketches();
+    let answer = evaluate(&asked.query, MeterType::default(), &old, Limits::default()).expect("few cells");
+    let mut reports = Reports::new(Shape::One, Gaps::LeftOut, 100);
+    reports.push(Report { asked, meter_type: MeterType::default(), answer }).expect("small");
+    let body = written(reports, 1);
+    assert!(body.contains(r#""groupValue":0,"approximate":{"lowerBound":true},"#), "{body}");
 }

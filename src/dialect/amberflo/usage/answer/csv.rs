@@ -68,12 +68,15 @@ pub(super) fn write_value(line_begin: &[u8], value: &Value, zone: &Zone, to: &mu
     debug_assert!(written.is_ok(), "a vector takes everything");
 }
 
-fn label(measure: Measure) -> &'static str {
+fn label(measure: Measure<'_>) -> &'static str {
     match measure {
         Measure::Sum => "SUM",
         Measure::Min => "MIN",
         Measure::Max => "MAX",
         Measure::Count | Measure::Customers => "COUNT",
+        Measure::Average => "AVG",
+        Measure::Latest => "LATEST",
+        Measure::Unique(_) => "UNIQUE",
     }
 }
 

@@ -6,7 +6,8 @@ use super::super::{Form, UsageQuery, field_name};
 use super::Value;
 use crate::event::Sum;
 use crate::event::amount::PLACES;
-use crate::usage::{Field, Group};
+use crate::sketch;
+use crate::usage::{Approximate, Field, Group};
 
 /// Appends anything that always has a JSON form: texts, exact decimals, lists and maps of them.
 fn write(value: &impl Serialize, to: &mut Vec<u8>) {
@@ -57,8 +58,17 @@ pub(super) fn begin_group(asked: &UsageQuery, group: &Group, has_one_before: boo
             write(&group_info, to);
             to.extend_from_slice(b"},\"groupValue\":");
             write(&Exact(group.total), to);
+            write_approximate(group.approximate, to);
             to.extend_from_slice(b",\"values\":[");
         }
+    }
+}
+
+/// Ours, and only where the numbers of a group are not exact.
+fn write_approximate(Approximate { is_estimate, is_lower_bound }: Approximate, to: &mut Vec<u8>) {
+    if is_estimate || is_lower_bound {
+        to.extend_from_slice(b",\"approximate\":");
+        write(&ApproximateB { standard_error: is_estimate.then(|| Exact(sketch::standard_error())), lower_bound: is_lower_bound }, to);
     }
 }
 
@@ -89,6 +99,17 @@ struct ValueB {
     value: Exact,
     seconds_since_epoch_utc: i64,
     percentage_from_previous: Exact,
+}
+
+/// How far the numbers of a group may be from the truth.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ApproximateB {
+    /// Relative.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    standard_error: Option<Exact>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    lower_bound: bool,
 }
 
 /// Names and values of what was grouped by.
