@@ -49,6 +49,7 @@ pub mod ops;
 mod park;
 pub mod rules;
 pub mod server;
+pub mod sketch;
 pub mod store;
 pub mod telemetry;
 pub mod usage;

@@ -654,6 +654,14 @@ impl Client {
         self.try_get(path).expect("an answer")
     }
 
+    /// Gets a path of the main address with headers.
+    #[track_caller]
+    pub(crate) fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let request = ureq::http::Request::get(format!("{}{path}", self.url));
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        self.run(request, ()).expect("an answer")
+    }
+
     fn try_get(&self, path: &str) -> Result<Answer, ureq::Error> {
         let url = if ["/healthz", "/readyz", "/metrics"].contains(&path) { &self.ops_url } else { &self.url };
         self.run(ureq::http::Request::get(format!("{url}{path}")), ())

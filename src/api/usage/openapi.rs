@@ -1,12 +1,13 @@
 //! The description of usage queries.
 
+use hyper::StatusCode;
 use serde_json::{Value, json};
 
 use super::WAIT_MAX_S;
 use crate::accounts::Scope;
 use crate::api::openapi::{complete, customer_id};
 use crate::dialect::amberflo::usage::BATCH_QUERIES_MAX;
-use crate::event::NAME_BYTES_MAX;
+use crate::event::{DIMENSION_KEY_BYTES_MAX, NAME_BYTES_MAX};
 use crate::openapi::{Operation, Schema};
 use crate::usage::{BUCKETS_MAX, FILTER_VALUES_MAX, GROUP_BY_MAX, TIME_S_MAX};
 
@@ -20,11 +21,22 @@ fn meter_name() -> Schema {
 }
 
 fn aggregation() -> Schema {
-    Schema::words_in_any_case(&["SUM", "MIN", "MAX", "COUNT"])
+    Schema::words_in_any_case(&["SUM", "MIN", "MAX", "COUNT", "AVG", "LATEST", "UNIQUE"])
+}
+
+/// What is beyond the contract: whose different values UNIQUE counts, and where a day begins.
+fn with_ours(query: Schema) -> Schema {
+    query
+        .takes("uniqueDimension", Schema::name_to(DIMENSION_KEY_BYTES_MAX).about("Whose different values `UNIQUE` counts."))
+        .takes("timeZone", time_zone())
+}
+
+fn time_zone() -> Schema {
+    Schema::text().about("A name of the IANA database, such as `Europe/Berlin`; without it UTC.").example("Europe/Berlin")
 }
 
 fn interval() -> Schema {
-    Schema::words_in_any_case(&["HOUR", "DAY", "WEEK", "MONTH"]).about("Of UTC; a week begins on Monday.")
+    Schema::words_in_any_case(&["HOUR", "DAY", "WEEK", "MONTH"]).about("Of UTC, or of the time zone; a week begins on Monday.")
 }
 
 /// A text, or an array of them.
@@ -42,7 +54,7 @@ fn filter() -> Schema {
 }
 
 fn query_a() -> Schema {
-    Schema::object()
+    let query = Schema::object()
         .has("meterApiName", meter_name())
         .has("aggregation", aggregation())
         .has("timeGroupingInterval", interval())
@@ -51,8 +63,8 @@ fn query_a() -> Schema {
         .may_have("timeRange", Schema::null())
         .may_have("groupBy", group_by())
         .takes("filter", filter())
-        .may_have("customerFilter", texts("Customers, any of which."))
-        .named("UsageQueryA")
+        .may_have("customerFilter", texts("Customers, any of which."));
+    with_ours(query).named("UsageQueryA")
 }
 
 fn query_b() -> Schema {
@@ -62,15 +74,15 @@ fn query_b() -> Schema {
     let take = Schema::object()
         .has("limit", Schema::integer().with("minimum", 1).about("Groups, those with the highest values."))
         .takes("isAscending", Schema::flag().about("Those with the lowest."));
-    Schema::object()
+    let query = Schema::object()
         .has("meterApiName", meter_name())
         .has("timeGroupingInterval", interval())
         .has("timeRange", range)
         .takes("aggregation", aggregation().about("Without it what the meter's type says: a sum, if it is not defined."))
         .may_have("groupBy", group_by())
         .takes("filter", filter())
-        .takes("take", take)
-        .named("UsageQueryB")
+        .takes("take", take);
+    with_ours(query).named("UsageQueryB")
 }
 
 fn query() -> Schema {
@@ -112,6 +124,10 @@ fn a_report() -> Value {
     json!({"clientMeters": {"tokens": [{"groupInfo": {"customerId": "acme-7"}, "records": [{"1767225600": 12.5}]}]}})
 }
 
+fn yes() -> Schema {
+    Schema::words(&["true"])
+}
+
 /// What all queries have in common.
 fn asks(operation: Operation, answer: Schema, example: Value) -> Operation {
     let (name, about, schema) = complete();
@@ -121,14 +137,28 @@ fn asks(operation: Operation, answer: Schema, example: Value) -> Operation {
         .header("Prefer", Schema::text().about(&wait))
         .answers("The answer has the form that the query has", answer)
         .example(example)
+        .answers_with(StatusCode::OK, "The answer has the form that the query has", "text/csv", Schema::text())
         .always_with_header(name, about, schema)
         .always_with_header("Tollgate-Positions", "Up to where the rows go: `partition=next position`, comma-separated.", Schema::text())
-        .with_header("Tollgate-Range", "`start-end` in seconds, where a range was widened to whole hours.", Schema::text())
-        .with_header("Tollgate-Groups-Cut", "There are more groups than an answer has.", Schema::words(&["true"]))
+        .with_header("Tollgate-Range", "`start-end` in seconds, where a range was moved to whole hours.", Schema::text())
+        .with_header("Tollgate-Buckets-Moved", "Buckets of a time zone that is not whole hours away from UTC begin up to an hour early.", yes())
+        .with_header("Tollgate-Meters-Cut", "There are more meters than an answer has.", yes())
+        .with_header(
+            "Tollgate-Approximate",
+            "Of numbers of different values: `standard-error=0.0163` if some are estimates, `lower-bound` if there may be more of some.",
+            Schema::text(),
+        )
+        .with_header(
+            "Tollgate-Empty",
+            "Why there is no group: `no-such-meter`, `customer-never-seen`, `outside-range` or `filter-matched-nothing`; in a batch one for each query.",
+            Schema::text(),
+        )
+        .always_with_header("Vary", "The answer depends on `Accept`.", Schema::text())
+        .with_header("Tollgate-Groups-Cut", "There are more groups than an answer has.", yes())
         .with_header(
             "Tollgate-Overflow",
             "Events that have lost their dimensions were filtered or grouped by dimensions.",
-            Schema::words(&["true"]),
+            yes(),
         )
 }
 
@@ -170,6 +200,7 @@ pub(super) fn all_meters() -> Operation {
         .required_query("startTimeInSeconds", seconds("The first."))
         .required_query("timeGroupingInterval", interval())
         .query("endTimeInSeconds", seconds("The end, which is not part of it; without it now."))
+        .query("timeZone", time_zone())
         .query("groupBy", Schema::words_in_any_case(&["customerId"]))
         .query("customerId", customer_id());
     asks(operation, Schema::array(report_b()), json!([]))
