@@ -673,16 +673,6 @@ impl Client {
         self.run(ureq::http::Request::get(format!("{}{path}", self.url)), ()).expect("an answer")
     }
 
-    /// Gets a path of the main address with headers.
-    #[track_caller]
-    pub(crate) fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
-        let mut request = ureq::http::Request::get(format!("{}{path}", self.url));
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        self.run(request, ()).expect("an answer")
-    }
-
     fn run(&self, mut request: ureq::http::request::Builder, body: impl ureq::AsSendBody) -> Result<Answer, ureq::Error> {
         if let Some(key) = &self.key {
             request = request.header("x-api-key", key);
