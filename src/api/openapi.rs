@@ -73,7 +73,7 @@ pub(super) fn limit() -> Schema {
 
 /// A position in the log, or of a dead letter.
 pub(super) fn position() -> Schema {
-    Schema::count()
+    Schema::count().with("maximum", u64::MAX)
 }
 
 /// Where the next page begins.

@@ -4,7 +4,7 @@ use hyper::StatusCode;
 use serde_json::json;
 
 use crate::accounts::Scope;
-use crate::api::openapi::{limit, next};
+use crate::api::openapi::{limit, next, position};
 use crate::openapi::{Operation, Schema};
 
 fn entry() -> Schema {
@@ -25,7 +25,7 @@ pub(super) fn list() -> Operation {
         .about("The newest first; an account's latest 10,000 entries are kept.")
         .needs_any(&[Scope::Admin, Scope::Operator])
         .query("account", Schema::text().about("Another account than the key's own; for operators."))
-        .query("before", Schema::count().about("The number before which the page begins: `next` of the page before."))
+        .query("before", position().about("The number before which the page begins: `next` of the page before."))
         .query("limit", limit())
         .refuses(StatusCode::NOT_FOUND, "There is no such account.")
         .answers("A page of entries", Schema::object().has("entries", Schema::array(entry())).has("next", next(Schema::count())).named("Audit"))
