@@ -46,6 +46,7 @@ use crate::usage::{UsageSource, View, ViewError, ViewFuture, ViewRequest};
 use crate::verdicts::Verdicts;
 
 pub use audit::Peer;
+pub use customers::Provider;
 
 /// What the routes work with.
 pub struct Parts {
@@ -55,6 +56,8 @@ pub struct Parts {
     pub audit: Arc<Audit>,
     /// The customers of all accounts.
     pub customers: Arc<Customers>,
+    /// Where customers are made, too, if one is configured.
+    pub provider: Option<Provider>,
     /// What is said of meters.
     pub meters: Arc<Meters>,
     /// Which events count nowhere.
@@ -79,7 +82,11 @@ pub fn router(parts: Parts) -> Router {
     let noted = Router::new()
         .merge(accounts::routes(parts.accounts.clone()))
         .merge(keys::routes(parts.accounts.clone()))
-        .merge(customers::routes(parts.customers))
+        .merge(customers::routes(customers::Parts {
+            customers: parts.customers,
+            accounts: parts.accounts.clone(),
+            provider: parts.provider,
+        }))
         .merge(meters::routes(parts.meters.clone()))
         .merge(rules::routes(parts.rules))
         .merge(billing::noted_routes(parts.billing.clone()))

@@ -106,6 +106,12 @@ struct ServeArgs {
     /// Where other nodes ask this one [default: its ops address, or else its address]
     #[arg(long, value_name = "URL", env = "TOLLGATE_ADVERTISE")]
     advertise: Option<String>,
+    /// Key of Stripe's API: customers are made there too when a request says so
+    #[arg(long, value_name = "KEY", env = "TOLLGATE_STRIPE_API_KEY", hide_env_values = true)]
+    stripe_api_key: Option<String>,
+    /// Where Stripe's API is [default: https://api.stripe.com]
+    #[arg(long, value_name = "URL", env = "TOLLGATE_STRIPE_API_BASE")]
+    stripe_api_base: Option<String>,
     /// Which log lines are written to standard error, e.g. `info,tollgate=debug` [default: info]
     #[arg(long, value_name = "FILTER", env = "TOLLGATE_LOG")]
     log: Option<String>,
@@ -148,6 +154,12 @@ impl ServeArgs {
         }
         config.cluster.node = self.node.clone().or(config.cluster.node);
         config.cluster.advertise = self.advertise.clone().or(config.cluster.advertise);
+        if let Some(key) = &self.stripe_api_key {
+            config.stripe.api_key = Some(key.as_str().into());
+        }
+        if let Some(base) = &self.stripe_api_base {
+            config.stripe.api_base.clone_from(base);
+        }
         if let Some(filter) = &self.log {
             config.logging.filter.clone_from(filter);
         }

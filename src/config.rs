@@ -4,6 +4,7 @@
 
 mod cluster;
 mod kafka;
+mod stripe;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Deserializer};
 
 pub use cluster::{ClusterConfig, Role};
 pub use kafka::{Compression, KafkaConfig};
+pub use stripe::StripeConfig;
 
 use crate::event::{IdentityMode, TimeWindow};
 use crate::gateway::recent;
@@ -57,6 +59,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// Invoices.
     pub billing: BillingConfig,
+    /// The payment provider.
+    pub stripe: StripeConfig,
     /// Log lines on standard error.
     pub logging: LoggingConfig,
 }
@@ -247,6 +251,7 @@ impl Default for Config {
             recent_ids: RecentIdsConfig::default(),
             http: HttpConfig::default(),
             billing: BillingConfig::default(),
+            stripe: StripeConfig::default(),
             logging: LoggingConfig::default(),
         }
     }
@@ -382,6 +387,7 @@ impl Config {
         }
         self.kafka.check()?;
         self.check_cluster()?;
+        self.check_stripe()?;
         if self.log.segment_bytes < 1 << 20 {
             return wrong("log.segment_bytes must be 1 MiB or more".into());
         }

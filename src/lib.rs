@@ -49,6 +49,7 @@ mod park;
 pub mod rules;
 pub mod server;
 pub mod store;
+pub mod stripe;
 pub mod telemetry;
 pub mod usage;
 pub mod verdicts;

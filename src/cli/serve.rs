@@ -37,6 +37,7 @@ use crate::server::sockets::{Listeners, Sockets};
 use crate::server::tls::{Reloader, Tls};
 use crate::server::{self, ConnectionLimits, Readiness, descriptors};
 use crate::store::Store;
+use crate::stripe::Stripe;
 use crate::telemetry::{self, RoomKind};
 use crate::usage::UsageSource;
 use crate::verdicts::Owners;
@@ -88,6 +89,8 @@ struct Shell {
     /// What the disk of the data directory has left.
     room: Arc<Room>,
     budgets: Budgets,
+    /// The payment provider, if one is configured.
+    stripe: Option<Arc<Stripe>>,
     runtime: Handle,
     /// Where clients reach this process.
     address: SocketAddr,
@@ -149,9 +152,11 @@ struct Opened {
 impl Shell {
     fn new(config: Config, admin_key: Option<String>, clock: Clock, listeners: &Listeners) -> anyhow::Result<Self> {
         let budgets = Budgets::new(&config);
+        let stripe = config.stripe().as_ref().map(Stripe::new).transpose().context("Stripe's API cannot be called")?;
         let address = |listener: &TcpListener| listener.local_addr().context("the listening address is not known");
         Ok(Self {
             budgets,
+            stripe: stripe.map(Arc::new),
             address: address(&listeners.main)?,
             ops_address: address(listeners.ops.as_ref().unwrap_or(&listeners.main))?,
             room: Room::new(Arc::new(RealDisk), &config.data_dir, config.log.disk_reserve_bytes),

@@ -11,6 +11,7 @@ mod event;
 pub(crate) mod kafka;
 mod keys;
 mod metrics;
+pub(crate) mod provider;
 mod random;
 mod shared;
 mod usage;

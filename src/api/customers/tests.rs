@@ -8,7 +8,7 @@ use serde_json::json;
 use tower_service::Service;
 
 use super::*;
-use crate::accounts::{KeyRing, Scope, ring_of};
+use crate::accounts::{DefaultAccount, KeyRing, Scope, ring_of};
 use crate::clock::Clock;
 use crate::store::memory::MemoryStore;
 use crate::store::{Change, Kind, Store};
@@ -47,7 +47,10 @@ impl Api {
             &store,
             &[("admin", 1, Scope::Admin), ("read", 1, Scope::Read), ("ingest", 1, Scope::Ingest), ("other", 2, Scope::Admin)],
         );
-        let router = routes(Arc::new(Customers::new(store.clone(), Clock::start())));
+        let opened = Accounts::open(store.clone(), &DefaultAccount::default(), Clock::start());
+        let (accounts, _) = opened.expect("memory");
+        let customers = Arc::new(Customers::new(store.clone(), Clock::start()));
+        let router = routes(Parts { customers, accounts: Arc::new(accounts), provider: None });
         Self { store, router, keys }
     }
 

@@ -13,7 +13,7 @@ use super::starting::{self, Starting};
 use super::{Opened, Parts, Shell, Stop};
 use crate::accounts::Accounts;
 use crate::accounts::audit::Audit;
-use crate::api;
+use crate::api::{self, Provider};
 use crate::billing::{Billing, close_all};
 use crate::cli::announce::announce;
 use crate::clock::Clock;
@@ -30,6 +30,7 @@ use crate::ops::handover::Handover;
 use crate::rules::Rules;
 use crate::server::sockets::Listeners;
 use crate::server::{Front, Internal, Ops, Service};
+use crate::stripe::IdempotencyKeys;
 use crate::verdicts::{self, Verdicts};
 
 /// The way in.
@@ -150,6 +151,7 @@ fn service(shell: &Shell, parts: &Parts, accounts: Arc<Accounts>, rules: Arc<Rul
         audit: Arc::new(Audit::new(parts.store.clone(), clock.clone())),
         verdicts: Arc::new(verdicts),
         customers,
+        provider: provider(shell, parts),
         meters: Arc::new(Meters::new(parts.store.clone(), clock.clone())),
         rules,
         source: parts.source.clone(),
@@ -164,6 +166,12 @@ fn service(shell: &Shell, parts: &Parts, accounts: Arc<Accounts>, rules: Arc<Rul
         budget: shell.budgets.api.clone(),
         http: config.http.clone(),
     }
+}
+
+/// The payment provider, if there is one.
+fn provider(shell: &Shell, parts: &Parts) -> Option<Provider> {
+    let stripe = shell.stripe.clone()?;
+    Some(Provider { stripe, keys: IdempotencyKeys::new(parts.meta.log_id) })
 }
 
 /// Plans, orders and invoices; closes what is due, on a node that answers for them.
