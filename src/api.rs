@@ -17,6 +17,7 @@ mod meters;
 pub mod reconcile;
 mod refusals;
 mod rules;
+mod session;
 pub mod usage;
 
 use std::sync::Arc;
@@ -39,6 +40,7 @@ use crate::gateway::Gateway;
 use crate::letters::Letters;
 use crate::materializer::{Materializer, Wanted};
 use crate::meters::Meters;
+use crate::portal::Portal;
 use crate::rules::Rules;
 use crate::store::row::DAY_S;
 use crate::telemetry;
@@ -72,6 +74,8 @@ pub struct Parts {
     pub letters: Arc<Letters>,
     /// Takes what is replayed.
     pub gateway: Arc<Gateway>,
+    /// Gives links to the customers' page.
+    pub portal: Arc<Portal>,
     /// For "until now".
     pub clock: Clock,
 }
@@ -99,6 +103,7 @@ pub fn router(parts: Parts) -> Router {
         .merge(billing::routes(parts.billing))
         .merge(events::routes(parts.verdicts.clone()))
         .merge(reconcile::routes(parts.verdicts))
+        .merge(session::routes(parts.portal))
         .route_layer(middleware::from_fn(observe))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(unknown_path)

@@ -109,9 +109,12 @@ struct ServeArgs {
     /// Key of Stripe's API: customers are made there too when a request says so
     #[arg(long, value_name = "KEY", env = "TOLLGATE_STRIPE_API_KEY", hide_env_values = true)]
     stripe_api_key: Option<String>,
-    /// Where Stripe's API is [default: https://api.stripe.com]
+    /// Where Stripe's API is [default: api.stripe.com, by https]
     #[arg(long, value_name = "URL", env = "TOLLGATE_STRIPE_API_BASE")]
     stripe_api_base: Option<String>,
+    /// Where browsers open the customers' page [default: what the request for a link calls this gateway]
+    #[arg(long, value_name = "URL", env = "TOLLGATE_PORTAL_BASE_URL")]
+    portal_base_url: Option<String>,
     /// Which log lines are written to standard error, e.g. `info,tollgate=debug` [default: info]
     #[arg(long, value_name = "FILTER", env = "TOLLGATE_LOG")]
     log: Option<String>,
@@ -160,6 +163,7 @@ impl ServeArgs {
         if let Some(base) = &self.stripe_api_base {
             config.stripe.api_base.clone_from(base);
         }
+        config.portal.base_url = self.portal_base_url.clone().or(config.portal.base_url);
         if let Some(filter) = &self.log {
             config.logging.filter.clone_from(filter);
         }

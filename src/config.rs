@@ -4,6 +4,7 @@
 
 mod cluster;
 mod kafka;
+mod portal;
 mod stripe;
 
 use std::fmt;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Deserializer};
 
 pub use cluster::{ClusterConfig, Role};
 pub use kafka::{Compression, KafkaConfig};
+pub use portal::PortalConfig;
 pub use stripe::StripeConfig;
 
 use crate::event::{IdentityMode, TimeWindow};
@@ -61,6 +63,8 @@ pub struct Config {
     pub billing: BillingConfig,
     /// The payment provider.
     pub stripe: StripeConfig,
+    /// The customers' page.
+    pub portal: PortalConfig,
     /// Log lines on standard error.
     pub logging: LoggingConfig,
 }
@@ -252,6 +256,7 @@ impl Default for Config {
             http: HttpConfig::default(),
             billing: BillingConfig::default(),
             stripe: StripeConfig::default(),
+            portal: PortalConfig::default(),
             logging: LoggingConfig::default(),
         }
     }
@@ -388,6 +393,7 @@ impl Config {
         self.kafka.check()?;
         self.check_cluster()?;
         self.check_stripe()?;
+        self.check_portal()?;
         if self.log.segment_bytes < 1 << 20 {
             return wrong("log.segment_bytes must be 1 MiB or more".into());
         }

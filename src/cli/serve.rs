@@ -32,6 +32,7 @@ use crate::log::meta::LogMeta;
 use crate::log::{Appender, Partition};
 use crate::ops::backup;
 use crate::ops::handover::Handover;
+use crate::portal::SigningKey;
 use crate::rules::Rules;
 use crate::server::sockets::{Listeners, Sockets};
 use crate::server::tls::{Reloader, Tls};
@@ -147,6 +148,8 @@ struct Opened {
     accounts: Arc<Accounts>,
     admin_key: AdminKey,
     rules: Arc<Rules>,
+    /// Signs links to the customers' page.
+    portal_key: SigningKey,
 }
 
 impl Shell {
@@ -180,7 +183,8 @@ impl Shell {
         let opened = Accounts::open(parts.store.clone(), &default_account, self.clock.clone());
         let (accounts, admin_key) = opened.context("the accounts cannot be used")?;
         let rules = Rules::open(parts.store.clone()).context("the filtering rules cannot be used")?;
-        Ok(Opened { parts, accounts: Arc::new(accounts), admin_key, rules: Arc::new(rules) })
+        let portal_key = SigningKey::open(&*parts.store).context("links to the portal cannot be signed")?;
+        Ok(Opened { parts, accounts: Arc::new(accounts), admin_key, rules: Arc::new(rules), portal_key })
     }
 }
 

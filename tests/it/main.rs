@@ -40,6 +40,7 @@ mod meters;
 mod model;
 mod one_bad_event;
 mod poison;
+mod portal;
 #[expect(dead_code, reason = "the store's own tests use more of it")]
 #[path = "../support/postgres.rs"]
 mod postgres;

@@ -18,7 +18,7 @@ use crate::billing::{Billing, close_all};
 use crate::cli::announce::announce;
 use crate::clock::Clock;
 use crate::cluster::internal;
-use crate::config::Role;
+use crate::config::{Config, Role};
 use crate::customers::Customers;
 use crate::data_dir::DataDir;
 use crate::gateway::body::BodyLimits;
@@ -27,6 +27,7 @@ use crate::letters::{self, Ledger, Letters};
 use crate::meters::Meters;
 use crate::ops::control::Control;
 use crate::ops::handover::Handover;
+use crate::portal::{self, Portal, SigningKey};
 use crate::rules::Rules;
 use crate::server::sockets::Listeners;
 use crate::server::{Front, Internal, Ops, Service};
@@ -76,7 +77,7 @@ impl Entrance {
     /// Lets requests in.
     pub(super) fn enter(&self, opened: Opened) -> Entered {
         let Self { shell, data_dir, starting, front, handover } = self;
-        let Opened { parts, accounts, admin_key, rules } = opened;
+        let Opened { parts, accounts, admin_key, rules, portal_key } = opened;
         starting.is_over(parts.readiness.clone());
         if let Some(router) = &parts.internal {
             // Set once: nothing starts twice.
@@ -84,7 +85,7 @@ impl Entrance {
         }
         let control = control(&parts, data_dir, handover.clone(), &shell.clock, front.ops.draining.clone());
         // Set once: nothing starts twice.
-        let _first = front.service.set(service(shell, &parts, accounts, rules));
+        let _first = front.service.set(service(shell, &parts, accounts, rules, portal_key));
         let config = &shell.config;
         announce(shell.address, config.tls.is_some(), &config.data_dir, &admin_key, shell.clock.now());
         Entered { parts, control }
@@ -105,23 +106,11 @@ fn control(parts: &Parts, data_dir: &DataDir, handover: Arc<Handover>, clock: &C
     Some(tokio::spawn(control.ok()?.serve(parts.copied.clone(), handover, clock.clone(), stopping)))
 }
 
-fn service(shell: &Shell, parts: &Parts, accounts: Arc<Accounts>, rules: Arc<Rules>) -> Service {
+fn service(shell: &Shell, parts: &Parts, accounts: Arc<Accounts>, rules: Arc<Rules>, portal_key: SigningKey) -> Service {
     let (config, clock) = (&shell.config, &shell.clock);
     let keys = accounts.ring();
-    let ingest = &config.ingest;
-    let settings = gateway::Settings {
-        body: BodyLimits {
-            wire_max: ingest.body_bytes_max,
-            inflated_max: ingest.inflated_bytes_max,
-            idle: config.http.body_idle_timeout,
-            total: config.http.body_timeout,
-        },
-        events_max: ingest.events_max,
-        event_bytes_max: ingest.event_bytes_max,
-        window: config.time_window(),
-    };
     let gateway = Arc::new(Gateway {
-        settings,
+        settings: settings(config),
         keys: keys.clone(),
         rules: rules.clone(),
         budget: shell.budgets.ingest.clone(),
@@ -145,6 +134,17 @@ fn service(shell: &Shell, parts: &Parts, accounts: Arc<Accounts>, rules: Arc<Rul
     });
     let customers = Arc::new(Customers::new(parts.store.clone(), clock.clone()));
     let billing = billing(shell, parts, customers.clone(), &accounts);
+    let meters = Arc::new(Meters::new(parts.store.clone(), clock.clone()));
+    let portal = Arc::new(Portal::new(portal::Parts {
+        key: portal_key,
+        address: portal::Address::new(config.portal.base_url.as_deref(), config.tls.is_some()),
+        accounts: accounts.clone(),
+        customers: customers.clone(),
+        meters: meters.clone(),
+        billing: billing.clone(),
+        source: parts.source.clone(),
+        clock: clock.clone(),
+    }));
     let router = api::router(api::Parts {
         accounts,
         billing,
@@ -152,19 +152,37 @@ fn service(shell: &Shell, parts: &Parts, accounts: Arc<Accounts>, rules: Arc<Rul
         verdicts: Arc::new(verdicts),
         customers,
         provider: provider(shell, parts),
-        meters: Arc::new(Meters::new(parts.store.clone(), clock.clone())),
+        meters,
         rules,
         source: parts.source.clone(),
         letters,
         gateway: gateway.clone(),
+        portal: portal.clone(),
         clock: clock.clone(),
     });
     Service {
         gateway: config.has_role(Role::Gateway).then_some(gateway),
         router: config.has_role(Role::Api).then_some(router),
+        portal: config.has_role(Role::Api).then(|| portal::web::routes(portal)),
         keys,
         budget: shell.budgets.api.clone(),
         http: config.http.clone(),
+    }
+}
+
+/// What the gateway takes of a request.
+fn settings(config: &Config) -> gateway::Settings {
+    let ingest = &config.ingest;
+    gateway::Settings {
+        body: BodyLimits {
+            wire_max: ingest.body_bytes_max,
+            inflated_max: ingest.inflated_bytes_max,
+            idle: config.http.body_idle_timeout,
+            total: config.http.body_timeout,
+        },
+        events_max: ingest.events_max,
+        event_bytes_max: ingest.event_bytes_max,
+        window: config.time_window(),
     }
 }
 
