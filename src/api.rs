@@ -19,6 +19,7 @@ mod openapi;
 pub mod reconcile;
 mod refusals;
 mod rules;
+mod session;
 pub mod usage;
 
 use std::sync::Arc;
@@ -41,6 +42,7 @@ use crate::letters::Letters;
 use crate::materializer::{Materializer, Wanted};
 use crate::meters::Meters;
 use crate::openapi::{Described, Routes};
+use crate::portal::Portal;
 use crate::rules::Rules;
 use crate::store::row::DAY_S;
 use crate::telemetry;
@@ -48,6 +50,7 @@ use crate::usage::{UsageSource, View, ViewError, ViewFuture, ViewRequest};
 use crate::verdicts::Verdicts;
 
 pub use audit::Peer;
+pub use customers::Provider;
 pub use docs::needs_no_key;
 pub use openapi::{INGEST, OPERATION};
 
@@ -59,6 +62,8 @@ pub struct Parts {
     pub audit: Arc<Audit>,
     /// The customers of all accounts.
     pub customers: Arc<Customers>,
+    /// Where customers are made, too, if one is configured.
+    pub provider: Option<Provider>,
     /// What is said of meters.
     pub meters: Arc<Meters>,
     /// Which events count nowhere.
@@ -73,6 +78,8 @@ pub struct Parts {
     pub letters: Arc<Letters>,
     /// Takes what is replayed.
     pub gateway: Arc<Gateway>,
+    /// Gives links to the customers' page.
+    pub portal: Arc<Portal>,
     /// For "until now".
     pub clock: Clock,
 }
@@ -94,7 +101,11 @@ fn routes(parts: Parts) -> Routes {
     let noted = Routes::of(OPERATION)
         .merge(accounts::routes(parts.accounts.clone()))
         .merge(keys::routes(parts.accounts.clone()))
-        .merge(customers::routes(parts.customers))
+        .merge(customers::routes(customers::Parts {
+            customers: parts.customers,
+            accounts: parts.accounts.clone(),
+            provider: parts.provider,
+        }))
         .merge(meters::routes(parts.meters.clone()))
         .merge(rules::routes(parts.rules))
         .merge(billing::noted_routes(parts.billing.clone()))
@@ -107,6 +118,7 @@ fn routes(parts: Parts) -> Routes {
         .merge(billing::routes(parts.billing))
         .merge(events::routes(parts.verdicts.clone()))
         .merge(reconcile::routes(parts.verdicts))
+        .merge(session::routes(parts.portal))
 }
 
 async fn unknown_path() -> AmberfloError {

@@ -17,7 +17,7 @@ use std::time::Instant;
 use axum::Router;
 use axum::body::Body;
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -32,6 +32,7 @@ use crate::gateway::budget::{Budget, Room};
 use crate::gateway::recent::RecentIds;
 use crate::gateway::{Gateway, presented_key};
 use crate::log::disk::room::Room as DiskRoom;
+use crate::portal::web::{self, SentPath};
 use crate::telemetry;
 
 pub use door::{ConnectionLimits, serve, serve_ops};
@@ -46,6 +47,8 @@ pub struct Service {
     pub gateway: Option<Arc<Gateway>>,
     /// Everything else behind a key; `None`: not this node's role.
     pub router: Option<Router>,
+    /// The pages below [`web::PREFIX`], which need no key; `None`: not this node's role.
+    pub portal: Option<Router>,
     /// Who is who.
     pub keys: Arc<KeyRing>,
     /// Room for their requests.
@@ -215,6 +218,9 @@ impl Front {
             return answer;
         }
         let refusal = match self.service.get() {
+            Some(Service { portal: Some(portal), .. }) if is_portal(&path) => {
+                return show(portal, head, body, &path).await;
+            }
             Some(service) => match &service.router {
                 Some(router) if path != openapi::INGEST => return service.ask(router, head, body, &path, started).await,
                 _ => not_here(),
@@ -226,6 +232,27 @@ impl Front {
         body::finish(&head, &mut body, &mut response).await;
         response
     }
+}
+
+fn is_portal(path: &str) -> bool {
+    path.strip_prefix(web::PREFIX).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// A page. It is asked for without a body; whatever comes is not read.
+async fn show(portal: &Router, head: Parts, mut body: Incoming, path: &str) -> Answer {
+    let mut asked = head.clone();
+    asked.extensions.insert(SentPath(head.uri.path().to_owned()));
+    let query = head.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    let mut answer = match format!("{path}{query}").parse::<Uri>() {
+        Ok(uri) => {
+            asked.uri = uri;
+            // The router's own error is `Infallible`.
+            portal.clone().call(Request::from_parts(asked, Body::empty())).await.unwrap_or_else(|never| match never {})
+        }
+        Err(_) => plain(StatusCode::BAD_REQUEST, "the path is not valid\n"),
+    };
+    body::finish(&head, &mut body, &mut answer).await;
+    answer
 }
 
 /// Some nodes of a cluster have only some of the roles.
@@ -280,6 +307,12 @@ impl Service {
         // Revoked or disabled while the body came.
         caller.check().map_err(AmberfloError::denied)?;
         let mut head = head.clone();
+        // Over HTTP/2 the target alone has it.
+        if let (None, Some(authority)) = (head.headers.get(HOST), head.uri.authority())
+            && let Ok(host) = HeaderValue::try_from(authority.as_str())
+        {
+            head.headers.insert(HOST, host);
+        }
         head.uri = normalised(&head.uri, path)?;
         head.headers.remove(hyper::header::CONTENT_ENCODING);
         head.extensions.insert(caller.clone());

@@ -6,6 +6,7 @@
 mod begin;
 mod cluster;
 pub mod handover;
+pub mod stripe;
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -198,7 +199,7 @@ impl LetterChange {
 /// A recorder is installed already.
 pub fn install_metrics() -> Result<PrometheusHandle, BuildError> {
     let mut builder = PrometheusBuilder::new();
-    let of_any_node = [REQUEST_SECONDS, ROOM_WAIT_SECONDS, SYNC_SECONDS, COMMIT_SECONDS, QUERY_SECONDS];
+    let of_any_node = [REQUEST_SECONDS, ROOM_WAIT_SECONDS, SYNC_SECONDS, COMMIT_SECONDS, QUERY_SECONDS, stripe::CALL_SECONDS];
     for name in of_any_node.into_iter().chain(cluster::SECONDS) {
         builder = builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), SECONDS)?;
     }

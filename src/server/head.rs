@@ -1,7 +1,7 @@
 //! What a head must be beyond what hyper sees to: whoever stands between client and server has to read it as we do.
 
 use axum::body::Body;
-use hyper::header::{AUTHORIZATION, CONNECTION, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use hyper::header::{AUTHORIZATION, CONNECTION, COOKIE, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode, Version};
 
@@ -75,7 +75,7 @@ fn check_transfer_encoding(headers: &HeaderMap) -> Result<(), Refusal> {
 }
 
 fn conceal_keys(headers: &mut HeaderMap) {
-    for name in ["x-api-key", AUTHORIZATION.as_str()] {
+    for name in ["x-api-key", AUTHORIZATION.as_str(), COOKIE.as_str()] {
         if let hyper::header::Entry::Occupied(mut values) = headers.entry(name) {
             values.iter_mut().for_each(|value| value.set_sensitive(true));
         }
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn a_head_that_is_printed_shows_no_key() {
-        for name in ["X-API-KEY", "Authorization"] {
+        for name in ["X-API-KEY", "Authorization", "Cookie"] {
             let request = hyper::Request::get("/").header("Host", "x").header(name, "Bearer secret-1").header(name, "secret-2");
             let (mut head, ()) = request.body(()).expect("a request").into_parts();
             assert!(check(&mut head).is_ok());

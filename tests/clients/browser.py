@@ -1,52 +1,57 @@
-"""A real Chromium, for the pages: Debian's, without a network but this machine's."""
+"""A real browser without a window: Debian's Chromium, driven by Playwright. What it complains about, and what it asks other hosts for, fails a test."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Page, Request, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
-# Whatever is not here is nowhere.
-FLAGS = ["--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1", "--disable-background-networking"]
+
+@contextlib.contextmanager
+def browser() -> Iterator[Browser]:
+    """One process of Chromium."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    assert chromium, "chromium is missing: tests/run clients installs it"
+    # Its sandbox does not run as root, which tests in a container do; it opens nothing but pages of our own. Whatever is not here is nowhere.
+    arguments = ["--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1", "--disable-background-networking"]
+    if os.geteuid() == 0:
+        arguments.append("--no-sandbox")
+    with sync_playwright() as playwright:
+        process = playwright.chromium.launch(executable_path=chromium, args=arguments)
+        try:
+            yield process
+        finally:
+            process.close()
 
 
 @dataclass
-class Seen:
-    """What a page did that it should not do."""
+class Watched:
+    """A page, and what went on beside it."""
 
-    errors: list[str] = field(default_factory=list)
-    strangers: list[str] = field(default_factory=list)
-
-    def watch(self, page: Page) -> None:
-        page.on("console", lambda message: self.errors.append(message.text) if message.type in ("error", "warning") else None)
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on("request", self._note)
-
-    def _note(self, request: Request) -> None:
-        url = urlsplit(request.url)
-        if url.scheme not in ("data", "blob") and url.hostname != "127.0.0.1":
-            self.strangers.append(request.url)
+    page: Page
+    complaints: list[str] = field(default_factory=list)
+    hosts: set[str] = field(default_factory=set)
 
 
-@contextmanager
-def page(width: int, height: int, dark: bool = False) -> Iterator[Page]:
-    """A page in a browser of its own. At its end: no error was logged, and nobody else was asked for anything."""
-    chromium = shutil.which("chromium")
-    assert chromium is not None, "chromium is missing: install the Debian package chromium"
-    flags = [*FLAGS, "--no-sandbox"] if os.geteuid() == 0 else FLAGS
-    seen = Seen()
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=flags)
-        try:
-            made = browser.new_page(viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light")
-            seen.watch(made)
-            yield made
-        finally:
-            browser.close()
-    assert not seen.errors, seen.errors
-    assert not seen.strangers, seen.strangers
+@contextlib.contextmanager
+def watched(process: Browser, width: int = 1280, height: int = 900, dark: bool = False) -> Iterator[Watched]:
+    """A page of a fresh profile. At its end nothing may have been complained about."""
+    context = process.new_context(
+        viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light", reduced_motion="reduce"
+    )
+    page = context.new_page()
+    seen = Watched(page)
+    page.on("console", lambda message: seen.complaints.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: seen.complaints.append(str(error)))
+    page.on("dialog", lambda dialog: (seen.complaints.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+    page.on("request", lambda request: seen.hosts.add(urlsplit(request.url).netloc))
+    try:
+        yield seen
+    finally:
+        context.close()
+    assert seen.complaints == []

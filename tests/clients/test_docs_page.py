@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import browser
+from browser import browser, watched
 from harness import Server
 
 
 def test_the_page_shows_what_is_described_and_tries_it_without_a_network(server: Server) -> None:
-    with browser.page(1300, 1500) as page:
+    with browser() as process, watched(process, 1300, 1500) as seen:
+        page = seen.page
         page.goto(f"{server.url}/docs")
         summaries = page.locator(".opblock-summary")
         summaries.first.wait_for()
@@ -23,6 +24,8 @@ def test_the_page_shows_what_is_described_and_tries_it_without_a_network(server:
         operation.locator(".opblock-summary-control").click()
         operation.locator("button.execute").click()
         operation.locator(".live-responses-table .response-col_status", has_text="200").wait_for()
+        # Pictures inside of the page have no host.
+        assert seen.hosts - {""} == {f"127.0.0.1:{server.port}"}
     # What stands in the example is what was made.
     assert server.request("GET", "/customers/acme-7").json()["customerName"] == "Acme Seven"
 

@@ -15,7 +15,7 @@ const SECRET: &str = "topsecret";
 const SECRET_NUMBER: &str = "424242";
 
 /// Method and path of every route behind a key, read from the sources of the API; `/ingest` is not in a router.
-fn routes() -> Vec<(String, String)> {
+pub(crate) fn routes() -> Vec<(String, String)> {
     let mut sources = Vec::new();
     read_sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/api"), &mut sources);
     let mut routes = vec![("POST".to_owned(), "/ingest".to_owned())];

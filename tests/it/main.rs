@@ -42,6 +42,7 @@ mod model;
 mod one_bad_event;
 mod openapi;
 mod poison;
+mod portal;
 #[expect(dead_code, reason = "the store's own tests use more of it")]
 #[path = "../support/postgres.rs"]
 mod postgres;
@@ -54,6 +55,7 @@ mod reconcile;
 mod restart;
 mod retention;
 mod rules;
+mod stripe;
 mod sums_are_exact;
 mod the_books_balance;
 mod undecodable;
