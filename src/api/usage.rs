@@ -14,7 +14,7 @@
 //! | `Tollgate-Buckets-Moved` | `true` if the time zone of a query is not whole hours away from UTC, so that its buckets begin up to an hour early ([`crate::usage::Buckets`] has the rule) |
 //! | `Tollgate-Groups-Cut` | `true` if there are more groups than an answer has |
 //! | `Tollgate-Approximate` | of numbers of different values: `standard-error=0.0163` if some are estimates, `lower-bound` if there may be more of some; both, comma-separated |
-//! | `Tollgate-Meters-Cut` | `true` if `/usage/all` leaves out meters: it has the first 1,000 with events in the range (shorter names first, names of one length in the order of their bytes) of the first 10,000 of the account, and ends before the first one that would take it past what an answer may hold |
+//! | `Tollgate-Meters-Cut` | `true` if `/usage/all` leaves out meters: it has the first 300 with events in the range (shorter names first, names of one length in the order of their bytes) of the first 10,000 of the account, and ends before the first one that would take it past what an answer may hold |
 //! | `Tollgate-Overflow` | `true` if events without their dimensions (the overflow row) were filtered or grouped by dimensions |
 //! | `Tollgate-Empty` | why there is no group: `no-such-meter`, `customer-never-seen`, `outside-range` or `filter-matched-nothing` ([`crate::usage::Empty`] defines them). In a batch one for each query, in their order, `-` for those that have groups; left out where it could not be found out |
 

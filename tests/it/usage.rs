@@ -315,17 +315,17 @@ fn who_does_not_take_a_long_answer_loses_it_and_nobody_else_waits() {
     let length = query.len();
     let request = format!("POST /usage HTTP/1.1\r\nHost: x\r\nX-API-KEY: {ADMIN_KEY}\r\nContent-Length: {length}\r\n\r\n{query}");
     // More than there are turns.
-    let mut wires: Vec<_> = (0..6).map(|_| gateway.connect().patient_for(Duration::from_secs(20))).collect();
-    for wire in &mut wires {
+    let mut wires = Vec::new();
+    for _ in 0..6 {
+        let wire = gateway.connect().patient_for(Duration::from_secs(20));
         wire.stream().write_all(request.as_bytes()).expect("it listens");
         wire.stream().read_exact(&mut [0; 12]).expect("an answer begins");
+        wires.push(wire);
     }
     assert_eq!(ask(&gateway, "/usage", &form_b(1, json!({}))).json()["clientMeters"][0]["groupValue"], 12_497_500, "others are answered");
     wait_for("all that was held to be given back", || (gateway.metrics().total("tollgate_answer_bytes", &[]) == 0.0).then_some(()));
-    for wire in &mut wires {
-        let rest = wire.rest();
-        assert!(!rest.ends_with(b"0\r\n\r\n"), "it cannot be taken for a whole one");
-    }
+    // The kernel keeps what it has of their answers; the connections are gone.
+    wait_for("connections to be let go", || (gateway.metrics().total("tollgate_http_connections", &[]) <= 3.0).then_some(()));
     assert_eq!(
         ask(&gateway, "/usage", &form_b(31, json!({"groupBy": ["customerId"]}))).json()["clientMeters"].as_array().map(Vec::len),
         Some(5_000)
@@ -373,11 +373,11 @@ fn a_query_reads_the_rows_of_its_range_whatever_they_are_made_of() {
 }
 
 #[test]
-fn all_meters_are_a_thousand_at_most_and_say_so() {
+fn all_meters_are_three_hundred_at_most_and_say_so() {
     let gateway = Gateway::start();
     // Names of three and of four digits: the short ones come first.
-    let events: Vec<Event> = (500..1_600).map(|at| event(&format!("u-{at}")).meter(&at.to_string())).collect();
-    gateway.send(&events).logged(1_100);
+    let events: Vec<Event> = (900..1_250).map(|at| event(&format!("u-{at}")).meter(&at.to_string())).collect();
+    gateway.send(&events).logged(350);
     let all = |start_s: i64, query: &str| {
         let path = format!("/usage/all?startTimeInSeconds={start_s}&endTimeInSeconds={}&timeGroupingInterval=MONTH{query}", DAY_0_S + 1);
         let answer = ok(gateway.get_with(&path, &[("prefer", "wait=30")]));
@@ -392,8 +392,8 @@ fn all_meters_are_a_thousand_at_most_and_say_so() {
         (names, cut)
     };
     let (names, cut) = all(DAY_0_S, "");
-    assert_eq!((names.len(), cut.as_deref()), (1_000, Some("true")));
-    assert!(names.iter().map(|name| name.parse::<u32>().expect("a number")).eq(500..1_500), "the first of them");
+    assert_eq!((names.len(), cut.as_deref()), (300, Some("true")));
+    assert!(names.iter().map(|name| name.parse::<u32>().expect("a number")).eq(900..1_200), "the first of them");
     gateway.send(&[event("u-9").meter("of another customer").customer("another")]).logged(1);
     assert_eq!(all(DAY_0_S, "&customerId=another"), (vec!["of another customer".into()], None));
 }

@@ -12,8 +12,8 @@ use crate::usage::{
     Answer, Approximate, Buckets, Empty, EvaluateError, Limits, MeterType, TIME_S_MAX, Unanswered, ViewRequest, evaluate, meters_in_range,
 };
 
-/// Meters of an answer to `/usage/all`.
-const METERS_MAX: usize = 1_000;
+/// Meters of an answer to `/usage/all`. Each takes some questions of a database, one after the other.
+const METERS_MAX: usize = 300;
 
 /// What a request asks.
 pub(super) enum Asked {
