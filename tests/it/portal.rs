@@ -73,6 +73,7 @@ fn sell(client: &Client, customer: &str) {
         sent.at((today - n * DAY_S) * 1_000 + 1).value(["1000.5", "500.25", "7"][n as usize])
     };
     client.send(&[used(0), used(1), used(2)]).logged(3);
+    client.settled_metrics();
     let plan = json!({"id": "pro", "name": "Pro <b>", "currency": "USD", "fees": [{"id": "base", "name": "Base fee", "amount": 1234.5, "due": "advance"}],
                       "prices": [{"meter": "api <calls>", "model": "perUnit", "included": 7, "unitPrice": 0.01}]});
     client.post("/v1/plans", &[], plan.to_string()).refused(200);
@@ -145,6 +146,7 @@ fn many_meters_are_shown_page_by_page() {
     let today = now_s() * 1_000;
     let events: Vec<_> = (0..20).map(|n| event(&format!("u-{n}")).customer("acme").meter(&format!("meter-{n:02}")).at(today)).collect();
     gateway.send(&events).logged(20);
+    gateway.settled_metrics();
     let visitor = acme(&gateway);
     let mut seen = Vec::new();
     for page in ["", "&page=2", "&page=3", "&page=999999999999999999999"] {
@@ -267,6 +269,7 @@ fn a_link_ends_with_its_time_its_key_its_account_and_its_customer() {
     gateway.post("/customers", &[], &customer).refused(200);
     before.see("/").refused(200);
     gateway.send(&[event("u-1").customer("acme").at(now_s() * 1_000)]).logged(1);
+    gateway.settled_metrics();
     assert!(before.see("/").refused(200).text().contains("<svg"));
     gateway.delete("/customers/acme").refused(200);
     ends(&before, "no longer good");
