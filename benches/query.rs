@@ -10,7 +10,7 @@ use tollgate::materializer::working_set::WorkingSet;
 use tollgate::store::embedded::EmbeddedStore;
 use tollgate::store::row::DAY_S;
 use tollgate::store::{Commit, Grain, Progress, Row, RowKey, Snapshot, Store};
-use tollgate::usage::{Answer, Buckets, Draft, Field, Interval, Limits, MeterType, Query, TimeRange, evaluate};
+use tollgate::usage::{Answer, Buckets, Draft, Field, Interval, Limits, MeterType, Query, TimeRange, Zone, evaluate};
 use workload::{ACCOUNT, DIMENSION_SETS, METER, RECEIVED, Workload, encode};
 
 /// Customers with events on the last day.
@@ -66,7 +66,7 @@ fn query(days: u32, customer: Option<&str>, group_by: Vec<Field>) -> Query {
         account: ACCOUNT,
         meter: METER.into(),
         aggregation: None,
-        buckets: Buckets::new(range, Interval::Day).expect("few buckets"),
+        buckets: Buckets::new(range, Interval::Day, Zone::default()).expect("few buckets"),
         filters: customer.map(|customer| (Field::Customer, vec![customer.to_owned()])).into_iter().collect(),
         group_by,
         take: None,

@@ -37,7 +37,7 @@ use crate::log::record;
 
 pub use book::{ACCOUNTS_MAX, Accounts, ApiKey, Error, KEYS_MAX, MadeKey, NewKey, is_account_name, is_key_id, is_key_name};
 pub use open::{AdminKey, DefaultAccount, OpenError};
-pub use rate::{Exceeded, RATE_MAX, Rate, RateLimit};
+pub use rate::{Exceeded, Limits, RATE_MAX, Rate, RateLimit};
 pub use ring::KeyRing;
 #[cfg(test)]
 pub(crate) use ring::tests::ring_of;

@@ -8,15 +8,18 @@ mod audit;
 mod billing;
 pub mod customers;
 mod dead_letters;
+mod docs;
 mod events;
 mod fields;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
 mod keys;
 mod meters;
+mod openapi;
 pub mod reconcile;
 mod refusals;
 mod rules;
+mod session;
 pub mod usage;
 
 use std::sync::Arc;
@@ -25,9 +28,8 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::extract::{MatchedPath, Request};
 use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use hyper::StatusCode;
-use hyper::header::ALLOW;
 
 use crate::accounts::Accounts;
 use crate::accounts::audit::Audit;
@@ -41,6 +43,8 @@ use crate::gateway::Gateway;
 use crate::letters::Letters;
 use crate::materializer::{Materializer, Wanted};
 use crate::meters::Meters;
+use crate::openapi::{Described, Routes};
+use crate::portal::Portal;
 use crate::rules::Rules;
 use crate::store::row::DAY_S;
 use crate::telemetry;
@@ -48,6 +52,9 @@ use crate::usage::{UsageSource, View, ViewError, ViewFuture, ViewRequest};
 use crate::verdicts::Verdicts;
 
 pub use audit::Peer;
+pub use customers::Provider;
+pub use docs::needs_no_key;
+pub use openapi::{INGEST, OCTANE, OPENMETER, OPERATION, STIGG};
 
 /// What the routes work with.
 pub struct Parts {
@@ -57,6 +64,8 @@ pub struct Parts {
     pub audit: Arc<Audit>,
     /// The customers of all accounts.
     pub customers: Arc<Customers>,
+    /// Where customers are made, too, if one is configured.
+    pub provider: Option<Provider>,
     /// What is said of meters.
     pub meters: Arc<Meters>,
     /// Which events count nowhere.
@@ -71,41 +80,59 @@ pub struct Parts {
     pub letters: Arc<Letters>,
     /// Takes what is replayed.
     pub gateway: Arc<Gateway>,
+    /// Gives links to the customers' page.
+    pub portal: Arc<Portal>,
     /// For "until now".
     pub clock: Clock,
 }
 
-/// All routes behind a key: our own and Amberflo's at the root, those of the other dialects under their prefixes.
-pub fn router(parts: Parts) -> Router {
+/// All routes, our own and Amberflo's at the root and those of the other dialects under their prefixes, and their description. `beside` is
+/// described with them: what is served before requests come here.
+///
+/// All need a key but those of [`needs_no_key`].
+pub fn router(parts: Parts, beside: Vec<Described>) -> Router {
+    let docs = docs::Docs::default();
+    let routes = routes(parts).merge(docs::routes(docs.clone())).layered(|router| {
+        router.route_layer(middleware::from_fn(observe)).method_not_allowed_fallback(method_not_allowed).fallback(unknown_path)
+    });
+    docs.describe(openapi::ABOUT, &[beside, routes.operations().to_vec()].concat());
+    routes.into_router()
+}
+
+fn routes(parts: Parts) -> Routes {
     // Where every method but GET changes what is set up.
-    let noted = Router::new()
+    let noted = Routes::of(OPERATION)
         .merge(accounts::routes(parts.accounts.clone()))
         .merge(keys::routes(parts.accounts.clone()))
-        .merge(customers::routes(parts.customers))
+        .merge(customers::routes(customers::Parts {
+            customers: parts.customers,
+            accounts: parts.accounts.clone(),
+            provider: parts.provider,
+        }))
         .merge(meters::routes(parts.meters.clone()))
         .merge(rules::routes(parts.rules))
         .merge(billing::noted_routes(parts.billing.clone()))
         .merge(dead_letters::routes(dead_letters::Parts { letters: parts.letters, gateway: parts.gateway }))
-        .route_layer(middleware::from_fn_with_state(parts.audit.clone(), audit::note));
-    Router::new()
+        .layered(|router| router.route_layer(middleware::from_fn_with_state(parts.audit.clone(), audit::note)));
+    Routes::of(OPERATION)
         .merge(noted)
         .merge(audit::routes(parts.audit, parts.accounts))
         .merge(usage::routes(parts.source, parts.meters, parts.clock))
         .merge(billing::routes(parts.billing))
         .merge(events::routes(parts.verdicts.clone()))
         .merge(reconcile::routes(parts.verdicts))
-        .nest(Dialect::Octane.prefix(), in_words_of(Dialect::Octane, Router::new()))
-        .nest(Dialect::Stigg.prefix(), in_words_of(Dialect::Stigg, Router::new()))
-        .nest(Dialect::CloudEvents.prefix(), in_words_of(Dialect::CloudEvents, Router::new()))
-        .route_layer(middleware::from_fn(observe))
-        .method_not_allowed_fallback(method_not_allowed)
-        .fallback(unknown_path)
+        .merge(session::routes(parts.portal))
+        .merge(in_words_of(Dialect::Octane, Routes::of(OCTANE)))
+        .merge(in_words_of(Dialect::Stigg, Routes::of(STIGG)))
+        .merge(in_words_of(Dialect::CloudEvents, Routes::of(OPENMETER)))
 }
 
-/// The routes of a dialect, whose errors come out in its words.
-fn in_words_of(dialect: Dialect, routes: Router) -> Router {
-    let routes = routes.fallback(unknown_path).method_not_allowed_fallback(method_not_allowed);
-    routes.layer(middleware::map_response(move |response: Response| async move { speak(dialect, response) }))
+/// The routes of a dialect, under its prefix and with errors in its words.
+fn in_words_of(dialect: Dialect, routes: Routes) -> Routes {
+    routes.under(dialect.prefix(), |router| {
+        let router = router.fallback(unknown_path).method_not_allowed_fallback(method_not_allowed);
+        router.layer(middleware::map_response(move |response: Response| async move { speak(dialect, response) }))
+    })
 }
 
 async fn unknown_path() -> AmberfloError {
@@ -129,13 +156,6 @@ async fn observe(path: MatchedPath, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let response = next.run(request).await;
     telemetry::observe_request(path.as_str().to_owned(), response.status().as_u16(), started.elapsed());
-    response
-}
-
-/// 405 of what only takes events, with its `Allow`.
-pub fn door_wants_post() -> Response {
-    let mut response = IntoResponse::into_response(method_not_allowed_error());
-    response.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("POST"));
     response
 }
 

@@ -106,6 +106,15 @@ struct ServeArgs {
     /// Where other nodes ask this one [default: its ops address, or else its address]
     #[arg(long, value_name = "URL", env = "TOLLGATE_ADVERTISE")]
     advertise: Option<String>,
+    /// Key of Stripe's API: customers are made there too when a request says so
+    #[arg(long, value_name = "KEY", env = "TOLLGATE_STRIPE_API_KEY", hide_env_values = true)]
+    stripe_api_key: Option<String>,
+    /// Where Stripe's API is [default: api.stripe.com, by https]
+    #[arg(long, value_name = "URL", env = "TOLLGATE_STRIPE_API_BASE")]
+    stripe_api_base: Option<String>,
+    /// Where browsers open the customers' page [default: what the request for a link calls this gateway]
+    #[arg(long, value_name = "URL", env = "TOLLGATE_PORTAL_BASE_URL")]
+    portal_base_url: Option<String>,
     /// Which log lines are written to standard error, e.g. `info,tollgate=debug` [default: info]
     #[arg(long, value_name = "FILTER", env = "TOLLGATE_LOG")]
     log: Option<String>,
@@ -148,6 +157,13 @@ impl ServeArgs {
         }
         config.cluster.node = self.node.clone().or(config.cluster.node);
         config.cluster.advertise = self.advertise.clone().or(config.cluster.advertise);
+        if let Some(key) = &self.stripe_api_key {
+            config.stripe.api_key = Some(key.as_str().into());
+        }
+        if let Some(base) = &self.stripe_api_base {
+            config.stripe.api_base.clone_from(base);
+        }
+        config.portal.base_url = self.portal_base_url.clone().or(config.portal.base_url);
         if let Some(filter) = &self.log {
             config.logging.filter.clone_from(filter);
         }

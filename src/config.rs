@@ -4,6 +4,8 @@
 
 mod cluster;
 mod kafka;
+mod portal;
+mod stripe;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -14,6 +16,8 @@ use serde::{Deserialize, Deserializer};
 
 pub use cluster::{ClusterConfig, Role};
 pub use kafka::{Compression, KafkaConfig};
+pub use portal::PortalConfig;
+pub use stripe::StripeConfig;
 
 use crate::event::{IdentityMode, TimeWindow};
 use crate::gateway::recent;
@@ -57,6 +61,10 @@ pub struct Config {
     pub http: HttpConfig,
     /// Invoices.
     pub billing: BillingConfig,
+    /// The payment provider.
+    pub stripe: StripeConfig,
+    /// The customers' page.
+    pub portal: PortalConfig,
     /// Log lines on standard error.
     pub logging: LoggingConfig,
 }
@@ -247,6 +255,8 @@ impl Default for Config {
             recent_ids: RecentIdsConfig::default(),
             http: HttpConfig::default(),
             billing: BillingConfig::default(),
+            stripe: StripeConfig::default(),
+            portal: PortalConfig::default(),
             logging: LoggingConfig::default(),
         }
     }
@@ -382,6 +392,8 @@ impl Config {
         }
         self.kafka.check()?;
         self.check_cluster()?;
+        self.check_stripe()?;
+        self.check_portal()?;
         if self.log.segment_bytes < 1 << 20 {
             return wrong("log.segment_bytes must be 1 MiB or more".into());
         }

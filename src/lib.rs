@@ -13,7 +13,7 @@
 //! 5. [`store`] keeps the rows with the position up to which they hold, in one transaction.
 //! 6. [`usage`] answers queries from the rows, [`verdicts`] what became of an event; [`letters`] keeps what was not taken; [`customers`],
 //!    [`accounts`], [`meters`] and [`rules`] are what people set up.
-//!    [`billing`] makes invoices of usage and plans. [`api`] serves all of them.
+//!    [`billing`] makes invoices of usage and plans, [`portal`] shows a customer its own. [`api`] serves all of them.
 //!
 //! Data goes one way: a stage knows the next one, never the one before it. Everything behind the log is a function of the log; time
 //! comes in through [`clock`] alone. [`cli`] builds every part from [`config`] and drains them along the same way.
@@ -44,11 +44,15 @@ pub mod loadgen;
 pub mod log;
 pub mod materializer;
 pub mod meters;
+pub mod openapi;
 pub mod ops;
 mod park;
+pub mod portal;
 pub mod rules;
 pub mod server;
+pub mod sketch;
 pub mod store;
+pub mod stripe;
 pub mod telemetry;
 pub mod usage;
 pub mod verdicts;

@@ -189,6 +189,8 @@ enum StoredType {
     SumOfAllUsage,
     MaxInPeriod,
     UniqueCustomersCount,
+    Average,
+    Latest,
 }
 
 fn read(name: &str, bytes: &[u8]) -> Result<Meter, store::Error> {
@@ -201,6 +203,8 @@ fn read(name: &str, bytes: &[u8]) -> Result<Meter, store::Error> {
         StoredType::SumOfAllUsage => MeterType::SumOfAllUsage,
         StoredType::MaxInPeriod => MeterType::MaxInPeriod,
         StoredType::UniqueCustomersCount => MeterType::UniqueCustomersCount,
+        StoredType::Average => MeterType::Average,
+        StoredType::Latest => MeterType::Latest,
     };
     let said = Said { display_name: stored.display_name, label: stored.label, meter_type, dimensions: stored.dimensions };
     Ok(Meter { name: name.into(), said, created_at: UnixMillis(stored.created_at) })
@@ -212,6 +216,8 @@ fn write(meter: &Meter) -> Result<Vec<u8>, store::Error> {
         MeterType::SumOfAllUsage => StoredType::SumOfAllUsage,
         MeterType::MaxInPeriod => StoredType::MaxInPeriod,
         MeterType::UniqueCustomersCount => StoredType::UniqueCustomersCount,
+        MeterType::Average => StoredType::Average,
+        MeterType::Latest => StoredType::Latest,
     };
     let stored = Stored { version: VERSION, display_name, label, meter_type, dimensions, created_at: meter.created_at.0 };
     serde_json::to_vec(&stored).map_err(|error| store::Error::Failed(error.to_string()))

@@ -5,6 +5,7 @@ pub mod descriptors;
 mod door;
 mod drain;
 mod head;
+mod openapi;
 mod patience;
 pub mod sockets;
 pub mod tls;
@@ -17,17 +18,17 @@ use axum::Router;
 use axum::body::Body;
 use axum::response::IntoResponse;
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tower_service::Service as _;
 
 use crate::accounts::{Caller, Denied, KeyRing};
-use crate::api::{door_wants_post, reconcile};
+use crate::api::{method_not_allowed_error, needs_no_key, reconcile};
 use crate::config::HttpConfig;
 use crate::dialect::amberflo::AmberfloError;
-use crate::dialect::routing::{self, Dialect, Routed};
+use crate::dialect::routing::{self, Dialect, is_in};
 use crate::dialect::speak;
 use crate::gateway::body::{self, BodyLimits};
 use crate::gateway::budget::{Budget, Room};
@@ -35,9 +36,11 @@ use crate::gateway::door::Door;
 use crate::gateway::recent::RecentIds;
 use crate::gateway::{Gateway, presented_key};
 use crate::log::disk::room::Room as DiskRoom;
+use crate::portal::web::{self, SentPath};
 use crate::telemetry;
 
 pub use door::{ConnectionLimits, serve, serve_ops};
+pub use openapi::described;
 
 /// Requests that are not ingest: their bodies are small.
 const API_BODY_BYTES_MAX: usize = 1 << 20;
@@ -48,6 +51,8 @@ pub struct Service {
     pub gateway: Option<Arc<Gateway>>,
     /// Everything else behind a key; `None`: not this node's role.
     pub router: Option<Router>,
+    /// The pages below [`web::PREFIX`], which need no key; `None`: not this node's role.
+    pub portal: Option<Router>,
     /// Who is who.
     pub keys: Arc<KeyRing>,
     /// Room for their requests.
@@ -104,11 +109,14 @@ type Answer = Response<Body>;
 
 impl Ops {
     /// The answer to an operator's path; `None` for any other path.
-    fn answer(&self, path: &str) -> Option<Answer> {
+    fn answer(&self, method: &Method, path: &str) -> Option<Answer> {
         match path {
-            "/healthz" => Some(plain(StatusCode::OK, "ok\n")),
-            "/readyz" => Some(self.ready()),
-            "/metrics" => {
+            openapi::HEALTH | openapi::READINESS | openapi::METRICS if ![Method::GET, Method::HEAD].contains(method) => {
+                Some(wants("GET,HEAD"))
+            }
+            openapi::HEALTH => Some(plain(StatusCode::OK, "ok\n")),
+            openapi::READINESS => Some(self.ready()),
+            openapi::METRICS => {
                 self.budgets.iter().for_each(Budget::report);
                 self.recent.report();
                 self.disk.report();
@@ -126,7 +134,9 @@ impl Ops {
         let mut answer = match head::check(&mut head) {
             Err(refusal) => return refusal.answer(is_http2),
             Ok(()) if self.internal.is_asked(head.uri.path()) => return self.internal.answer(head, body).await,
-            Ok(()) => self.answer(head.uri.path()).unwrap_or_else(|| plain(StatusCode::NOT_FOUND, "try /healthz, /readyz or /metrics\n")),
+            Ok(()) => self
+                .answer(&head.method, head.uri.path())
+                .unwrap_or_else(|| plain(StatusCode::NOT_FOUND, "try /healthz, /readyz or /metrics\n")),
         };
         body::finish(&head, &mut body, &mut answer).await;
         answer
@@ -160,6 +170,13 @@ impl Internal {
     }
 }
 
+/// 405: the methods that a path knows.
+fn wants(methods: &'static str) -> Answer {
+    let mut response = method_not_allowed_error().into_response().map(Body::new);
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
+    response
+}
+
 fn plain(status: StatusCode, body: impl Into<Body>) -> Answer {
     let mut response = Response::new(body.into());
     *response.status_mut() = status;
@@ -171,11 +188,13 @@ impl Front {
     /// Once the process was told to stop, the answer says that it is the connection's last: HTTP/2 has other words for it.
     async fn answer(&self, request: Request<Incoming>, is_http2: bool) -> Answer {
         let (mut head, body) = request.into_parts();
+        // No path has it, and nobody asks so twice.
+        let is_trace = head.method == Method::TRACE;
         let mut answer = match head::check(&mut head) {
             Ok(()) => self.handle(head, body).await,
             Err(refusal) => refusal.answer(is_http2),
         };
-        if !is_http2 && self.ops.draining.load(Ordering::Acquire) {
+        if !is_http2 && (is_trace || self.ops.draining.load(Ordering::Acquire)) {
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         answer
@@ -188,7 +207,7 @@ impl Front {
         if let (Some(door), Some(Service { gateway: Some(gateway), .. })) = (door, self.service.get()) {
             let mut response = match head.method {
                 Method::POST => gateway.ingest(door, &head, &mut body).await,
-                _ => speak(door.dialect(), door_wants_post()),
+                _ => speak(door.dialect(), wants("POST")),
             };
             match door {
                 Door::Amberflo => telemetry::observe_ingest(response.status().as_u16(), started.elapsed()),
@@ -197,17 +216,18 @@ impl Front {
             body::finish(&head, &mut body, &mut response).await;
             return response;
         }
-        let Routed { dialect, path } = routed;
-        let dialect = dialect.unwrap_or(Dialect::Stigg);
-        let is_ours = dialect == Dialect::Amberflo;
-        if self.serves_ops && is_ours && self.ops.internal.is_asked(&path) {
+        let (dialect, path) = routed.target();
+        if self.serves_ops && self.ops.internal.is_asked(&path) {
             return self.ops.internal.answer(head, body).await;
         }
-        if let Some(mut answer) = (self.serves_ops && is_ours).then(|| self.ops.answer(&path)).flatten() {
+        if let Some(mut answer) = self.serves_ops.then(|| self.ops.answer(&head.method, &path)).flatten() {
             body::finish(&head, &mut body, &mut answer).await;
             return answer;
         }
         let refusal = match self.service.get() {
+            Some(Service { portal: Some(portal), .. }) if is_in(&path, web::PREFIX) => {
+                return ask_openly(portal, head, body, &path).await;
+            }
             Some(service) => match &service.router {
                 Some(router) if door.is_none() => return service.ask(router, head, body, dialect, &path, started).await,
                 _ => not_here(),
@@ -230,12 +250,15 @@ fn not_here() -> AmberfloError {
 impl Service {
     /// Everything but events.
     async fn ask(&self, router: &Router, head: Parts, mut body: Incoming, dialect: Dialect, path: &str, started: Instant) -> Answer {
+        if needs_no_key(path) {
+            return ask_openly(router, head, body, path).await;
+        }
         let caller = match presented_key(&head.headers) {
             Some(key) => self.keys.find(key).await,
             None => Err(Denied::Unknown),
         };
         let prepared = match &caller {
-            Ok(caller) => self.prepare(caller, &head, &mut body, dialect, path).await,
+            Ok(caller) => self.prepare(caller, &head, &mut body, path).await,
             Err(denied) => Err(AmberfloError::denied(*denied)),
         };
         let mut response = match prepared {
@@ -260,7 +283,6 @@ impl Service {
         caller: &Caller,
         head: &Parts,
         body: &mut Incoming,
-        dialect: Dialect,
         path: &str,
     ) -> Result<(Request<Body>, Room), AmberfloError> {
         caller.take_request().map_err(|exceeded| AmberfloError::too_many_requests(&exceeded))?;
@@ -270,15 +292,42 @@ impl Service {
             body::read(&head.headers, body, limits, &self.budget, caller.api_share()).await.map_err(|error| body::refusal(&error))?;
         // Revoked or disabled while the body came.
         caller.check().map_err(AmberfloError::denied)?;
-        let prefix = if dialect == Dialect::Amberflo { "" } else { dialect.prefix() };
-        let path_and_query = match head.uri.query() {
-            Some(query) => format!("{prefix}{path}?{query}"),
-            None => format!("{prefix}{path}"),
-        };
         let mut head = head.clone();
-        head.uri = path_and_query.parse::<Uri>().map_err(|_| AmberfloError::bad_request("the path is not valid"))?;
+        // Over HTTP/2 the target alone has it.
+        if let (None, Some(authority)) = (head.headers.get(HOST), head.uri.authority())
+            && let Ok(host) = HeaderValue::try_from(authority.as_str())
+        {
+            head.headers.insert(HOST, host);
+        }
+        head.uri = normalised(&head.uri, path)?;
         head.headers.remove(hyper::header::CONTENT_ENCODING);
         head.extensions.insert(caller.clone());
         Ok((Request::from_parts(head, Body::from(bytes)), room))
     }
+}
+
+/// What is for everybody: nobody is asked for a key, and a body is not read.
+async fn ask_openly(router: &Router, mut head: Parts, mut body: Incoming, path: &str) -> Answer {
+    let mut response = match normalised(&head.uri, path) {
+        Ok(uri) => {
+            let sent = SentPath(head.uri.path().to_owned());
+            head.uri = uri;
+            let mut request = Request::from_parts(head.clone(), Body::empty());
+            request.extensions_mut().insert(sent);
+            // The router's own error is `Infallible`.
+            router.clone().call(request).await.unwrap_or_else(|never| match never {})
+        }
+        Err(error) => IntoResponse::into_response(error),
+    };
+    body::finish(&head, &mut body, &mut response).await;
+    response
+}
+
+/// The target of a request with its path normalised.
+fn normalised(uri: &Uri, path: &str) -> Result<Uri, AmberfloError> {
+    let path_and_query = match uri.query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    };
+    path_and_query.parse().map_err(|_| AmberfloError::bad_request("the path is not valid"))
 }

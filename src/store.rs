@@ -24,7 +24,7 @@ pub mod row;
 
 use crossbeam_channel::Receiver;
 
-pub use row::{DimensionSet, Grain, Row, RowKey, RowSelection};
+pub use row::{DimensionSet, Grain, KeyRange, Row, RowKey, RowSelection};
 
 use crate::clock::UnixMillis;
 use crate::log::Position;
@@ -104,11 +104,33 @@ pub trait Rows: Send {
     /// [`Error::Damaged`], [`Error::Failed`], and whatever `visit` returns.
     fn scan(&self, selection: &RowSelection, visit: &mut Visit<'_>) -> Result<(), Error>;
 
-    /// Names of all meters of an account that have rows, in the order of their encoded keys.
+    /// The first key that has a row in any of these ranges (from ≤ key < to), which are in order. A few steps in the order of keys for each
+    /// range, however many rows there are. Of a long key perhaps only its begin, which has everything but the dimensions.
     ///
     /// # Errors
     /// [`Error::Damaged`], [`Error::Failed`].
-    fn meters(&self, account: u32) -> Result<Vec<String>, Error>;
+    fn first_key(&self, ranges: &[KeyRange]) -> Result<Option<Vec<u8>>, Error>;
+
+    /// The next meter of an account that has rows, in the order of their encoded keys: shorter names first. `None` in the place of a name: the
+    /// first one.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], [`Error::Failed`].
+    fn next_meter(&self, account: u32, behind: Option<&str>) -> Result<Option<String>, Error> {
+        let Some(key) = self.first_key(&[row::meters_behind(account, behind)])? else { return Ok(None) };
+        let key = RowKey::read(&key).ok_or_else(|| Error::Damaged("a row's key cannot be read".into()))?;
+        Ok(Some(key.meter.to_owned()))
+    }
+}
+
+/// All meters of an account.
+#[cfg(test)]
+pub(crate) fn meters(rows: &dyn Rows, account: u32) -> Result<Vec<String>, Error> {
+    let mut meters: Vec<String> = Vec::new();
+    while let Some(next) = rows.next_meter(account, meters.last().map(String::as_str))? {
+        meters.push(next);
+    }
+    Ok(meters)
 }
 
 /// A consistent view of what is committed.

@@ -6,6 +6,7 @@
 mod begin;
 mod cluster;
 pub mod handover;
+pub mod stripe;
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -94,6 +95,8 @@ pub const LETTERS: &str = "tollgate_dead_letters";
 pub const LETTERS_BYTES: &str = "tollgate_dead_letters_bytes";
 /// Seconds that a usage query took. Labels: `form` = a | b | all.
 pub const QUERY_SECONDS: &str = "tollgate_usage_query_seconds";
+/// Rows that usage queries read: hours and days of a meter, a customer and a set of dimensions.
+pub const QUERY_ROWS_TOTAL: &str = "tollgate_usage_rows_read_total";
 /// Usage answers given although the rows had not caught up within the wait.
 pub const INCOMPLETE_TOTAL: &str = "tollgate_usage_incomplete_total";
 
@@ -196,7 +199,7 @@ impl LetterChange {
 /// A recorder is installed already.
 pub fn install_metrics() -> Result<PrometheusHandle, BuildError> {
     let mut builder = PrometheusBuilder::new();
-    let of_any_node = [REQUEST_SECONDS, ROOM_WAIT_SECONDS, SYNC_SECONDS, COMMIT_SECONDS, QUERY_SECONDS];
+    let of_any_node = [REQUEST_SECONDS, ROOM_WAIT_SECONDS, SYNC_SECONDS, COMMIT_SECONDS, QUERY_SECONDS, stripe::CALL_SECONDS];
     for name in of_any_node.into_iter().chain(cluster::SECONDS) {
         builder = builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), SECONDS)?;
     }
@@ -251,6 +254,7 @@ fn describe() {
     describe_gauge!(LETTERS, "Dead letters that are kept, by reason.");
     describe_gauge!(LETTERS_BYTES, "Bytes of the dead letters that are kept, by reason.");
     describe_histogram!(QUERY_SECONDS, "Seconds that a usage query took.");
+    describe_counter!(QUERY_ROWS_TOTAL, "Rows that usage queries read.");
     describe_counter!(INCOMPLETE_TOTAL, "Usage answers given before the rows had caught up.");
     describe_gauge!(READY, "1 while /readyz says yes.");
     describe_gauge!(DISK_FREE_BYTES, "Bytes that the file system of the data directory has left.");
@@ -452,8 +456,9 @@ pub fn set_letters(reason: &'static str, letters: u64, bytes: u64) {
 }
 
 /// Records a usage query.
-pub fn observe_query(form: &'static str, complete: bool, took: Duration) {
+pub fn observe_query(form: &'static str, complete: bool, rows: u64, took: Duration) {
     histogram!(QUERY_SECONDS, "form" => form).record(took);
+    counter!(QUERY_ROWS_TOTAL).increment(rows);
     if !complete {
         counter!(INCOMPLETE_TOTAL).increment(1);
     }

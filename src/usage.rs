@@ -4,25 +4,30 @@
 //! rows. It knows neither a wire format (that is the dialects') nor where rows come from: the shell asks a [`UsageSource`]
 //! for a [`View`] that shows everything acked before (`design.md`, promise 9), and hands it in.
 //!
-//! Rows are hours and days in UTC. So a range is widened to whole hours, days inside of it are read from day rows
-//! when the buckets are days or more, and the cut edges from hour rows. Numbers are exact decimals from end to end.
+//! Rows are hours and days in UTC. So a range is widened to whole hours ([`Buckets`] has the rule, and that of time zones), days of UTC
+//! inside of a bucket are read from day rows, and the rest from hour rows. What is read grows with the rows in the range, not
+//! with the events that they are made of. Numbers are exact decimals from end to end.
 
 mod calendar;
+mod empty;
 mod evaluate;
 #[cfg(test)]
 pub(crate) mod memory;
+mod reading;
+mod zone;
 
-use std::ops::Range;
 use std::pin::Pin;
 use std::time::Duration;
 
-pub use calendar::{BUCKETS_MAX, Buckets, Interval};
-pub use evaluate::{Answer, EvaluateError, Group, Limits, OVERFLOW_VALUE, evaluate, meters_in_range};
+pub use calendar::{BUCKETS_MAX, Buckets, Interval, ZONED_BUCKETS_MAX, month_around, rfc3339};
+pub use empty::{Empty, UNANSWERED_LOOK_UPS_MAX, Unanswered};
+pub use evaluate::{Answer, Approximate, EvaluateError, Group, Limits, OVERFLOW_VALUE, evaluate};
+pub use reading::{METERS_LOOKED_AT_MAX, MetersInRange, meters_in_range};
+pub use zone::Zone;
 
 use crate::clock::UnixMillis;
 use crate::event::NAME_BYTES_MAX;
 use crate::store::Rows;
-use crate::store::row::HOUR_S;
 
 /// Most keys to group by (`design.md`, limits).
 pub const GROUP_BY_MAX: usize = 10;
@@ -48,6 +53,12 @@ pub enum QueryError {
     /// More buckets than [`BUCKETS_MAX`].
     #[error("cuts the range into more than {BUCKETS_MAX} buckets, the limit")]
     TooManyBuckets,
+    /// More weeks or months of a time zone than [`ZONED_BUCKETS_MAX`].
+    #[error("cuts the range into more than {ZONED_BUCKETS_MAX} weeks or months of a time zone, the limit")]
+    TooManyZonedBuckets,
+    /// No time zone has this name.
+    #[error("must be the name of a time zone in the IANA database, such as Europe/Berlin")]
+    ZoneUnknown,
     /// No meter has an empty name.
     #[error("must not be empty")]
     MeterEmpty,
@@ -70,6 +81,7 @@ pub enum QueryError {
 pub struct TimeRange {
     start_s: i64,
     end_s: i64,
+    is_until_now: bool,
 }
 
 impl TimeRange {
@@ -87,7 +99,7 @@ impl TimeRange {
         if end_s <= start_s {
             return Err(QueryError::EndNotAfterStart);
         }
-        Ok(Self { start_s, end_s })
+        Ok(Self { start_s, end_s, is_until_now: false })
     }
 
     /// A range that ends now: the second that is running is in it, because an event of this very second may be acked.
@@ -95,26 +107,17 @@ impl TimeRange {
     /// # Errors
     /// As [`Self::new`].
     pub fn until_now(start_s: i64, now: UnixMillis) -> Result<Self, QueryError> {
-        Self::new(start_s, now.seconds() + 1)
+        Self::new(start_s, now.seconds() + 1).map(|range| Self { is_until_now: true, ..range })
     }
 
-    /// The whole hours that the range touches, since 1970: what is answered.
-    pub fn whole_hours(self) -> Range<u32> {
-        let (start_s, end_s) = self.whole_hours_s();
-        // 70,389,528 hours until the year 10000.
-        (start_s / HOUR_S) as u32..(end_s / HOUR_S) as u32
+    /// Start and end as they were asked for, in s since 1970.
+    pub fn bounds_s(self) -> (i64, i64) {
+        (self.start_s, self.end_s)
     }
 
-    /// The same in s since 1970: start and end.
-    pub fn whole_hours_s(self) -> (i64, i64) {
-        let end_hour = (self.end_s + HOUR_S - 1) / HOUR_S;
-        (self.start_s / HOUR_S * HOUR_S, end_hour * HOUR_S)
-    }
-
-    /// What is answered, in s since 1970, if it is more than what was asked for.
-    pub fn widened(self) -> Option<(i64, i64)> {
-        let whole = self.whole_hours_s();
-        (whole != (self.start_s, self.end_s)).then_some(whole)
+    /// Whether it ends now, so that nothing at its end may be left out.
+    pub fn is_until_now(self) -> bool {
+        self.is_until_now
     }
 }
 
@@ -128,7 +131,7 @@ pub enum Field {
 }
 
 /// How values become one number, as a query may ask for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Aggregation {
     /// All added up.
     Sum,
@@ -138,6 +141,12 @@ pub enum Aggregation {
     Max,
     /// How many events.
     Count,
+    /// The sum divided by the number of events, at 12 places, half to even.
+    Average,
+    /// The one of the latest event; of several at that time, the one with the largest uniqueId, by its bytes.
+    Latest,
+    /// How many different values a field has.
+    Unique(Field),
 }
 
 /// What a meter counts: decides what a query gets that does not say.
@@ -150,24 +159,33 @@ pub enum MeterType {
     MaxInPeriod,
     /// How many customers have events.
     UniqueCustomersCount,
+    /// The average value.
+    Average,
+    /// The value of the latest event.
+    Latest,
 }
 
 impl MeterType {
     /// What is computed (contract `amberflo.md` section 5: COUNT of a meter of unique customers counts customers).
-    pub fn measure(self, asked: Option<Aggregation>) -> Measure {
+    pub fn measure(self, asked: Option<&Aggregation>) -> Measure<'_> {
         match (asked, self) {
-            (Some(Aggregation::Count) | None, Self::UniqueCustomersCount) => Measure::Customers,
+            (Some(Aggregation::Unique(Field::Dimension(name))), _) => Measure::Unique(name),
+            (Some(Aggregation::Unique(Field::Customer)), _) | (Some(Aggregation::Count) | None, Self::UniqueCustomersCount) => {
+                Measure::Customers
+            }
             (Some(Aggregation::Sum), _) | (None, Self::SumOfAllUsage) => Measure::Sum,
             (Some(Aggregation::Max), _) | (None, Self::MaxInPeriod) => Measure::Max,
             (Some(Aggregation::Min), _) => Measure::Min,
-            (Some(Aggregation::Count), Self::SumOfAllUsage | Self::MaxInPeriod) => Measure::Count,
+            (Some(Aggregation::Average), _) | (None, Self::Average) => Measure::Average,
+            (Some(Aggregation::Latest), _) | (None, Self::Latest) => Measure::Latest,
+            (Some(Aggregation::Count), Self::SumOfAllUsage | Self::MaxInPeriod | Self::Average | Self::Latest) => Measure::Count,
         }
     }
 }
 
 /// What is computed for each group and bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Measure {
+pub enum Measure<'q> {
     /// The exact sum.
     Sum,
     /// The smallest value.
@@ -178,6 +196,12 @@ pub enum Measure {
     Count,
     /// Number of different customers.
     Customers,
+    /// The sum divided by the number of events.
+    Average,
+    /// The latest value.
+    Latest,
+    /// Number of different values of a dimension.
+    Unique(&'q str),
 }
 
 /// Which groups of many.
@@ -268,10 +292,12 @@ impl Query {
 
     /// Rows that are looked for one by one: each hour or day of each customer that is filtered for.
     pub fn look_ups(&self) -> usize {
-        let hours = self.buckets.range().whole_hours().len();
-        // The hours of a day at either end are no whole day.
-        let rows = if self.buckets.interval().is_made_of_days() { hours / 24 + hours.min(46) } else { hours };
-        self.customers.as_ref().map_or(0, |customers| customers.len() * rows)
+        self.customers.as_ref().map_or(0, |customers| customers.len() * reading::buckets_read_max(&self.buckets))
+    }
+
+    /// Whose rows.
+    pub fn account(&self) -> u32 {
+        self.account
     }
 
     /// The meter's API name.
@@ -280,8 +306,18 @@ impl Query {
     }
 
     /// When.
-    pub fn buckets(&self) -> Buckets {
-        self.buckets
+    pub fn buckets(&self) -> &Buckets {
+        &self.buckets
+    }
+
+    /// What is computed for a meter of this type.
+    pub fn measure(&self, meter_type: MeterType) -> Measure<'_> {
+        meter_type.measure(self.aggregation.as_ref())
+    }
+
+    /// What tells why there is no answer.
+    pub fn unanswered(&self) -> Unanswered {
+        Unanswered { account: self.account, meter: Some(self.meter.clone()), customers: self.customers.clone() }
     }
 
     /// The fields whose values each group has, in this order.
@@ -291,7 +327,7 @@ impl Query {
 
     /// The rows that the evaluation reads.
     pub fn view_request(&self) -> ViewRequest {
-        let (from_s, to_s) = self.buckets.range().whole_hours_s();
+        let (from_s, to_s) = self.buckets.answered_s();
         ViewRequest { account: self.account, meter: Some(self.meter.clone()), from_s, to_s, customers: self.customers.clone() }
     }
 }
@@ -363,7 +399,7 @@ mod tests {
             account: 1,
             meter: "tokens".into(),
             aggregation: None,
-            buckets: Buckets::new(range, Interval::Day).expect("one bucket"),
+            buckets: Buckets::new(range, Interval::Day, Zone::default()).expect("one bucket"),
             filters: Vec::new(),
             group_by: Vec::new(),
             take: None,
@@ -372,21 +408,6 @@ mod tests {
 
     fn dimension(number: usize) -> Field {
         Field::Dimension(format!("d{number}"))
-    }
-
-    #[test]
-    fn a_range_that_cuts_an_hour_is_widened_and_says_so() {
-        for (start, end, whole) in [
-            (0, HOUR_S, None),
-            (1, HOUR_S, Some((0, HOUR_S))),
-            (0, HOUR_S + 1, Some((0, 2 * HOUR_S))),
-            (HOUR_S - 1, HOUR_S + 1, Some((0, 2 * HOUR_S))),
-            (HOUR_S, 3 * HOUR_S, None),
-        ] {
-            let range = TimeRange::new(start, end).expect("a range");
-            assert_eq!(range.widened(), whole, "{start} to {end}");
-            assert_eq!(range.whole_hours_s(), whole.unwrap_or((start, end)));
-        }
     }
 
     #[test]
@@ -407,7 +428,7 @@ mod tests {
     #[test]
     fn the_running_second_is_before_now() {
         let range = TimeRange::until_now(0, UnixMillis(7_200_000)).expect("a range");
-        assert_eq!(range.whole_hours(), 0..3, "an event of 02:00:00.000 was acked at 02:00:00.000");
+        assert_eq!(range.bounds_s(), (0, 7_201), "an event of 02:00:00.000 was acked at 02:00:00.000");
         assert_eq!(TimeRange::until_now(7_201, UnixMillis(7_200_999)), Err(QueryError::EndNotAfterStart));
     }
 
@@ -444,8 +465,8 @@ mod tests {
 
     #[test]
     fn what_is_measured_depends_on_question_and_meter() {
-        use Aggregation::{Count, Max, Min, Sum};
-        use MeterType::{MaxInPeriod, SumOfAllUsage, UniqueCustomersCount};
+        use Aggregation::{Count, Max, Min, Sum, Unique};
+        use MeterType::{Latest, MaxInPeriod, SumOfAllUsage, UniqueCustomersCount};
         for (meter_type, asked, measure) in [
             (SumOfAllUsage, None, Measure::Sum),
             (MaxInPeriod, None, Measure::Max),
@@ -456,8 +477,14 @@ mod tests {
             (UniqueCustomersCount, Some(Sum), Measure::Sum),
             (MaxInPeriod, Some(Min), Measure::Min),
             (SumOfAllUsage, Some(Max), Measure::Max),
+            (Latest, None, Measure::Latest),
+            (Latest, Some(Count), Measure::Count),
+            (SumOfAllUsage, Some(Aggregation::Latest), Measure::Latest),
+            (MeterType::Average, None, Measure::Average),
+            (UniqueCustomersCount, Some(Unique(dimension(1))), Measure::Unique("d1")),
+            (Latest, Some(Unique(Field::Customer)), Measure::Customers),
         ] {
-            assert_eq!(meter_type.measure(asked), measure, "{meter_type:?} {asked:?}");
+            assert_eq!(meter_type.measure(asked.as_ref()), measure, "{meter_type:?} {asked:?}");
         }
     }
 }

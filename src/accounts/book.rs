@@ -341,6 +341,18 @@ impl Accounts {
         self.lock().names.get(&number).cloned()
     }
 
+    /// Whether a key of an account still lets somebody in, as far as this node knows ([`KeyRing::look`]): what was made with it goes by that.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub fn check_key(&self, account: u32, id: &str) -> Result<(), Denied> {
+        let book = self.lock();
+        let is_alive = |key: &&StoredKey| key.account == account && key.revoked_at.is_none();
+        book.keys.get(id).filter(is_alive).ok_or(Denied::Unknown)?;
+        let is_disabled = book.known(account).is_none_or(|known| known.is_disabled.load(Ordering::Acquire));
+        if is_disabled { Err(Denied::Disabled) } else { Ok(()) }
+    }
+
     /// The numbers of all accounts.
     pub fn numbers(&self) -> Vec<u32> {
         self.lock().names.keys().copied().collect()

@@ -61,9 +61,9 @@ pub struct Exceeded {
     pub retry_after_s: u32,
 }
 
-/// The allowance of one key. Starts full.
+/// The allowance of one key, or of whoever else asks. Starts full.
 #[derive(Debug)]
-pub(super) struct Limits {
+pub struct Limits {
     requests: Option<Bucket>,
     events: Option<Bucket>,
     policy: HeaderValue,
@@ -71,7 +71,7 @@ pub(super) struct Limits {
 
 impl Limits {
     /// `None` if nothing is limited.
-    pub(super) fn of(limit: RateLimit) -> Option<Self> {
+    pub fn of(limit: RateLimit) -> Option<Self> {
         if limit.is_off() {
             return None;
         }
@@ -88,7 +88,11 @@ impl Limits {
         Some(Self { requests, events, policy })
     }
 
-    pub(super) fn take_request(&self) -> Result<(), Exceeded> {
+    /// Takes one request.
+    ///
+    /// # Errors
+    /// [`Exceeded`].
+    pub fn take_request(&self) -> Result<(), Exceeded> {
         self.requests.as_ref().map_or(Ok(()), |bucket| bucket.take(1, now_ns()))
     }
 

@@ -78,6 +78,13 @@ impl KeyRing {
         }
     }
 
+    /// Waits until this node knows of every key that was made before this was called, on any node.
+    pub async fn look(&self) {
+        if let Some(asking) = &self.asking {
+            asking.look().await;
+        }
+    }
+
     /// Whose key it is.
     ///
     /// # Errors

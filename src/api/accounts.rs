@@ -4,23 +4,26 @@
 //! {"name": "acme", "identity": "unique_id", "createdAt": "2026-01-01T00:00:00.000Z", "disabledAt": null}
 //! ```
 
+pub(super) mod openapi;
+
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{DefaultBodyLimit, Extension, Path, State};
+use axum::extract::{Extension, Path, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
 use super::audit::Audited;
 use super::fields::{Fields, OwnQuery, Parameters, Received};
+use super::openapi::ACCOUNTS;
 use super::refusals::{CHANGE_UNKNOWN, store_refusal};
 use crate::accounts::{ACCOUNTS_MAX, Account, Accounts, Caller, Error, KEYS_MAX, Scope, is_account_name};
 use crate::clock::UnixMillis;
 use crate::dialect::amberflo::AmberfloError;
 use crate::event::IdentityMode;
+use crate::openapi::Routes;
 
 /// Largest body of what is about accounts and keys.
 pub(super) const BODY_BYTES_MAX: usize = 16 << 10;
@@ -29,11 +32,12 @@ pub(super) type Shared = State<Arc<Accounts>>;
 pub(super) type By = Extension<Caller>;
 type Answer = Result<Response, AmberfloError>;
 
-pub(super) fn routes(accounts: Arc<Accounts>) -> Router {
-    Router::new()
-        .route("/v1/accounts", get(list).post(create))
-        .route("/v1/accounts/{name}/disable", post(disable))
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+pub(super) fn routes(accounts: Arc<Accounts>) -> Routes {
+    Routes::of(ACCOUNTS)
+        .get("/v1/accounts", list, openapi::list())
+        .post("/v1/accounts", create, openapi::create())
+        .post("/v1/accounts/{name}/disable", disable, openapi::disable())
+        .body_max(BODY_BYTES_MAX)
         .with_state(accounts)
 }
 

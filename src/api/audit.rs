@@ -8,23 +8,26 @@
 //! `status` is null where the process ended before there was an answer. A request of a key that may not change anything is refused and
 //! not noted: whoever has one could make the gateway write and sync at will.
 
+mod openapi;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::{Extension, MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use axum::{Json, Router};
 use hyper::Method;
 use serde_json::{Value, json};
 
 use super::accounts::{By, work};
 use super::fields::{OwnQuery, Parameters};
+use super::openapi::ACCOUNTS;
 use super::refusals::store_refusal;
 use crate::accounts::audit::{Audit, Entry, Outcome};
 use crate::accounts::{Accounts, Caller, Scope};
 use crate::dialect::amberflo::AmberfloError;
+use crate::openapi::Routes;
 
 /// Where a request came from; an extension of it.
 #[derive(Debug, Clone, Copy)]
@@ -90,8 +93,8 @@ struct Reading {
     accounts: Arc<Accounts>,
 }
 
-pub(super) fn routes(audit: Arc<Audit>, accounts: Arc<Accounts>) -> Router {
-    Router::new().route("/v1/audit", get(list)).with_state(Reading { audit, accounts })
+pub(super) fn routes(audit: Arc<Audit>, accounts: Arc<Accounts>) -> Routes {
+    Routes::of(ACCOUNTS).get("/v1/audit", list, openapi::list()).with_state(Reading { audit, accounts })
 }
 
 async fn list(State(reading): State<Reading>, Extension(by): By, query: Parameters) -> Result<Json<Value>, AmberfloError> {

@@ -6,7 +6,6 @@ pub(super) mod plans;
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Extension, Path, State};
@@ -18,10 +17,12 @@ use serde_json::Value;
 
 use super::audit::Audited;
 use super::fields::{Received, bytes};
+use super::openapi::PLANS;
 use super::refusals::{CHANGE_UNKNOWN, RETRY_AFTER_S, store_refusal};
 use crate::accounts::Caller;
 use crate::billing::{Billing, Error, Refusal};
 use crate::dialect::amberflo::AmberfloError;
+use crate::openapi::Routes;
 
 /// Largest body of a plan; of anything else of billing too.
 const BODY_BYTES_MAX: usize = 1 << 20;
@@ -33,12 +34,12 @@ type InPath = Result<Path<String>, PathRejection>;
 type Answer = Result<Response, AmberfloError>;
 
 /// Routes that change something, and those that read beside them.
-pub(super) fn noted_routes(billing: Arc<Billing>) -> Router {
-    Router::new().merge(plans::routes(billing.clone())).merge(invoices::routes(billing.clone())).merge(payments::routes(billing))
+pub(super) fn noted_routes(billing: Arc<Billing>) -> Routes {
+    Routes::of(PLANS).merge(plans::routes(billing.clone())).merge(invoices::routes(billing.clone())).merge(payments::routes(billing))
 }
 
 /// Routes that ask by a POST.
-pub(super) fn routes(billing: Arc<Billing>) -> Router {
+pub(super) fn routes(billing: Arc<Billing>) -> Routes {
     invoices::cost_routes(billing)
 }
 

@@ -4,25 +4,29 @@
 //! do, wire ⇄ model, and one call of [`Customers`] on a thread that may wait for a disk. A client that hangs up does not
 //! take a change back.
 
+mod at_provider;
+mod openapi;
+
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{DefaultBodyLimit, Extension, Path, State};
+use axum::extract::{Extension, FromRef, Path, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use serde_json::{Map, Value};
 
 use super::audit::Audited;
 use super::fields::{Parameters, Received, bytes, pairs};
+use super::openapi::CUSTOMERS;
 use super::refusals::{CHANGE_UNKNOWN, check_scope, store_refusal};
-use crate::accounts::{Caller, Scope};
+use crate::accounts::{Accounts, Caller, Scope};
 use crate::customers::{Customer, CustomerId, Customers, Error};
 use crate::dialect::amberflo::AmberfloError;
 use crate::dialect::amberflo::customers::{AutoCreate, CustomerRequest, StageRequest, render, stage_label};
+use crate::openapi::Routes;
+use crate::stripe::{IdempotencyKeys, Stripe};
 
 /// Largest body. A customer at all its limits with every character escaped has half of it, and a body as large as the
 /// gateway takes would keep an async thread busy for long.
@@ -35,16 +39,47 @@ type By = Extension<Caller>;
 type InPath = Result<Path<String>, PathRejection>;
 type Answer = Result<Response, AmberfloError>;
 
+/// What the routes work with.
+#[derive(Clone)]
+pub struct Parts {
+    /// The customers.
+    pub customers: Arc<Customers>,
+    /// Know the accounts' names.
+    pub accounts: Arc<Accounts>,
+    /// Makes customers at the payment provider, where one is configured.
+    pub provider: Option<Provider>,
+}
+
+/// The payment provider, and the keys of its calls.
+#[derive(Clone)]
+pub struct Provider {
+    /// Stripe's API.
+    pub stripe: Arc<Stripe>,
+    /// Of this gateway's log.
+    pub keys: IdempotencyKeys,
+}
+
+impl FromRef<Parts> for Arc<Customers> {
+    fn from_ref(parts: &Parts) -> Self {
+        parts.customers.clone()
+    }
+}
+
 /// `/customers`, `/customers/{customerId}` and `/customers/stage`. Needs an `Extension<Caller>` on every request. Every
 /// success is 200 with JSON, every refusal as section 0 of the contract has it; other methods are 405 with `Allow`.
-pub fn routes(customers: Arc<Customers>) -> Router {
-    Router::new()
-        .route("/customers", get(list_or_find).post(create).put(replace))
-        .route("/customers/stage", get(show_stage).put(set_stage).delete(remove_stage))
-        .route("/customers/{customer_id}", get(show).delete(remove))
-        .method_not_allowed_fallback(method_not_allowed)
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .with_state(customers)
+pub fn routes(parts: Parts) -> Routes {
+    Routes::of(CUSTOMERS)
+        .get("/customers", list_or_find, openapi::list_or_find())
+        .post("/customers", create, openapi::create())
+        .put("/customers", replace, openapi::replace())
+        .get("/customers/stage", show_stage, openapi::show_stage())
+        .put("/customers/stage", set_stage, openapi::set_stage())
+        .delete("/customers/stage", remove_stage, openapi::remove_stage())
+        .get("/customers/{customer_id}", show, openapi::show())
+        .delete("/customers/{customer_id}", remove, openapi::remove())
+        .layered(|router| router.method_not_allowed_fallback(method_not_allowed))
+        .body_max(BODY_BYTES_MAX)
+        .with_state(parts)
 }
 
 async fn list_or_find(State(customers): Shared, Extension(caller): By, query: Parameters) -> Answer {
@@ -69,12 +104,25 @@ fn find(customers: &Customers, account: u32, id: &str) -> Result<Value, Error> {
     }
 }
 
-async fn create(State(customers): Shared, Extension(caller): By, query: Parameters, body: Received) -> Answer {
+async fn create(State(parts): State<Parts>, Extension(caller): By, query: Parameters, body: Received) -> Answer {
     check_scope(&caller, Scope::Admin)?;
     let auto_create = AutoCreate::parse(parameter(query, "autoCreateCustomerInStripe")?.as_deref())?;
     let request = CustomerRequest::parse(&read(body)?)?;
-    auto_create.without_provider()?;
-    let create = move |customers: &Customers| customers.create(caller.account, request.id(), |new| request.fill(new));
+    if !auto_create.is_wanted(parts.provider.is_some())? {
+        return create_here(parts.customers, caller.account, request).await;
+    }
+    // Goes on when the client hangs up: what the provider has made gets its customer here.
+    match tokio::spawn(at_provider::create(parts, caller.account, request)).await {
+        Ok(answer) => answer,
+        Err(error) => {
+            tracing::error!(%error, "a request for a customer at the payment provider broke off");
+            Err(AmberfloError::internal())
+        }
+    }
+}
+
+async fn create_here(customers: Arc<Customers>, account: u32, request: CustomerRequest) -> Answer {
+    let create = move |customers: &Customers| customers.create(account, request.id(), |new| request.fill(new));
     answer_one(customers, StatusCode::BAD_REQUEST, create).await
 }
 

@@ -30,18 +30,20 @@
 //! event `"schemaDetection": "AUTO"`; it is replayed in its form. A corrected event in the body of a replay is JSON in the fields of the
 //! contract, whatever it was.
 
+pub(super) mod openapi;
+
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Extension, Path, Query, State};
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use hyper::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::audit::Audited;
 use super::fields::{LIMIT, Parameters, Received, before, bytes, limit, pairs};
+use super::openapi::DEAD_LETTERS;
 use super::refusals::{RETRY_AFTER_S, check_scope};
 use crate::accounts::{Caller, Scope};
 use crate::batch::BatchError;
@@ -53,6 +55,7 @@ use crate::gateway::form::{Sent, Shape};
 use crate::gateway::letters::{Became, DeadLetter, NOBODY, RecordAt, Refusal, UNDECODABLE};
 use crate::letters::{self, Error, Filter, Letter, Letters, Replay};
 use crate::log::{self, Position};
+use crate::openapi::Routes;
 use crate::telemetry::Outcome;
 
 const KNOWN_PARAMETERS: &str = "code, reason, meterApiName, customerId, uniqueId, from, to, state, before, limit";
@@ -70,12 +73,14 @@ type InPath = Result<Path<String>, PathRejection>;
 type Answer = Result<Json<Value>, AmberfloError>;
 type Change = Result<(Extension<Audited>, Json<Value>), AmberfloError>;
 
-pub(super) fn routes(parts: Parts) -> Router {
-    Router::new()
-        .route("/v1/dead-letters", get(list).delete(delete_all))
-        .route("/v1/dead-letters/replay", post(replay_all))
-        .route("/v1/dead-letters/{position}", get(show).delete(delete))
-        .route("/v1/dead-letters/{position}/replay", post(replay))
+pub(super) fn routes(parts: Parts) -> Routes {
+    Routes::of(DEAD_LETTERS)
+        .get("/v1/dead-letters", list, openapi::list())
+        .delete("/v1/dead-letters", delete_all, openapi::delete_all())
+        .post("/v1/dead-letters/replay", replay_all, openapi::replay_all())
+        .get("/v1/dead-letters/{position}", show, openapi::show())
+        .delete("/v1/dead-letters/{position}", delete, openapi::delete())
+        .post("/v1/dead-letters/{position}/replay", replay, openapi::replay())
         .with_state(parts)
 }
 

@@ -19,30 +19,33 @@
 //! `before` to go on, or null. That is a position of the log, or of the dead letters where rejected events are listed; where the log has
 //! several partitions it is a text.
 
+mod openapi;
+
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Extension, Path, State};
-use axum::routing::get;
-use axum::{Json, Router};
 use hyper::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::dead_letters::{self, insert_form, insert_raw, last_replay};
 use super::fields::{LIMIT, Parameters, limit, pairs};
+use super::openapi::EVENTS;
 use super::refusals::{RETRY_AFTER_S, check_scope};
 use crate::accounts::{Caller, Scope};
 use crate::dialect::amberflo::AmberfloError;
 use crate::letters::Letter;
 use crate::log::{self, Position};
 use crate::materializer::fold::Verdict;
+use crate::openapi::Routes;
 use crate::telemetry::Outcome;
 use crate::verdicts::{CountedIn, Cursor, Error, Fate, Filter, Listed, Logged, Verdicts, WantedVerdict};
 
 type Answer = Result<Json<Value>, AmberfloError>;
 
-pub(super) fn routes(verdicts: Arc<Verdicts>) -> Router {
-    Router::new().route("/v1/events", get(list)).route("/v1/events/{unique_id}", get(show)).with_state(verdicts)
+pub(super) fn routes(verdicts: Arc<Verdicts>) -> Routes {
+    Routes::of(EVENTS).get("/v1/events", list, openapi::list()).get("/v1/events/{unique_id}", show, openapi::show()).with_state(verdicts)
 }
 
 async fn show(

@@ -12,7 +12,7 @@ use crate::log::Position;
 
 /// Entries of a page, unless it says otherwise, and at most.
 pub(super) const LIMIT: usize = 100;
-const LIMIT_MAX: usize = 1_000;
+pub(super) const LIMIT_MAX: usize = 1_000;
 
 /// A query as it comes.
 pub(super) type Parameters = Result<Query<Vec<(String, String)>>, QueryRejection>;

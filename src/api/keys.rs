@@ -8,13 +8,14 @@
 //!
 //! The answer that makes a key has its text under `key`, this once.
 
+mod openapi;
+
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{DefaultBodyLimit, Extension, Path, State};
+use axum::extract::{Extension, Path, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
-use axum::{Json, Router};
 use hyper::StatusCode;
 use hyper::header::{CACHE_CONTROL, HeaderValue};
 use serde_json::{Value, json};
@@ -22,18 +23,21 @@ use serde_json::{Value, json};
 use super::accounts::{BODY_BYTES_MAX, By, Shared, refusal, work};
 use super::audit::Audited;
 use super::fields::{Fields, OwnQuery, Parameters, Received};
+use super::openapi::ACCOUNTS;
 use crate::accounts::{Accounts, ApiKey, Caller, Error, NewKey, RATE_MAX, Rate, RateLimit, Scope, is_key_id, is_key_name};
 use crate::dialect::amberflo::AmberfloError;
+use crate::openapi::Routes;
 
 type Answer = Result<Response, AmberfloError>;
 type InPath = Result<Path<String>, PathRejection>;
 
-pub(super) fn routes(accounts: Arc<Accounts>) -> Router {
-    Router::new()
-        .route("/v1/keys", get(list).post(create))
-        .route("/v1/keys/{key_id}", delete(revoke))
-        .route("/v1/keys/{key_id}/revoke", post(revoke))
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+pub(super) fn routes(accounts: Arc<Accounts>) -> Routes {
+    Routes::of(ACCOUNTS)
+        .get("/v1/keys", list, openapi::list())
+        .post("/v1/keys", create, openapi::create())
+        .delete("/v1/keys/{key_id}", revoke, openapi::revoke())
+        .post("/v1/keys/{key_id}/revoke", revoke, openapi::revoke_by_post())
+        .body_max(BODY_BYTES_MAX)
         .with_state(accounts)
 }
 

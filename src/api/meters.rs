@@ -11,23 +11,25 @@
 //! A definition decides what a usage query gets that names no aggregation, and what COUNT is of a meter of unique customers. A query that
 //! begins after the answer to a change sees it, on any node.
 
+mod openapi;
+
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{DefaultBodyLimit, Extension, Path, State};
+use axum::extract::{Extension, Path, State};
 use axum::http::StatusCode;
-use axum::routing::get;
 use axum::{Json, response};
 use serde_json::Value;
 
 use super::audit::Audited;
 use super::fields::{Received, bytes};
+use super::openapi::METERS;
 use super::refusals::{CHANGE_UNKNOWN, check_scope, store_refusal};
 use crate::accounts::{Caller, Scope};
 use crate::dialect::amberflo::AmberfloError;
 use crate::dialect::amberflo::meters::{MeterRequest, render};
 use crate::meters::{Error, Meter, Meters};
+use crate::openapi::Routes;
 
 /// Largest body: all limits reached, every character escaped.
 const BODY_BYTES_MAX: usize = 256 << 10;
@@ -37,11 +39,14 @@ type By = Extension<Caller>;
 type InPath = Result<Path<String>, PathRejection>;
 type Answer = Result<response::Response, AmberfloError>;
 
-pub(super) fn routes(meters: Arc<Meters>) -> Router {
-    Router::new()
-        .route("/meter-definition", get(list).post(create).put(replace))
-        .route("/meter-definition/{meter_api_name}", get(show).delete(remove))
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+pub(super) fn routes(meters: Arc<Meters>) -> Routes {
+    Routes::of(METERS)
+        .get("/meter-definition", list, openapi::list())
+        .post("/meter-definition", create, openapi::create())
+        .put("/meter-definition", replace, openapi::replace())
+        .get("/meter-definition/{meter_api_name}", show, openapi::show())
+        .delete("/meter-definition/{meter_api_name}", remove, openapi::remove())
+        .body_max(BODY_BYTES_MAX)
         .with_state(meters)
 }
 

@@ -14,23 +14,26 @@
 //! it. `conflicts`: positions of later records that say something else, of the latest 10,000 of the account. `deadLettersLookedBackTo`:
 //! where it is not null, letters before that position were not looked at, and one about a missing event may be there.
 
+mod openapi;
+
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::{DefaultBodyLimit, Extension, State};
-use axum::routing::post;
-use axum::{Json, Router};
 use hyper::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::dead_letters::last_replay;
 use super::events::refusal;
 use super::fields::Received;
+use super::openapi::EVENTS;
 use super::refusals::check_scope;
 use crate::accounts::{Caller, Scope};
 use crate::dialect::amberflo::AmberfloError;
 use crate::event::{NAME_BYTES_MAX, NAMESPACE_BYTES_MAX};
 use crate::letters::Letter;
 use crate::materializer::fold::Verdict;
+use crate::openapi::Routes;
 use crate::telemetry::Outcome;
 use crate::verdicts::{Reconciled, Standing, Verdicts};
 
@@ -41,9 +44,10 @@ pub const BODY_BYTES_MAX: usize = 4 << 20;
 /// Ids of one request.
 const IDS_MAX: usize = 10_000;
 
-pub(super) fn routes(verdicts: Arc<Verdicts>) -> Router {
+pub(super) fn routes(verdicts: Arc<Verdicts>) -> Routes {
+    let routes = Routes::of(EVENTS).post(PATH, reconcile, openapi::reconcile().body_max(BODY_BYTES_MAX));
     // The server has read the body within its own limits.
-    Router::new().route(PATH, post(reconcile)).layer(DefaultBodyLimit::disable()).with_state(verdicts)
+    routes.layered(|router| router.layer(DefaultBodyLimit::disable())).with_state(verdicts)
 }
 
 async fn reconcile(

@@ -8,19 +8,22 @@
 //! A rule holds for events received after the answer, on every node; where there are several, the answer to a change of what is dropped takes a second. There is no way to
 //! delete one: without `dimensionName` or `action` it drops nothing.
 
+mod openapi;
+
 use std::sync::Arc;
 
-use axum::extract::{DefaultBodyLimit, Extension, State};
-use axum::routing::get;
-use axum::{Json, Router};
+use axum::Json;
+use axum::extract::{Extension, State};
 use serde_json::Value;
 
 use super::audit::Audited;
 use super::fields::{Parameters, Received, bytes, pairs};
+use super::openapi::METERS;
 use super::refusals::{CHANGE_UNKNOWN, check_scope, store_refusal};
 use crate::accounts::{Caller, Scope};
 use crate::dialect::amberflo::AmberfloError;
 use crate::dialect::amberflo::rules::{parse, render};
+use crate::openapi::Routes;
 use crate::rules::{Error, Rules};
 
 /// Largest body: all limits reached, in plain text.
@@ -29,8 +32,12 @@ const BODY_BYTES_MAX: usize = 2 << 20;
 type Shared = State<Arc<Rules>>;
 type By = Extension<Caller>;
 
-pub(super) fn routes(rules: Arc<Rules>) -> Router {
-    Router::new().route("/meter-event-filtering-rules", get(list).post(put)).layer(DefaultBodyLimit::max(BODY_BYTES_MAX)).with_state(rules)
+pub(super) fn routes(rules: Arc<Rules>) -> Routes {
+    Routes::of(METERS)
+        .get("/meter-event-filtering-rules", list, openapi::list())
+        .post("/meter-event-filtering-rules", put, openapi::put())
+        .body_max(BODY_BYTES_MAX)
+        .with_state(rules)
 }
 
 async fn list(State(rules): Shared, Extension(caller): By, query: Parameters) -> Result<Json<Value>, AmberfloError> {

@@ -2,40 +2,54 @@
 //!
 //! A query sees every event that was acked before it came (`design.md`, promise 9): the [`UsageSource`] is asked for rows
 //! that do, for up to 2 s or as long as the header `Prefer: wait=<seconds>` says, and the answer says whether it got
-//! them. Reading the rows and writing the answer happens on a thread that may block. The headers of an answer:
+//! them. Reading the rows happens on a thread that may block; then rows and turn are given back, and the body is written while the client
+//! takes it (`body`). So whatever can go wrong has gone wrong before the first byte. With `Accept: text/csv` the body is CSV
+//! ([`crate::dialect::amberflo::usage::answer`] has its columns), else JSON. The headers of an answer:
 //!
 //! | Header | Value |
 //! |---|---|
 //! | `Tollgate-Complete` | `true`, or `false` if the rows had not caught up in time |
 //! | `Tollgate-Positions` | up to where the rows go: `<partition>=<next position>`, comma-separated |
-//! | `Tollgate-Range` | `<start>-<end>` in seconds, if a range was widened to whole hours; in a batch those of all queries, in their order |
+//! | `Tollgate-Range` | `<start>-<end>` in seconds, if a range was moved to whole hours; in a batch those of all queries, in their order |
+//! | `Tollgate-Buckets-Moved` | `true` if the time zone of a query is not whole hours away from UTC, so that its buckets begin up to an hour early ([`crate::usage::Buckets`] has the rule) |
 //! | `Tollgate-Groups-Cut` | `true` if there are more groups than an answer has |
+//! | `Tollgate-Approximate` | of numbers of different values: `standard-error=0.0163` if some are estimates, `lower-bound` if there may be more of some; both, comma-separated |
+//! | `Tollgate-Meters-Cut` | `true` if `/usage/all` leaves out meters: it has the first 300 with events in the range (shorter names first, names of one length in the order of their bytes) of the first 10,000 of the account, and ends before the first one that would take it past what an answer may hold |
 //! | `Tollgate-Overflow` | `true` if events without their dimensions (the overflow row) were filtered or grouped by dimensions |
+//! | `Tollgate-Empty` | why there is no group: `no-such-meter`, `customer-never-seen`, `outside-range` or `filter-matched-nothing` ([`crate::usage::Empty`] defines them). In a batch one for each query, in their order, `-` for those that have groups; left out where it could not be found out |
 
-use std::collections::HashMap;
+mod accept;
+mod asked;
+mod body;
+mod openapi;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Extension, State};
-use axum::http::header::CONTENT_TYPE;
+use axum::extract::{Extension, State};
+use axum::http::header::{CONTENT_TYPE, VARY};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use tokio::sync::Semaphore;
 
+use self::asked::{Asked, Facts, Found};
+use self::body::Written;
+
 use super::fields::{Parameters, Received, bytes, pairs};
+use super::openapi::USAGE;
 use super::refusals::{RETRY_AFTER_S, check_scope};
 use crate::accounts::{Caller, Scope};
 use crate::clock::{Clock, UnixMillis};
 use crate::dialect::amberflo::AmberfloError;
-use crate::dialect::amberflo::usage::answer::{ANSWER_BYTES_MAX, Body, Gaps};
-use crate::dialect::amberflo::usage::{AllMetersQuery, Form, UsageQuery, parse_batch, parse_query};
-use crate::meters::Meters;
-use crate::store::{self, Rows};
+use crate::dialect::amberflo::usage::answer::Gaps;
+use crate::dialect::amberflo::usage::{AllMetersQuery, parse_batch, parse_query};
+use crate::meters::{self, Meters};
+use crate::openapi::Routes;
+use crate::sketch;
+use crate::store;
 use crate::telemetry;
-use crate::usage::{EvaluateError, Limits, MeterType, TimeRange, UsageSource, View, ViewRequest, evaluate, meters_in_range};
+use crate::usage::{Approximate, Empty, EvaluateError, UNANSWERED_LOOK_UPS_MAX, UsageSource, View};
 
 /// How long a query waits for what was acked before it came, unless it says otherwise.
 const WAIT: Duration = Duration::from_secs(2);
@@ -43,17 +57,24 @@ const WAIT: Duration = Duration::from_secs(2);
 const WAIT_MAX_S: u64 = 30;
 /// Largest body: a batch with some long filters.
 const BODY_BYTES_MAX: usize = 1 << 20;
-/// Queries whose rows are read at once: what bounds the memory of all evaluations together. The largest ones take 700 MiB
-/// each ([`Limits`], [`ANSWER_BYTES_MAX`]), common ones less than one.
+/// Queries whose rows are read at once: what bounds the memory of all evaluations together. The largest ones take 500 MiB
+/// each ([`crate::usage::Limits`]), common ones less than one.
 const QUERIES_AT_ONCE_MAX: usize = 4;
 /// How long a query waits until it is one of them.
 const TURN_WAIT: Duration = Duration::from_secs(10);
+
+/// Numbers of all answers together that wait for their clients to take them; about 60 bytes each. Past it an answer is a 503.
+const NUMBERS_HELD_MAX: usize = 8_000_000;
 
 const COMPLETE: HeaderName = HeaderName::from_static("tollgate-complete");
 const POSITIONS: HeaderName = HeaderName::from_static("tollgate-positions");
 const RANGE: HeaderName = HeaderName::from_static("tollgate-range");
 const GROUPS_CUT: HeaderName = HeaderName::from_static("tollgate-groups-cut");
+const BUCKETS_MOVED: HeaderName = HeaderName::from_static("tollgate-buckets-moved");
+const METERS_CUT: HeaderName = HeaderName::from_static("tollgate-meters-cut");
+const EMPTY: HeaderName = HeaderName::from_static("tollgate-empty");
 const OVERFLOW: HeaderName = HeaderName::from_static("tollgate-overflow");
+const APPROXIMATE: HeaderName = HeaderName::from_static("tollgate-approximate");
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 
 type Shared = State<Arc<Usage>>;
@@ -66,19 +87,27 @@ struct Usage {
     meters: Arc<Meters>,
     clock: Clock,
     turns: Arc<Semaphore>,
+    held: Arc<Semaphore>,
+}
+
+/// An answer before its headers.
+struct Answered {
+    facts: Facts,
+    body: Written,
+    is_csv: bool,
 }
 
 /// `/usage`, `/usage/batch`, `/usage/sparse`, `/usage/sparse/batch` and `/usage/all`. Needs an `Extension<Caller>` on every
 /// request.
-pub fn routes(source: Arc<dyn UsageSource>, meters: Arc<Meters>, clock: Clock) -> Router {
-    Router::new()
-        .route("/usage", post(one))
-        .route("/usage/batch", post(batch))
-        .route("/usage/sparse", post(sparse_one))
-        .route("/usage/sparse/batch", post(sparse_batch))
-        .route("/usage/all", get(all_meters))
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .with_state(Arc::new(Usage { source, meters, clock, turns: Arc::new(Semaphore::new(QUERIES_AT_ONCE_MAX)) }))
+pub fn routes(source: Arc<dyn UsageSource>, meters: Arc<Meters>, clock: Clock) -> Routes {
+    Routes::of(USAGE)
+        .post("/usage", one, openapi::one())
+        .post("/usage/batch", batch, openapi::batch())
+        .post("/usage/sparse", sparse_one, openapi::sparse_one())
+        .post("/usage/sparse/batch", sparse_batch, openapi::sparse_batch())
+        .get("/usage/all", all_meters, openapi::all_meters())
+        .body_max(BODY_BYTES_MAX)
+        .with_state(Arc::new(Usage::new(source, meters, clock)))
 }
 
 async fn one(State(usage): Shared, Extension(caller): By, headers: HeaderMap, body: Received) -> Answer {
@@ -107,6 +136,11 @@ fn read(body: Received) -> Result<Bytes, AmberfloError> {
 }
 
 impl Usage {
+    fn new(source: Arc<dyn UsageSource>, meters: Arc<Meters>, clock: Clock) -> Self {
+        let semaphore = |permits| Arc::new(Semaphore::new(permits));
+        Self { source, meters, clock, turns: semaphore(QUERIES_AT_ONCE_MAX), held: semaphore(NUMBERS_HELD_MAX) }
+    }
+
     /// The way of a query: scope, parse, rows, turn, evaluation, answer.
     async fn answer(
         &self,
@@ -118,25 +152,67 @@ impl Usage {
         let started = Instant::now();
         check_scope(caller, Scope::Read)?;
         let asked = parse(caller.account, self.clock.now())?;
-        let (form, ranges) = (asked.label(), asked.ranges());
+        let form = asked.label();
         let View { rows, complete, positions } =
             self.source.view(asked.view_requests(), wait(headers)).await.map_err(|error| unavailable(&error.to_string()))?;
         // Not before the rows are there: whoever waits for them needs neither memory nor a thread.
         let turn = tokio::time::timeout(TURN_WAIT, self.turns.clone().acquire_owned()).await;
         let Ok(Ok(turn)) = turn else { return Err(unavailable("too many usage queries are under way")) };
-        let (meters, account) = (self.meters.clone(), caller.account);
-        let evaluated = tokio::task::spawn_blocking(move || {
+        let (meters, held) = (self.meters.clone(), self.held.clone());
+        let is_csv = accept::prefers_csv(headers);
+        let answered = blocking(move || {
             let _turn = turn;
-            let types = asked.meter_types(&meters, account).map_err(|error| refusal(error.into()))?;
-            asked.evaluate(&*rows, &types, gaps, Limits::default(), ANSWER_BYTES_MAX)
+            let (facts, reports) = asked.evaluate(&*rows, &meters, gaps, is_csv)?;
+            Ok(Answered { facts, body: Written::begin(reports, &held)?, is_csv })
         });
-        let evaluated = evaluated.await.map_err(|error| {
-            tracing::error!(%error, "a usage query broke off");
-            AmberfloError::internal()
-        })??;
-        telemetry::observe_query(form, complete, started.elapsed());
-        Ok(respond(evaluated, complete, &positions, &ranges))
+        let answered = answered.await?;
+        let empty = self.reasons(&answered.facts.found).await;
+        telemetry::observe_query(form, complete, answered.facts.rows_read, started.elapsed());
+        Ok(respond(answered, complete, &positions, &empty))
     }
+
+    /// Why each query found nothing; `None` where it found something, or the reason is not known. The rows of its range say only that there
+    /// are none, so that others are looked at, which are newer by now.
+    async fn reasons(&self, found: &[Found]) -> Vec<Option<Empty>> {
+        let nothing_known = || found.iter().map(Found::reason).collect();
+        if !found.iter().any(|found| matches!(found, Found::Nothing(_))) {
+            return nothing_known();
+        }
+        let looked_at = found.iter().filter_map(Found::view_request).collect();
+        let Ok(View { rows, .. }) = self.source.view(looked_at, Duration::ZERO).await else { return nothing_known() };
+        let (meters, questions) = (self.meters.clone(), found.to_vec());
+        let reasons = blocking(move || {
+            let mut look_ups_left = UNANSWERED_LOOK_UPS_MAX;
+            let mut reason = |found: &Found| match found {
+                Found::Nothing(question) => {
+                    let is_defined = question.meter.as_ref().is_some_and(|meter| is_defined(&meters, question.account, meter));
+                    question.reason(is_defined, &*rows, &mut look_ups_left).map(Some)
+                }
+                Found::Some | Found::NoMatch => Ok(found.reason()),
+            };
+            questions.iter().map(&mut reason).collect::<Result<Vec<_>, _>>().map_err(|error| refusal(error.into()))
+        });
+        reasons.await.unwrap_or_else(|_| nothing_known())
+    }
+}
+
+fn is_defined(meters: &Meters, account: u32, meter: &str) -> bool {
+    match meters.get(account, meter) {
+        Ok(_) => true,
+        Err(meters::Error::Unknown) => false,
+        Err(error) => {
+            tracing::debug!(%error, "whether a meter is defined is not known");
+            true
+        }
+    }
+}
+
+/// Runs what reads rows on a thread that may block.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, AmberfloError> + Send + 'static) -> Result<T, AmberfloError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| {
+        tracing::error!(%error, "a usage query broke off");
+        AmberfloError::internal()
+    })?
 }
 
 fn unavailable(message: &str) -> AmberfloError {
@@ -156,105 +232,6 @@ fn wait(headers: &HeaderMap) -> Duration {
     waits.next().map_or(WAIT, |seconds| Duration::from_secs(seconds.min(WAIT_MAX_S)))
 }
 
-/// What a request asks.
-enum Asked {
-    One(UsageQuery),
-    Batch(Vec<UsageQuery>),
-    AllMeters(AllMetersQuery),
-}
-
-/// What it gets.
-struct Evaluated {
-    body: Vec<u8>,
-    cut: bool,
-    overflow: bool,
-}
-
-impl Asked {
-    /// As it stands in metrics; a batch goes by its first query.
-    fn label(&self) -> &'static str {
-        let form = |query: &UsageQuery| match query.form {
-            Form::A => "a",
-            Form::B => "b",
-        };
-        match self {
-            Self::One(query) => form(query),
-            Self::Batch(queries) => queries.first().map_or("b", form),
-            Self::AllMeters(_) => "all",
-        }
-    }
-
-    fn ranges(&self) -> Vec<TimeRange> {
-        match self {
-            Self::One(query) => vec![query.query.buckets().range()],
-            Self::Batch(queries) => queries.iter().map(|query| query.query.buckets().range()).collect(),
-            Self::AllMeters(query) => vec![query.range()],
-        }
-    }
-
-    fn view_requests(&self) -> Vec<ViewRequest> {
-        match self {
-            Self::One(query) => vec![query.query.view_request()],
-            Self::Batch(queries) => queries.iter().map(|query| query.query.view_request()).collect(),
-            Self::AllMeters(query) => vec![query.view_request()],
-        }
-    }
-
-    /// What the meters count that are defined, of those that it asks for.
-    fn meter_types(&self, meters: &Meters, account: u32) -> Result<HashMap<String, MeterType>, store::Error> {
-        let type_of = |query: &UsageQuery| Ok((query.query.meter().to_owned(), meters.type_of(account, query.query.meter())?));
-        match self {
-            Self::One(query) => type_of(query).map(|found| HashMap::from([found])),
-            // One question instead of many.
-            Self::Batch(queries) if queries.len() > 1 => meters.types(account),
-            Self::Batch(queries) => queries.iter().map(type_of).collect(),
-            Self::AllMeters(_) => meters.types(account),
-        }
-    }
-
-    /// Reads the rows and writes the body; one answer at a time is in memory beside it.
-    fn evaluate(
-        self,
-        rows: &dyn Rows,
-        types: &HashMap<String, MeterType>,
-        gaps: Gaps,
-        limits: Limits,
-        bytes_max: usize,
-    ) -> Result<Evaluated, AmberfloError> {
-        let type_of = |meter: &str| types.get(meter).copied().unwrap_or_default();
-        let (mut cut, mut overflow) = (false, false);
-        let mut push = |body: &mut Body, asked: &UsageQuery| {
-            let answer = evaluate(&asked.query, type_of(asked.query.meter()), rows, limits).map_err(refusal)?;
-            cut |= answer.cut;
-            overflow |= answer.overflow;
-            body.push(asked, &answer, gaps).map_err(|error| AmberfloError::bad_request(error.to_string()))
-        };
-        let body = match self {
-            Self::One(asked) => {
-                let mut body = Body::single(bytes_max);
-                push(&mut body, &asked)?;
-                body
-            }
-            Self::Batch(queries) => {
-                let mut body = Body::array(bytes_max);
-                queries.iter().try_for_each(|asked| push(&mut body, asked))?;
-                body
-            }
-            Self::AllMeters(asked) => {
-                let mut body = Body::array(bytes_max);
-                let customers = asked.view_request().customers;
-                let meters =
-                    meters_in_range(rows, asked.account(), asked.range(), customers.as_deref()).map_err(|error| refusal(error.into()))?;
-                for meter in meters {
-                    push(&mut body, &asked.of_meter(&meter, type_of(&meter))?)?;
-                }
-                body
-            }
-        };
-        Ok(Evaluated { body: body.finish(), cut, overflow })
-    }
-}
-
 /// The one place where an evaluation that failed gets its status.
 fn refusal(error: EvaluateError) -> AmberfloError {
     match error {
@@ -270,23 +247,31 @@ fn refusal(error: EvaluateError) -> AmberfloError {
     }
 }
 
-fn respond(evaluated: Evaluated, complete: bool, positions: &[(u32, u64)], ranges: &[TimeRange]) -> Response {
-    let mut response = evaluated.body.into_response();
+fn respond(answered: Answered, complete: bool, positions: &[(u32, u64)], empty: &[Option<Empty>]) -> Response {
+    let Answered { facts, body, is_csv } = answered;
+    let mut response = body.into_body().into_response();
     let headers = response.headers_mut();
     let is_true = HeaderValue::from_static("true");
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(if is_csv { accept::CSV } else { accept::JSON }));
+    headers.insert(VARY, HeaderValue::from_static("accept"));
     headers.insert(COMPLETE, if complete { is_true.clone() } else { HeaderValue::from_static("false") });
     let positions = positions.iter().map(|(partition, next)| format!("{partition}={next}"));
     insert_list(headers, POSITIONS, positions);
-    if ranges.iter().any(|range| range.widened().is_some()) {
-        let ranges = ranges.iter().map(|range| range.whole_hours_s()).map(|(start_s, end_s)| format!("{start_s}-{end_s}"));
-        insert_list(headers, RANGE, ranges);
+    if facts.ranges_moved {
+        insert_list(headers, RANGE, facts.ranges_s.iter().map(|(start_s, end_s)| format!("{start_s}-{end_s}")));
     }
-    if evaluated.cut {
-        headers.insert(GROUPS_CUT, is_true.clone());
+    if empty.iter().any(Option::is_some) {
+        insert_list(headers, EMPTY, empty.iter().map(|reason| reason.map_or("-", Empty::label).to_owned()));
     }
-    if evaluated.overflow {
-        headers.insert(OVERFLOW, is_true);
+    let flags =
+        [(BUCKETS_MOVED, facts.buckets_moved), (GROUPS_CUT, facts.groups_cut), (METERS_CUT, facts.meters_cut), (OVERFLOW, facts.overflow)];
+    for (name, _) in flags.into_iter().filter(|(_, is_set)| *is_set) {
+        headers.insert(name, is_true.clone());
+    }
+    let Approximate { is_estimate, is_lower_bound } = facts.approximate;
+    if is_estimate || is_lower_bound {
+        let error = is_estimate.then(|| format!("standard-error={}", sketch::standard_error()));
+        insert_list(headers, APPROXIMATE, error.into_iter().chain(is_lower_bound.then(|| "lower-bound".into())));
     }
     response
 }

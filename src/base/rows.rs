@@ -14,7 +14,7 @@ const ROW: u8 = 1;
 const CONFLICT: u8 = 2;
 /// A frame is written when it has so many bytes.
 const FRAME_BYTES: usize = 256 << 10;
-/// No frame is larger: a row has at most some 80 KiB.
+/// No frame is larger: a row has at most some 80 KiB, an overflow row some 60.
 const FRAME_BYTES_MAX: u32 = 1 << 20;
 
 /// What was written or read.

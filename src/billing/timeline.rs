@@ -16,7 +16,7 @@ use super::money::Part;
 use crate::clock::{UnixMicros, UnixMillis};
 use crate::customers::{Life, Lives};
 use crate::store::row::HOUR_S;
-use crate::usage::Interval;
+use crate::usage::month_around;
 
 /// Milliseconds of an hour.
 const HOUR_MS: i64 = HOUR_S * 1_000;
@@ -44,8 +44,8 @@ pub fn seconds(hour: u32) -> i64 {
 
 /// The calendar month (UTC) that holds an hour, in hours.
 pub fn month_of(hour: u32) -> Range<u32> {
-    let start_s = Interval::Month.floor(seconds(hour));
-    clamp(start_s / HOUR_S)..clamp(Interval::Month.next(start_s) / HOUR_S)
+    let month_s = month_around(seconds(hour));
+    clamp(month_s.start / HOUR_S)..clamp(month_s.end / HOUR_S)
 }
 
 /// A plan that was given to a customer.

@@ -202,12 +202,13 @@ pub(super) fn verify(args: &VerifyArgs) -> ExitCode {
     }
 }
 
-fn print_verified(Verified { base, stored, replayed, differences, different }: &Verified) -> ExitCode {
+fn print_verified(Verified { base, stored, replayed, differences, different, without_sketches }: &Verified) -> ExitCode {
     if let Some(base) = base {
         print(&format!("from the base at position {base}"));
     }
     print(&format!("stored    {}", stored.map_or("cannot be read".into(), |standing| standing.to_string())));
     print(&format!("replayed  {replayed}"));
+    print_without_sketches(*without_sketches);
     let is_equal = print_differences(differences, *different);
     if is_equal == ExitCode::SUCCESS {
         return is_equal;
@@ -225,7 +226,16 @@ fn verify_cluster(verify: &VerifyCluster) -> ExitCode {
         print(&format!("stored    {}", stored.map_or("cannot be read".into(), |standing| standing.to_string())));
         print(&format!("replayed  {replayed}"));
     }
+    print_without_sketches(verified.without_sketches);
     print_differences(&verified.differences, verified.different)
+}
+
+fn print_without_sketches(rows: u64) {
+    if rows > 0 {
+        print(&format!(
+            "{rows} overflow rows are from before there were sketches, and equal but for these; a rebuild from the whole log adds them"
+        ));
+    }
 }
 
 /// The first of them, and how many there are.

@@ -32,11 +32,13 @@ use crate::log::meta::LogMeta;
 use crate::log::{Appender, Partition};
 use crate::ops::backup;
 use crate::ops::handover::Handover;
+use crate::portal::SigningKey;
 use crate::rules::Rules;
 use crate::server::sockets::{Listeners, Sockets};
 use crate::server::tls::{Reloader, Tls};
 use crate::server::{self, ConnectionLimits, Readiness, descriptors};
 use crate::store::Store;
+use crate::stripe::Stripe;
 use crate::telemetry::{self, RoomKind};
 use crate::usage::UsageSource;
 use crate::verdicts::Owners;
@@ -88,6 +90,8 @@ struct Shell {
     /// What the disk of the data directory has left.
     room: Arc<Room>,
     budgets: Budgets,
+    /// The payment provider, if one is configured.
+    stripe: Option<Arc<Stripe>>,
     runtime: Handle,
     /// Where clients reach this process.
     address: SocketAddr,
@@ -144,14 +148,18 @@ struct Opened {
     accounts: Arc<Accounts>,
     admin_key: AdminKey,
     rules: Arc<Rules>,
+    /// Signs links to the customers' page.
+    portal_key: SigningKey,
 }
 
 impl Shell {
     fn new(config: Config, admin_key: Option<String>, clock: Clock, listeners: &Listeners) -> anyhow::Result<Self> {
         let budgets = Budgets::new(&config);
+        let stripe = config.stripe().as_ref().map(Stripe::new).transpose().context("Stripe's API cannot be called")?;
         let address = |listener: &TcpListener| listener.local_addr().context("the listening address is not known");
         Ok(Self {
             budgets,
+            stripe: stripe.map(Arc::new),
             address: address(&listeners.main)?,
             ops_address: address(listeners.ops.as_ref().unwrap_or(&listeners.main))?,
             room: Room::new(Arc::new(RealDisk), &config.data_dir, config.log.disk_reserve_bytes),
@@ -175,7 +183,8 @@ impl Shell {
         let opened = Accounts::open(parts.store.clone(), &default_account, self.clock.clone());
         let (accounts, admin_key) = opened.context("the accounts cannot be used")?;
         let rules = Rules::open(parts.store.clone()).context("the filtering rules cannot be used")?;
-        Ok(Opened { parts, accounts: Arc::new(accounts), admin_key, rules: Arc::new(rules) })
+        let portal_key = SigningKey::open(&*parts.store).context("links to the portal cannot be signed")?;
+        Ok(Opened { parts, accounts: Arc::new(accounts), admin_key, rules: Arc::new(rules), portal_key })
     }
 }
 

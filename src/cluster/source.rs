@@ -23,7 +23,7 @@ use self::standing::{Looking, Standing};
 use crate::log::Position;
 use crate::log::kafka::Ends;
 use crate::store::postgres::{Gone, Heard, PostgresStore};
-use crate::store::{self, RowSelection, Rows, Snapshot, Store, Visit};
+use crate::store::{self, KeyRange, RowSelection, Rows, Snapshot, Store, Visit};
 use crate::usage::{UsageSource, View, ViewError, ViewFuture, ViewRequest};
 
 /// How long a query waits for its turn to read rows, on top of its wait for them.
@@ -120,8 +120,8 @@ impl Rows for InTurn {
         self.snapshot.scan(selection, visit)
     }
 
-    fn meters(&self, account: u32) -> Result<Vec<String>, store::Error> {
-        self.snapshot.meters(account)
+    fn first_key(&self, ranges: &[KeyRange]) -> Result<Option<Vec<u8>>, store::Error> {
+        self.snapshot.first_key(ranges)
     }
 }
 

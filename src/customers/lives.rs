@@ -69,6 +69,11 @@ impl Lives {
         self.current().saturating_sub(u32::from(self.is_over))
     }
 
+    /// Whether the customer that had the id last is removed, and no other was made since.
+    pub fn is_over(&self) -> bool {
+        self.is_over
+    }
+
     /// When a life ended; `None`: it has not.
     pub fn end(&self, life: Life) -> Option<UnixMicros> {
         match life.checked_sub(self.former.forgotten) {

@@ -7,6 +7,7 @@ pub mod ingest;
 pub mod meters;
 pub mod payments;
 pub mod rules;
+pub mod session;
 pub mod usage;
 
 pub use error::AmberfloError;

@@ -44,6 +44,17 @@ pub struct Routed {
     pub path: String,
 }
 
+impl Routed {
+    /// Whose words the answer is in, and the path in the router. Events that nobody says the dialect of are Stigg's, as all that is below
+    /// `/api/v1` and nobody else's.
+    pub fn target(self) -> (Dialect, String) {
+        match self.dialect.unwrap_or(Dialect::Stigg) {
+            Dialect::Amberflo => (Dialect::Amberflo, self.path),
+            dialect => (dialect, format!("{}{}", dialect.prefix(), self.path)),
+        }
+    }
+}
+
 /// Collapses runs of `/` and drops one at the end (contract `README.md`, path normalising). Percent escapes stay as they are: they are
 /// decoded a segment at a time, once.
 pub fn normalise(path: &str) -> String {
@@ -56,7 +67,7 @@ pub fn normalise(path: &str) -> String {
 }
 
 /// Whether a path is this one, or lies below it.
-fn is_in(path: &str, place: &str) -> bool {
+pub fn is_in(path: &str, place: &str) -> bool {
     path.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 

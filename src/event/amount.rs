@@ -245,6 +245,11 @@ impl Sum {
         self.0 += other.0;
     }
 
+    /// What it comes to for each of so many, rounded half to even at 12 places; 0 for none.
+    pub fn divided_by(self, count: u64) -> Self {
+        if count == 0 { Self::ZERO } else { Self(div_half_even(self.0, I256::from(count))) }
+    }
+
     /// 100 × (self − previous) / previous, rounded half to even at 12 places; 0 if `previous` is 0
     /// (contract `amberflo.md` section 5, `percentageFromPrevious`).
     pub fn percentage_from(self, previous: Self) -> Self {
@@ -386,6 +391,22 @@ mod tests {
         // From 10^53 to 10^58: its hundredfold at 12 places more has no room.
         let ten_to = |exponent: u32| Sum(I256::from(10).pow(exponent + 12));
         assert_eq!(ten_to(58).percentage_from(ten_to(53)).to_string(), "9999900");
+    }
+
+    #[test]
+    fn averages_are_rounded_half_to_even() {
+        let sum = |text: &str| Sum::from(Amount::parse(text.as_bytes()).expect("a number"));
+        for (total, count, average) in [
+            ("10", 4, "2.5"),
+            ("1", 3, "0.333333333333"),
+            ("2", 3, "0.666666666667"),
+            ("0.000000000001", 2, "0"),
+            ("0.000000000003", 2, "0.000000000002"),
+            ("-0.000000000003", 2, "-0.000000000002"),
+            ("7", 0, "0"),
+        ] {
+            assert_eq!(sum(total).divided_by(count).to_string(), average, "{total} / {count}");
+        }
     }
 
     #[test]

@@ -12,11 +12,11 @@ use crate::clock::{UnixMicros, UnixMillis};
 use crate::customers::{self, Customer};
 use crate::dialect::amberflo::AmberfloError;
 use crate::dialect::amberflo::customers::{AutoCreate, CustomerRequest, StageRequest, render};
-use crate::dialect::amberflo::usage::answer::{Body, Gaps};
+use crate::dialect::amberflo::usage::answer::{Gaps, Report, Reports, Shape};
 use crate::dialect::amberflo::usage::{AllMetersQuery, UsageQuery, parse_batch, parse_query};
 use crate::dialect::routing::{Routed, normalise, route};
 use crate::event::Amount;
-use crate::store::{self, DimensionSet, Row, RowKey, RowSelection, Rows, Visit};
+use crate::store::{self, DimensionSet, Grain, KeyRange, Row, RowKey, RowSelection, Rows, Visit};
 use crate::usage::{EvaluateError, LOOK_UPS_MAX, Limits, MeterType, evaluate, meters_in_range};
 
 const NOW: UnixMillis = UnixMillis(1_767_225_600_000);
@@ -83,23 +83,34 @@ pub(super) fn usage(body: &[u8]) -> Kind {
 
 fn check_answer(asked: &UsageQuery) -> &'static str {
     let rows = OneRow::default();
-    let limits = Limits { groups_max: 10, cells_max: 1_000 };
+    let limits = Limits { groups_max: 10, cells_max: 1_000, ..Limits::default() };
     let answer = match evaluate(&asked.query, MeterType::SumOfAllUsage, &rows, limits) {
         Ok(answer) => answer,
         Err(EvaluateError::TooManyCells { .. }) => return "cells",
         Err(EvaluateError::Rows(error)) => panic!("{error}"),
     };
     assert!(rows.look_ups.get() <= LOOK_UPS_MAX.max(3), "{} look-ups", rows.look_ups.get());
-    let mut body = Body::single(256 << 10);
-    if body.push(asked, &answer, Gaps::Filled).is_err() {
-        return "large";
+    for (shape, gaps) in [(Shape::One, Gaps::Filled), (Shape::NumberedCsv, Gaps::LeftOut)] {
+        let mut reports = Reports::new(shape, gaps, 20_000);
+        if reports.push(Report { asked: asked.clone(), meter_type: MeterType::SumOfAllUsage, answer: answer.clone() }).is_err() {
+            return "large";
+        }
+        let mut body = Vec::new();
+        assert!(!reports.into_writer().write(&mut body, usize::MAX), "all of it");
+        if shape == Shape::One {
+            check_json(asked, &body);
+        } else {
+            assert!(body.starts_with(b"query,meter,") && body.ends_with(b"\r\n"));
+        }
     }
-    let body = body.finish();
-    let shown: Value = serde_json::from_slice(&body).expect("JSON");
+    "answered"
+}
+
+fn check_json(asked: &UsageQuery, body: &[u8]) {
+    let shown: Value = serde_json::from_slice(body).expect("JSON");
     if let Some(metadata) = shown.get("metadata") {
         assert_eq!(*metadata, serde_json::from_str::<Value>(asked.metadata.get()).expect("JSON"), "the query as it was asked");
     }
-    "answered"
 }
 
 /// A store with one row in every selection: at its begin.
@@ -123,8 +134,23 @@ impl Rows for OneRow {
         visit(key, &Row::first(Amount::ONE, UnixMicros(5), "u"))
     }
 
-    fn meters(&self, _: u32) -> Result<Vec<String>, store::Error> {
-        Ok(vec!["m".into(), "n".repeat(255)])
+    /// Of two meters, in every range that begins with an hour or a day.
+    fn first_key(&self, ranges: &[KeyRange]) -> Result<Option<Vec<u8>>, store::Error> {
+        let long = "n".repeat(255);
+        let of_meter = |meter| {
+            let dimensions = DimensionSet(&[0]);
+            let key = RowKey { account: ACCOUNT, meter, grain: Grain::Hour, bucket: 0, customer: "c", partition: 0, dimensions };
+            let mut bytes = Vec::new();
+            key.write(&mut bytes);
+            bytes
+        };
+        let completed = |from: &[u8], rest: &[u8]| Some([from, rest].concat()).filter(|key| RowKey::read(key).is_some());
+        let in_range = |(from, to): &KeyRange| {
+            let candidates =
+                [completed(from, b"\x01c\0\0\0\0\0"), completed(from, b"\0\0\0\0\0"), Some(of_meter("m")), Some(of_meter(&long))];
+            candidates.into_iter().flatten().find(|key| from <= key && key < to)
+        };
+        Ok(ranges.iter().find_map(in_range))
     }
 }
 
@@ -165,7 +191,7 @@ fn check_all_meters(pairs: &[(String, String)]) -> String {
     if let Ok(asked) = &asked {
         let rows = OneRow::default();
         let customers = asked.view_request().customers;
-        for meter in meters_in_range(&rows, ACCOUNT, asked.range(), customers.as_deref()).expect("rows in memory") {
+        for meter in meters_in_range(&rows, ACCOUNT, asked.buckets().hours(), customers.as_deref(), 9).expect("rows in memory").names {
             let one = asked.of_meter(&meter, MeterType::SumOfAllUsage).expect("a meter's name");
             let again = parse_query(one.metadata.get().as_bytes(), ACCOUNT, NOW).expect("the body that would ask it");
             assert_eq!(again.query.buckets(), one.query.buckets());

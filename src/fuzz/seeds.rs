@@ -19,6 +19,7 @@ use crate::log::record::{self, Account, Decisions};
 use crate::log::{Append, Appender, Block, Position};
 use crate::materializer::first_positions::{Asked, FirstPositions};
 use crate::store::digest::RowsDigest;
+use crate::store::row::sketch_dimensions;
 use crate::store::{DimensionSet, Grain, Row, RowKey};
 use crate::{checked_json, customers};
 
@@ -45,6 +46,7 @@ pub(super) fn made() -> Vec<(&'static str, String, Vec<u8>)> {
         add("log-meta", name, [&[choice], meta().as_slice()].concat());
     }
     add("rows", "two", joined(&[row_key("m"), row(7), row(-9)]));
+    add("rows", "overflow", joined(&[row_key("m"), overflow_row(), row(-9)]));
     add("documents", "customer", [&[2_u8], customer().as_slice()].concat());
     add("documents", "plan", [&[4_u8], PLAN].concat());
     add("documents", "ledger", [&[5_u8], LEDGER].concat());
@@ -222,6 +224,20 @@ fn row_key(meter: &str) -> Vec<u8> {
 fn row(value: i64) -> Vec<u8> {
     let mut row = Row::first(Amount::from_int(value), UnixMicros(1_767_225_600_000_000), "u-1");
     row.add(Amount::from_int(1), UnixMicros(1_767_225_600_000_001), "u-2");
+    let mut bytes = Vec::new();
+    row.write(&mut bytes);
+    bytes
+}
+
+/// Of an overflow row: with sketches, a small one and one of all registers.
+fn overflow_row() -> Vec<u8> {
+    let (mut row, mut other) = (Row::none_yet(DimensionSet::OVERFLOW), Row::none_yet(DimensionSet::OVERFLOW));
+    row.add(Amount::from_int(3), UnixMicros(1_767_225_600_000_000), "u-3");
+    sketch_dimensions(DimensionSet(b"\x01\x01a\x01\x00b"), [&mut row, &mut other]);
+    for value in 0..2_000_u16 {
+        let dimensions = [b"\x01\x01b\x02\x00".as_slice(), &[b'0' + (value % 64) as u8, b'0' + (value / 64) as u8]].concat();
+        sketch_dimensions(DimensionSet(&dimensions), [&mut row, &mut other]);
+    }
     let mut bytes = Vec::new();
     row.write(&mut bytes);
     bytes

@@ -3,6 +3,7 @@
 mod far;
 mod partitions;
 mod power_loss;
+mod sketched;
 mod taken;
 mod undecodable;
 mod wishes;
@@ -17,6 +18,7 @@ use crate::log::embedded::EmbeddedLog;
 use crate::log::embedded::{EmbeddedAppender, LogIdentity, Settings};
 use crate::log::meta::FoldSettings;
 use crate::log::{Append, Appender, Block};
+use crate::sketch::{Sketches, ValueHash};
 use crate::store::embedded::EmbeddedStore;
 use crate::store::row::{DAY_S, HOUR_S};
 use crate::store::{DimensionSet, Grain, Row, RowKey, RowSelection};
@@ -72,7 +74,8 @@ impl Sent {
     }
 }
 
-type Found = HashMap<(String, Grain, u32, String, String), (u64, Sum)>;
+/// Rows: how many events, their sum, and what the sketch of their dimension is, of an overflow row.
+type Found = HashMap<(String, Grain, u32, String, String), (u64, Sum, Option<Sketches>)>;
 
 /// The rule, obviously.
 #[derive(Default)]
@@ -106,6 +109,9 @@ impl Model {
                 let row = self.rows.entry(key).or_default();
                 row.0 += 1;
                 row.1.add_amount(value);
+                if !fits {
+                    row.2.get_or_insert_default().add("d", ValueHash::of(&sent.dimension.to_string()));
+                }
             }
         }
     }
@@ -160,7 +166,7 @@ impl Tollgate {
         let view = runtime.block_on(self.materializer.view(vec![wanted], Duration::from_secs(20))).expect("a view");
         assert!(view.complete);
         let mut found = Found::new();
-        for meter in view.rows.meters(1).expect("meters") {
+        for meter in store::meters(&*view.rows, 1).expect("meters") {
             for grain in [Grain::Hour, Grain::Day] {
                 let selection = RowSelection { account: 1, meter: meter.clone(), grain, from: 0, to: u32::MAX, customers: None };
                 let mut last = Vec::new();
@@ -172,7 +178,7 @@ impl Tollgate {
                     let dimension =
                         if key.dimensions == DimensionSet::OVERFLOW { "overflow" } else { key.dimensions.get("d").unwrap_or("") };
                     let place = (key.meter.to_owned(), key.grain, key.bucket, key.customer.to_owned(), dimension.to_owned());
-                    assert!(found.insert(place, (row.count, row.sum)).is_none());
+                    assert!(found.insert(place, (row.count, row.sum, row.sketches.as_deref().cloned())).is_none());
                     Ok(())
                 };
                 view.rows.scan(&selection, &mut visit).expect("scans");

@@ -11,7 +11,7 @@ use super::first_positions::First;
 use crate::clock::UnixMillis;
 use crate::event::IdentityHash;
 use crate::log::Position;
-use crate::store::{self, Conflict, Row, RowKey, RowSelection, Rows, Snapshot, Visit};
+use crate::store::{self, Conflict, KeyRange, Row, RowKey, RowSelection, Rows, Snapshot, Visit};
 
 /// What a view must show.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,17 +137,12 @@ impl Rows for Overlaid {
         newer.try_for_each(|(key, row)| visit_encoded(key, row, visit))
     }
 
-    fn meters(&self, account: u32) -> Result<Vec<String>, store::Error> {
-        let mut meters = self.snapshot.meters(account)?;
-        let newer = self.uncommitted.keys().filter_map(|key| RowKey::read(key));
-        for key in newer.filter(|key| key.account == account) {
-            if !meters.iter().any(|meter| meter == key.meter) {
-                meters.push(key.meter.to_owned());
-            }
-        }
-        // As their encoded keys sort: the length stands in front of the name.
-        meters.sort_by(|a, b| (a.len(), a).cmp(&(b.len(), b)));
-        Ok(meters)
+    fn first_key(&self, ranges: &[KeyRange]) -> Result<Option<Vec<u8>>, store::Error> {
+        let newer = ranges.iter().find_map(|(from, to)| {
+            let range: (Bound<&[u8]>, Bound<&[u8]>) = (Bound::Included(from), Bound::Excluded(to));
+            self.uncommitted.range::<[u8], _>(range).next().map(|(key, _)| key.clone())
+        });
+        Ok([self.snapshot.first_key(ranges)?, newer].into_iter().flatten().min())
     }
 }
 

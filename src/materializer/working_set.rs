@@ -5,6 +5,7 @@
 //! and a query lays them over what it reads. An entry leaves memory only when it is committed.
 //!
 //! The overflow guard lives here too: past the limit, new dimension sets of a (partition, customer, meter, day) share one row.
+//! Such a row keeps sketches of the values that it has lost ([`crate::sketch`]): kilobytes, which count as so many entries.
 
 use hashbrown::{HashMap, HashTable};
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,10 +14,12 @@ use std::hash::BuildHasher;
 use super::shares::Shares;
 use crate::event::Amount;
 use crate::log::record::Record;
-use crate::store::row::{DAY_S, HOUR_S};
+use crate::store::row::{self, DAY_S, HOUR_S};
 use crate::store::{DimensionSet, Error, Grain, Row, RowKey, Snapshot};
 
-/// Entries kept across commits, of about 700 bytes; past it, those not touched for longest go. Partitions of one process share all of these
+/// Memory of an entry, in bytes; sketches of as many bytes count as one more.
+const ENTRY_BYTES: usize = 700;
+/// Entries kept across commits; past it, those not touched for longest go. Partitions of one process share all of these
 /// numbers.
 const ENTRIES_KEPT_MAX: usize = if cfg!(test) { 6 } else { 450_000 };
 /// Entries that stay when some go.
@@ -66,6 +69,8 @@ pub struct WorkingSet {
     entries: Vec<Entry>,
     table: HashTable<u32>,
     hasher: foldhash::fast::RandomState,
+    /// Memory behind the sketches of all entries.
+    sketch_bytes: usize,
     /// Number of dimension sets by the group prefix of the day key, for groups that have an entry here.
     groups: HashMap<Box<[u8]>, u64, foldhash::fast::RandomState>,
     /// The commit that changes belong to from now on.
@@ -89,6 +94,7 @@ impl WorkingSet {
             entries: Vec::new(),
             table: HashTable::new(),
             hasher: foldhash::fast::RandomState::default(),
+            sketch_bytes: 0,
             groups: HashMap::default(),
             current: 1,
             committed: 0,
@@ -111,7 +117,12 @@ impl WorkingSet {
 
     /// Whether folding should wait for the commit under way.
     pub fn is_full(&self) -> bool {
-        self.entries.len() >= self.part_of(ENTRIES_MAX)
+        self.weight() >= self.part_of(ENTRIES_MAX)
+    }
+
+    /// Entries, and what sketches take in their place.
+    fn weight(&self) -> usize {
+        self.entries.len() + self.sketch_bytes / ENTRY_BYTES
     }
 
     fn part_of(&self, entries: usize) -> usize {
@@ -210,19 +221,35 @@ impl WorkingSet {
             entry.listed = current;
             self.changed.push(at);
         }
-        add_to(&mut entry.day, value, record, current);
+        entry.day.add(value, record, current);
         let hour = (seconds / HOUR_S) as u32;
-        if let Some((_, slot)) = entry.hours.iter_mut().find(|(bucket, _)| *bucket == hour) {
-            add_to(slot, value, record, current);
-            return Ok(());
-        }
-        let stored = if entry.was_stored {
-            self.fetched.row(snapshot, &encoded(&RowKey { grain: Grain::Hour, bucket: hour, ..key }))?
-        } else {
-            None
+        let at_hour = match entry.hours.iter().position(|(bucket, _)| *bucket == hour) {
+            Some(at_hour) => at_hour,
+            None => self.bring_hour(snapshot, at, &RowKey { grain: Grain::Hour, bucket: hour, ..key })?,
         };
-        entry.hours.push((hour, fresh_or(stored, value, record, current)));
+        self.entries[at as usize].hours[at_hour].1.add(value, record, current);
+        if key.dimensions.is_overflow() {
+            self.sketch(at, at_hour, record);
+        }
         Ok(())
+    }
+
+    /// Makes or reads an hour row of an entry; gives back its place.
+    fn bring_hour(&mut self, snapshot: &dyn Snapshot, at: u32, key: &RowKey<'_>) -> Result<usize, Error> {
+        let entry = &mut self.entries[at as usize];
+        let stored = if entry.was_stored { self.fetched.row(snapshot, &encoded(key))? } else { None };
+        let row = stored.unwrap_or_else(|| Row::none_yet(key.dimensions));
+        self.sketch_bytes += row.sketch_bytes();
+        entry.hours.push((key.bucket, Slot { row, changed: 0 }));
+        Ok(entry.hours.len() - 1)
+    }
+
+    /// Adds what an overflow row loses to its sketches.
+    fn sketch(&mut self, at: u32, at_hour: usize, record: &Record<'_>) {
+        let entry = &mut self.entries[at as usize];
+        let rows = [&mut entry.day.row, &mut entry.hours[at_hour].1.row];
+        let before: usize = rows.iter().map(|row| row.sketch_bytes()).sum();
+        self.sketch_bytes = self.sketch_bytes + row::sketch_dimensions(DimensionSet(record.dimension_bytes()), rows) - before;
     }
 
     /// The entry of an encoded day key, if it is here.
@@ -247,7 +274,8 @@ impl WorkingSet {
                 continue;
             }
             let at = self.entries.len() as u32;
-            let row = stored.unwrap_or_else(empty_row);
+            let row = stored.unwrap_or_else(|| Row::none_yet(key.dimensions));
+            self.sketch_bytes += row.sketch_bytes();
             let day = Slot { row, changed: 0 };
             self.entries.push(Entry { key: self.key.as_slice().into(), hash, day, hours: Vec::with_capacity(1), was_stored, listed: 0 });
             self.table.insert_unique(hash, at, |at| self.entries[*at as usize].hash);
@@ -287,17 +315,29 @@ impl WorkingSet {
     pub fn end_commit(&mut self) {
         self.committed = self.current - 1;
         self.in_commit.clear();
-        if self.entries.len() > self.part_of(ENTRIES_KEPT_MAX) {
+        if self.weight() > self.part_of(ENTRIES_KEPT_MAX) {
             self.forget_oldest();
         }
     }
 
     /// Forgets committed entries, those changed longest ago first, until few enough are left.
     fn forget_oldest(&mut self) {
-        let mut ages: Vec<Epoch> = self.entries.iter().map(|entry| entry.listed).collect();
-        let surplus = ages.len().saturating_sub(self.part_of(ENTRIES_KEPT_MIN)).min(ages.len() - 1);
-        let (_, youngest_to_go, _) = ages.select_nth_unstable(surplus);
-        let up_to = (*youngest_to_go).min(self.committed);
+        let has_sketches = self.sketch_bytes > 0;
+        let mut bytes_of: HashMap<Epoch, usize, foldhash::fast::RandomState> = HashMap::default();
+        for entry in &self.entries {
+            *bytes_of.entry(entry.listed).or_default() += ENTRY_BYTES + if has_sketches { entry.sketch_bytes() } else { 0 };
+        }
+        let mut by_age: Vec<_> = bytes_of.into_iter().filter(|(epoch, _)| *epoch <= self.committed).collect();
+        by_age.sort_unstable();
+        let mut surplus = self.weight().saturating_sub(self.part_of(ENTRIES_KEPT_MIN)) * ENTRY_BYTES;
+        let mut up_to = 0;
+        for (epoch, bytes) in by_age {
+            if surplus == 0 {
+                break;
+            }
+            up_to = epoch;
+            surplus = surplus.saturating_sub(bytes);
+        }
         self.entries.retain(|entry| entry.listed > up_to);
         self.index_anew();
     }
@@ -306,6 +346,9 @@ impl WorkingSet {
     fn index_anew(&mut self) {
         self.table.clear();
         self.changed.clear();
+        if self.sketch_bytes > 0 {
+            self.sketch_bytes = self.entries.iter().map(Entry::sketch_bytes).sum();
+        }
         let mut open_groups = std::collections::HashSet::new();
         for at in 0..self.entries.len() as u32 {
             let entry = &self.entries[at as usize];
@@ -358,6 +401,17 @@ impl Fetched {
 }
 
 impl Entry {
+    /// Memory behind its sketches.
+    fn sketch_bytes(&self) -> usize {
+        // All rows of an entry have the same dimensions: none of the others has any.
+        let is_overflow = self.key.last() == DimensionSet::OVERFLOW.0.last();
+        if is_overflow {
+            self.day.row.sketch_bytes() + self.hours.iter().map(|(_, slot)| slot.row.sketch_bytes()).sum::<usize>()
+        } else {
+            0
+        }
+    }
+
     fn for_each_row(&self, wanted: impl Fn(&Slot) -> bool, visit: &mut dyn FnMut(&[u8], &Row)) {
         if wanted(&self.day) {
             visit(&self.key, &self.day.row);
@@ -391,21 +445,9 @@ fn encoded(key: &RowKey<'_>) -> Vec<u8> {
     bytes
 }
 
-fn add_to(slot: &mut Slot, value: Amount, record: &Record<'_>, current: Epoch) {
-    slot.changed = current;
-    if slot.row.count == 0 {
-        slot.row = Row::first(value, record.time, record.unique_id);
-    } else {
-        slot.row.add(value, record.time, record.unique_id);
+impl Slot {
+    fn add(&mut self, value: Amount, record: &Record<'_>, current: Epoch) {
+        self.changed = current;
+        self.row.add(value, record.time, record.unique_id);
     }
-}
-
-fn fresh_or(stored: Option<Row>, value: Amount, record: &Record<'_>, current: Epoch) -> Slot {
-    let mut slot = Slot { row: stored.unwrap_or_else(empty_row), changed: current };
-    add_to(&mut slot, value, record, current);
-    slot
-}
-
-fn empty_row() -> Row {
-    Row { count: 0, ..Row::first(Amount::default(), crate::clock::UnixMicros(i64::MIN), "") }
 }

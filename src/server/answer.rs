@@ -23,6 +23,8 @@ use crate::telemetry;
 const SMALL_BYTES: usize = 4 << 10;
 /// Bytes of all large answers that are not taken yet: past it an answer is a 503, and larger ones than this take all of it.
 const ROOM_BYTES: usize = 128 << 20;
+/// Of an answer that is written while it is taken and does not say its size, no more than about this is in memory.
+const STREAMED_BYTES: u64 = 512 << 10;
 /// Large answers go out in pieces of this size, a frame of HTTP/2: what is handed over is no longer in our hands.
 const PIECE_BYTES: usize = 16 << 10;
 
@@ -58,7 +60,8 @@ impl Drop for Large {
 
 /// An answer that is bounded while it waits. Without room it is a 503: what was asked for has happened, but nobody is told.
 pub(super) fn bounded(answer: Answer, room: &AnswerRoom, open: OpenRequest) -> Response<AnswerBody> {
-    let bytes = answer.body().size_hint().lower();
+    let hint = answer.body().size_hint();
+    let bytes = hint.exact().unwrap_or_else(|| hint.lower().max(STREAMED_BYTES));
     if bytes <= SMALL_BYTES as u64 {
         return answer.map(|body| AnswerBody { body, large: None });
     }
@@ -123,6 +126,21 @@ mod tests {
 
     fn answer(bytes: usize, room: &AnswerRoom, requests: &Arc<Requests>) -> Response<AnswerBody> {
         bounded(Response::new(Body::from(vec![b'x'; bytes])), room, requests.begin())
+    }
+
+    #[tokio::test]
+    async fn an_answer_of_unknown_size_is_a_large_one() {
+        let (room, requests) = (AnswerRoom(Arc::new(Semaphore::new(600_000))), Arc::new(Requests::default()));
+        let streamed = || {
+            let pieces = futures_util::stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(b"x"))]);
+            bounded(Response::new(Body::from_stream(pieces)), &room, requests.begin())
+        };
+        let first = streamed();
+        assert_eq!((first.status(), first.body().large.is_some()), (StatusCode::OK, true));
+        assert!(!requests.is_idle(), "it is the answer's as long as it is there");
+        assert_eq!(streamed().status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(first.into_body().collect().await.expect("a body").to_bytes(), "x");
+        assert_eq!(streamed().status(), StatusCode::OK);
     }
 
     #[tokio::test]

@@ -1,7 +1,7 @@
 //! What a head must be beyond what hyper sees to: whoever stands between client and server has to read it as we do.
 
 use axum::body::Body;
-use hyper::header::{AUTHORIZATION, CONNECTION, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use hyper::header::{AUTHORIZATION, CONNECTION, COOKIE, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode, Version};
 
@@ -34,8 +34,8 @@ impl Refusal {
 /// [`Refusal`]: RFC 9112 demands it, or allows two readings.
 pub(super) fn check(head: &mut Parts) -> Result<(), Refusal> {
     conceal_keys(&mut head.headers);
-    if matches!(head.method, Method::CONNECT | Method::TRACE) {
-        return Err(Refusal(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "CONNECT and TRACE are not for this server"));
+    if head.method == Method::CONNECT {
+        return Err(Refusal(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "CONNECT is not for this server"));
     }
     // Authority form is for CONNECT, an asterisk for OPTIONS (RFC 9112, 3.2).
     let is_asterisk = head.uri.path() == "*" && head.method == Method::OPTIONS;
@@ -76,7 +76,7 @@ fn check_transfer_encoding(headers: &HeaderMap) -> Result<(), Refusal> {
 }
 
 fn conceal_keys(headers: &mut HeaderMap) {
-    for name in ["x-api-key", AUTHORIZATION.as_str(), X_AUTHORIZATION] {
+    for name in ["x-api-key", AUTHORIZATION.as_str(), X_AUTHORIZATION, COOKIE.as_str()] {
         if let hyper::header::Entry::Occupied(mut values) = headers.entry(name) {
             values.iter_mut().for_each(|value| value.set_sensitive(true));
         }
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn a_head_that_is_printed_shows_no_key() {
-        for name in ["X-API-KEY", "Authorization", "X-Authorization"] {
+        for name in ["X-API-KEY", "Authorization", "X-Authorization", "Cookie"] {
             let request = hyper::Request::get("/").header("Host", "x").header(name, "Bearer secret-1").header(name, "secret-2");
             let (mut head, ()) = request.body(()).expect("a request").into_parts();
             assert!(check(&mut head).is_ok());

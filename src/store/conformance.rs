@@ -45,14 +45,17 @@ for_every_store!(
     partitions_are_committed_independently,
     the_latest_conflicts_of_each_account_stay,
     a_scan_gives_the_selected_rows_and_no_others,
+    the_first_key_of_some_ranges_is_found,
     a_scan_ends_with_the_error_of_who_looks_and_the_store_goes_on,
     rows_come_in_the_order_of_their_keys_however_long_they_are,
     several_rows_and_counts_are_asked_for_at_once,
     any_number_that_a_row_can_have_comes_back_bit_for_bit,
+    sketches_come_back_bit_for_bit,
     a_snapshot_shows_one_moment,
     documents_change_in_one_step,
     changes_of_a_document_at_the_same_time_are_all_kept,
     a_document_comes_back_byte_for_byte,
+    of_an_id_that_no_document_can_have_there_is_none,
     shared_documents_are_followed_by_their_version,
     a_change_of_shared_documents_on_an_old_copy_changes_nothing,
     of_changes_of_shared_documents_at_once_each_sees_the_one_before,
@@ -181,10 +184,33 @@ fn a_scan_gives_the_selected_rows_and_no_others(store: &dyn Store) {
     assert_eq!(scanned(Some(&["a", "ab", "nobody"])), [(3, "a".into()), (3, "ab".into()), (4, "a".into())]);
     assert_eq!(scanned(Some(&["nobody"])), []);
     assert_eq!(scanned(Some(&[])), []);
-    assert_eq!(snapshot.meters(1).expect("meters"), ["a", "m", "mm"]);
-    assert_eq!(snapshot.meters(2).expect("meters"), ["m"]);
-    assert_eq!(snapshot.meters(3).expect("meters"), Vec::<String>::new());
+    assert_eq!(meters(&*snapshot, 1).expect("meters"), ["a", "m", "mm"]);
+    assert_eq!(meters(&*snapshot, 2).expect("meters"), ["m"]);
+    assert_eq!(meters(&*snapshot, 3).expect("meters"), Vec::<String>::new());
     assert_eq!(snapshot.count(&keyed(1, "m", 3, "a").0).expect("counts"), 1);
+}
+
+fn the_first_key_of_some_ranges_is_found(store: &dyn Store) {
+    let long = key(1, "m", 9, "c", 0, &long_dimensions(3_000, 1));
+    let rows = [(1, "m", 3, "a"), (1, "m", 5, "b"), (2, "m", 1, "a")];
+    let rows = rows.map(|(account, meter, bucket, customer)| keyed(account, meter, bucket, customer));
+    let all = rows.iter().cloned().chain([(long.clone(), rows[0].1.clone())]);
+    store.commit(&commit(0, 10, all.collect())).expect("commits");
+    let snapshot = store.snapshot().expect("a snapshot");
+    let first = |ranges: &[KeyRange]| snapshot.first_key(ranges).expect("looks");
+    let days = |from, to, customers: Option<&[&str]>| {
+        day_rows(1, from, to, customers.map(|customers| customers.iter().map(|&customer| customer.to_owned()).collect())).key_ranges()
+    };
+    assert_eq!(first(&[]), None);
+    assert_eq!(first(&days(0, 3, None)), None);
+    assert_eq!(first(&days(0, 6, None)), Some(rows[0].0.clone()));
+    assert_eq!(first(&days(4, 6, None)), Some(rows[1].0.clone()));
+    assert_eq!(first(&days(0, 9, Some(&["b"]))), Some(rows[1].0.clone()), "in the sixth range");
+    assert_eq!(first(&days(0, 9, Some(&["a", "b"]))), Some(rows[0].0.clone()));
+    assert_eq!(first(&days(0, 3_000, Some(&["nobody"]))), None, "more ranges than are asked for at once");
+    let found = first(&days(6, 20, None)).expect("a long key");
+    assert_eq!(found[..1_000], long[..1_000], "at least its begin");
+    assert_eq!(first(&days(10, 20, None)), None);
 }
 
 fn a_scan_ends_with_the_error_of_who_looks_and_the_store_goes_on(store: &dyn Store) {
@@ -289,11 +315,52 @@ fn any_number_that_a_row_can_have_comes_back_bit_for_bit(store: &dyn Store) {
         last_time: UnixMicros(times[at % 2]),
         last: Amount::from_scaled(at as i128).expect("in range"),
         last_id: ["", "é\u{1F600}\\'\"\t", "x"][at % 3].repeat(if at == 3 { 200 } else { 1 }),
+        sketches: None,
     };
     let rows: Vec<_> = sums.into_iter().enumerate().map(|(at, sum)| (keyed(1, "m", at as u32, "a\u{e9}\\").0, row(at, sum))).collect();
     store.commit(&commit(0, 10, rows.clone())).expect("commits");
     let snapshot = store.snapshot().expect("a snapshot");
     for (key, row) in rows {
+        assert_eq!(snapshot.row(&key).expect("reads"), Some(row));
+    }
+}
+
+/// An overflow row that has seen so many values of each of its dimensions.
+fn sketched(names: usize, values: usize) -> Row {
+    let (mut row, mut other) = (Row::none_yet(DimensionSet::OVERFLOW), Row::none_yet(DimensionSet::OVERFLOW));
+    for value in 0..values.max(1) {
+        row.add(Amount::ONE, UnixMicros(value as i64), "u");
+        for name in 0..names {
+            let (name, value) = (format!("d{name}"), format!("{name}/{value}"));
+            let mut dimensions = vec![1, name.len() as u8];
+            dimensions.extend_from_slice(name.as_bytes());
+            dimensions.extend_from_slice(&[value.len() as u8, 0]);
+            dimensions.extend_from_slice(value.as_bytes());
+            row::sketch_dimensions(DimensionSet(&dimensions), [&mut row, &mut other]);
+        }
+    }
+    row
+}
+
+fn sketches_come_back_bit_for_bit(store: &dyn Store) {
+    let rows = [(0, 0), (1, 1), (3, 1_000), (17, 2_000), (1, 20_000)].map(|(names, values)| sketched(names, values));
+    let keys: Vec<_> = (0..).zip(&rows).map(|(bucket, _)| key(1, "m", bucket, "a", 0, DimensionSet::OVERFLOW.0)).collect();
+    store.commit(&commit(0, 10, keys.iter().cloned().zip(rows.clone()).collect())).expect("commits");
+    let snapshot = store.snapshot().expect("a snapshot");
+    assert_eq!(snapshot.rows(&keys).expect("reads"), rows.clone().map(Some));
+    let mut scanned = Vec::new();
+    snapshot
+        .scan(&day_rows(1, 0, 9, None), &mut |_, row| {
+            scanned.push(row.clone());
+            Ok(())
+        })
+        .expect("scans");
+    assert_eq!(scanned, rows);
+    // Written over with more, and with none.
+    let later = [(keys[1].clone(), sketched(2, 50)), (keys[2].clone(), Row { sketches: None, ..rows[2].clone() })];
+    store.commit(&commit(10, 20, later.to_vec())).expect("commits");
+    let snapshot = store.snapshot().expect("a snapshot");
+    for (key, row) in later {
         assert_eq!(snapshot.row(&key).expect("reads"), Some(row));
     }
 }
@@ -404,6 +471,12 @@ fn shared(kind: Kind, id: &str, body: Option<&str>) -> Shared {
     Shared { kind, account: 0, id: id.into(), body: body.map(|body| body.as_bytes().to_vec()) }
 }
 
+fn of_an_id_that_no_document_can_have_there_is_none(store: &dyn Store) {
+    for kind in [Kind::Meter, Kind::Plan] {
+        assert_eq!(store.document(kind, 1, "a\0b").expect("reads"), None, "{kind:?}");
+    }
+}
+
 fn shared_documents_are_followed_by_their_version(store: &dyn Store) {
     let mut early = Copied::default();
     early.follow(store);
@@ -489,9 +562,14 @@ fn take(store: &dyn Store, step: &Step) -> String {
             let expected = if *expected_off { Progress { next: Position(found.next.0 + 1), ..found } } else { found };
             let reached = Progress { next: Position(found.next.0 + 3), log_time: UnixMillis(found.next.0 as i64) };
             let keyed = |(customer, set, value): &(u8, u8, i64)| {
-                let dimensions = if *set == 5 { long_dimensions(2_500, *customer) } else { vec![0; usize::from(*set)] };
+                let dimensions = match set {
+                    4 => DimensionSet::OVERFLOW.0.to_vec(),
+                    5 => long_dimensions(2_500, *customer),
+                    zeros => vec![0; usize::from(*zeros)],
+                };
                 let key = key(1, "m", u32::from(*set), &format!("c{}", customer / 2), *partition, &dimensions);
-                (key, Row::first(Amount::from_int(*value), UnixMicros(*value + 1_000), "u"))
+                let sketches = if *set == 4 { sketched(usize::from(*customer), value.unsigned_abs() as usize % 9).sketches } else { None };
+                (key, Row { sketches, ..Row::first(Amount::from_int(*value), UnixMicros(*value + 1_000), "u") })
             };
             let rows: std::collections::BTreeMap<_, _> = rows.iter().map(keyed).collect();
             let conflicts = conflicts.iter().map(|(account, at)| Conflict { partition: *partition, ..conflict(u32::from(*account), *at) });

@@ -22,8 +22,8 @@ use crossbeam_channel::Receiver;
 use redb::{Database, Durability, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 
 use super::{
-    CONFLICTS_MAX, Change, Commit, Conflict, Error, Item, Kind, Progress, Row, RowKey, RowSelection, Rows, Shared, SharedChanges, Snapshot,
-    Store, Version, Visit, row,
+    CONFLICTS_MAX, Change, Commit, Conflict, Error, Item, KeyRange, Kind, Progress, Row, RowKey, RowSelection, Rows, Shared, SharedChanges,
+    Snapshot, Store, Version, Visit,
 };
 use crate::clock::UnixMillis;
 use crate::log::Position;
@@ -368,22 +368,16 @@ impl Rows for EmbeddedSnapshot {
         Ok(())
     }
 
-    fn meters(&self, account: u32) -> Result<Vec<String>, Error> {
-        let mut meters = Vec::new();
-        let mut from = account.to_be_bytes().to_vec();
-        while let Some(entry) = self.rows.range(from.as_slice()..).map_err(failed)?.next() {
-            let (key, _) = entry.map_err(failed)?;
-            let key = RowKey::read(key.value()).ok_or_else(damaged_row)?;
-            if key.account != account {
-                break;
+    fn first_key(&self, ranges: &[KeyRange]) -> Result<Option<Vec<u8>>, Error> {
+        for (from, to) in ranges {
+            if let Some(entry) = self.rows.range(from.as_slice()..to.as_slice()).map_err(failed)?.next() {
+                let (key, bytes) = entry.map_err(failed)?;
+                // The row says whether its key is what was written.
+                open_row(key.value(), bytes.value())?;
+                return Ok(Some(key.value().to_vec()));
             }
-            meters.push(key.meter.to_owned());
-            // On to the next meter: behind its name comes the grain, which is 0 or 1.
-            from.clear();
-            row::write_meter_prefix(&mut from, account, key.meter);
-            from.push(0xff);
         }
-        Ok(meters)
+        Ok(None)
     }
 }
 

@@ -9,8 +9,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::{
-    CONFLICTS_MAX, Change, Commit, Conflict, Error, Item, Kind, Progress, Row, RowKey, RowSelection, Rows, Shared, SharedChanges, Snapshot,
-    Store, Version, Visit,
+    CONFLICTS_MAX, Change, Commit, Conflict, Error, Item, KeyRange, Kind, Progress, Row, RowKey, RowSelection, Rows, Shared, SharedChanges,
+    Snapshot, Store, Version, Visit,
 };
 use crate::clock::UnixMillis;
 use crate::log::Position;
@@ -113,11 +113,9 @@ impl Rows for Content {
         Ok(())
     }
 
-    fn meters(&self, account: u32) -> Result<Vec<String>, Error> {
-        let keys = self.rows.keys().filter_map(|key| RowKey::read(key)).filter(|key| key.account == account);
-        let mut meters: Vec<String> = keys.map(|key| key.meter.to_owned()).collect();
-        meters.dedup();
-        Ok(meters)
+    fn first_key(&self, ranges: &[KeyRange]) -> Result<Option<Vec<u8>>, Error> {
+        let firsts = ranges.iter().filter_map(|(from, to)| self.rows.range(from.clone()..to.clone()).next());
+        Ok(firsts.map(|(key, _)| key.clone()).next())
     }
 }
 

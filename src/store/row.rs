@@ -7,13 +7,15 @@
 //! u8 length, customer   u32 partition   dimensions as in the record, or 0xff for the overflow row
 //! ```
 //!
-//! Big-endian. A row, version 1:
+//! Big-endian. A row:
 //!
 //! ```text
-//! u8 1   u64 count   sum   min   max   i64 time of the last, µs   last value   u8 length, uniqueId of the last
+//! u8 version   u64 count   sum   min   max   i64 time of the last, µs   last value   u8 length, uniqueId of the last
+//! version 2: sketches, as in src/sketch.rs
 //! ```
 //!
-//! Little-endian; numbers × 10^12 as u8 length and the fewest bytes (two's complement).
+//! Little-endian; numbers × 10^12 as u8 length and the fewest bytes (two's complement). Version 1 is all rows but the overflow rows, and
+//! those overflow rows that were begun before there were sketches: they never get any, as those would not have all values.
 
 use ethnum::I256;
 
@@ -21,6 +23,7 @@ use crate::clock::UnixMicros;
 use crate::event::identity::read_amount;
 use crate::event::{Amount, Sum};
 use crate::log::record;
+use crate::sketch::{Sketches, ValueHash};
 
 /// Seconds of an hour.
 pub const HOUR_S: i64 = 3_600;
@@ -153,6 +156,21 @@ pub fn write_meter_prefix(to: &mut Vec<u8>, account: u32, meter: &str) {
     write_name(to, meter);
 }
 
+/// Encoded keys: from (inclusive) and to (exclusive).
+pub type KeyRange = (Vec<u8>, Vec<u8>);
+
+/// Keys of all meters of an account, or of those behind one of them.
+pub fn meters_behind(account: u32, meter: Option<&str>) -> KeyRange {
+    let mut from = account.to_be_bytes().to_vec();
+    if let Some(meter) = meter {
+        write_name(&mut from, meter);
+        // Behind a meter's name comes the grain, which is 0 or 1.
+        from.push(0xff);
+    }
+    // No account has the last number.
+    (from, account.saturating_add(1).to_be_bytes().to_vec())
+}
+
 fn write_bucket_prefix(to: &mut Vec<u8>, account: u32, meter: &str, grain: Grain, bucket: u32) {
     write_meter_prefix(to, account, meter);
     to.push(grain.code());
@@ -178,7 +196,7 @@ pub struct RowSelection {
 
 impl RowSelection {
     /// Ranges of encoded keys (from, to) that together hold exactly the selected rows, in order.
-    pub fn key_ranges(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+    pub fn key_ranges(&self) -> Vec<KeyRange> {
         let bound = |bucket: u32, customer: Option<&str>| {
             let mut key = Vec::with_capacity(64);
             write_bucket_prefix(&mut key, self.account, &self.meter, self.grain, bucket);
@@ -218,6 +236,11 @@ impl RowSelection {
     }
 }
 
+/// Version of a row without sketches.
+const PLAIN: u8 = 1;
+/// Version of a row with them.
+const WITH_SKETCHES: u8 = 2;
+
 /// What was used. Rows of different partitions, or of several buckets, merge into one, in any order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
@@ -235,17 +258,31 @@ pub struct Row {
     pub last: Amount,
     /// Its uniqueId, which decides among equal times.
     pub last_id: String,
+    /// Of the values of each dimension; of an overflow row. Those of all its measurements, or none at all.
+    pub sketches: Option<Box<Sketches>>,
 }
 
 impl Row {
     /// The row of one measurement.
     pub fn first(value: Amount, time: UnixMicros, unique_id: &str) -> Self {
-        Self { count: 1, sum: Sum::from(value), min: value, max: value, last_time: time, last: value, last_id: unique_id.to_owned() }
+        let last_id = unique_id.to_owned();
+        Self { count: 1, sum: Sum::from(value), min: value, max: value, last_time: time, last: value, last_id, sketches: None }
     }
 
-    /// Adds one measurement.
+    /// A row of nothing, which is no row yet: with sketches, if these are the dimensions of the overflow row.
+    pub fn none_yet(dimensions: DimensionSet<'_>) -> Self {
+        let sketches = dimensions.is_overflow().then(Box::default);
+        Self { count: 0, sketches, ..Self::first(Amount::default(), UnixMicros(i64::MIN), "") }
+    }
+
+    /// Adds one measurement; one of an overflow row is added to its sketches besides.
     #[inline]
     pub fn add(&mut self, value: Amount, time: UnixMicros, unique_id: &str) {
+        if self.count == 0 {
+            let sketches = self.sketches.take();
+            *self = Self { sketches, ..Self::first(value, time, unique_id) };
+            return;
+        }
         self.count += 1;
         self.sum.add_amount(value);
         self.min = self.min.min(value);
@@ -258,22 +295,32 @@ impl Row {
         }
     }
 
-    /// Adds another row.
+    /// Adds another row. What comes of it has sketches if both have: only then these have all values.
     pub fn merge(&mut self, other: &Self) {
         self.count += other.count;
         self.sum.add(other.sum);
         self.min = self.min.min(other.min);
         self.max = self.max.max(other.max);
-        if (other.last_time, &other.last_id) > (self.last_time, &self.last_id) {
+        // Two sources may call two events the same at the same time: any rule does, as long as it is one.
+        if (other.last_time, &other.last_id, other.last) > (self.last_time, &self.last_id, self.last) {
             self.last_time = other.last_time;
             self.last = other.last;
             self.last_id.clone_from(&other.last_id);
         }
+        match (&mut self.sketches, &other.sketches) {
+            (Some(own), Some(others)) => own.merge(others),
+            (own, _) => *own = None,
+        }
+    }
+
+    /// Bytes of memory behind its sketches.
+    pub fn sketch_bytes(&self) -> usize {
+        self.sketches.as_ref().map_or(0, |sketches| sketches.heap_bytes())
     }
 
     /// Appends the encoded row.
     pub fn write(&self, to: &mut Vec<u8>) {
-        to.push(1);
+        to.push(if self.sketches.is_some() { WITH_SKETCHES } else { PLAIN });
         to.extend_from_slice(&self.count.to_le_bytes());
         write_number(to, self.sum.scaled());
         for amount in [self.min, self.max] {
@@ -282,18 +329,26 @@ impl Row {
         to.extend_from_slice(&self.last_time.0.to_le_bytes());
         write_number(to, I256::from(self.last.scaled()));
         write_name(to, &self.last_id);
+        if let Some(sketches) = &self.sketches {
+            sketches.write(to);
+        }
     }
 
     /// Reads an encoded row; `None` if it is none.
     pub fn read(bytes: &[u8]) -> Option<Self> {
-        let (1, rest) = bytes.split_first().map(|(version, rest)| (*version, rest))? else { return None };
+        let (version, rest) = bytes.split_first()?;
         let (count, rest) = rest.split_first_chunk::<8>()?;
         let (sum, rest) = read_number(rest)?;
         let (min, rest) = read_number(rest)?;
         let (max, rest) = read_number(rest)?;
         let (time, rest) = rest.split_first_chunk::<8>()?;
         let (last, rest) = read_number(rest)?;
-        let (last_id, []) = read_name(rest)? else { return None };
+        let (last_id, rest) = read_name(rest)?;
+        let sketches = match *version {
+            PLAIN if rest.is_empty() => None,
+            WITH_SKETCHES => Some(Box::new(Sketches::read(rest)?)),
+            _ => return None,
+        };
         let row = Self {
             count: u64::from_le_bytes(*count),
             sum: Sum::from_scaled(wide(sum)?),
@@ -302,6 +357,7 @@ impl Row {
             last_time: UnixMicros(i64::from_le_bytes(*time)),
             last: read_amount(last)?,
             last_id: last_id.to_owned(),
+            sketches,
         };
         row.is_possible().then_some(row)
     }
@@ -310,6 +366,17 @@ impl Row {
     pub fn is_possible(&self) -> bool {
         self.count > 0 && self.min <= self.max && self.sum.is_of(self.count)
     }
+}
+
+/// Adds the dimensions of a measurement to the sketches of the overflow rows that it is in, hour and day: those that have any. Gives back
+/// the bytes of memory behind the sketches of both.
+pub fn sketch_dimensions(dimensions: DimensionSet<'_>, rows: [&mut Row; 2]) -> usize {
+    let mut sketches = rows.map(|row| row.sketches.as_deref_mut());
+    for (name, value) in dimensions.iter() {
+        let value = ValueHash::of(value);
+        sketches.iter_mut().flatten().for_each(|sketches| sketches.add(name, value));
+    }
+    sketches.iter().flatten().map(|sketches| sketches.heap_bytes()).sum()
 }
 
 fn write_number(to: &mut Vec<u8>, number: I256) {
@@ -346,6 +413,19 @@ mod tests {
         proptest::collection::vec((amounts(), 0_i64..20, "[a-c]{1,2}"), 1..40)
     }
 
+    /// An overflow row has sketches; each measurement has the dimension `d`, its id.
+    fn folded_with_sketches(measurements: &[(Amount, i64, String)]) -> Row {
+        let (mut hour, mut day) = (Row::none_yet(DimensionSet::OVERFLOW), Row::none_yet(DimensionSet::OVERFLOW));
+        for (value, time, id) in measurements {
+            let dimensions = [&[1, 1, b'd', id.len() as u8, 0], id.as_bytes()].concat();
+            hour.add(*value, UnixMicros(*time), id);
+            day.add(*value, UnixMicros(*time), id);
+            sketch_dimensions(DimensionSet(&dimensions), [&mut hour, &mut day]);
+        }
+        assert_eq!(hour, day);
+        hour
+    }
+
     fn folded(measurements: &[(Amount, i64, String)]) -> Row {
         let (value, time, id) = &measurements[0];
         let mut row = Row::first(*value, UnixMicros(*time), id);
@@ -355,11 +435,32 @@ mod tests {
         row
     }
 
+    #[test]
+    fn rows_from_before_there_were_sketches_are_read_and_written_as_they_were() {
+        // Version 1: count 2, sum 3, min 1, max 2 (× 10^12), time 5, last 2, "u".
+        let number = |scaled: i64, bytes: usize| [&[bytes as u8], &scaled.to_le_bytes()[..bytes]].concat();
+        let (one, two, three) = (number(1_000_000_000_000, 6), number(2_000_000_000_000, 6), number(3_000_000_000_000, 6));
+        let parts = [&[1][..], &2_u64.to_le_bytes(), &three, &one, &two, &5_i64.to_le_bytes(), &two, &[1, b'u']];
+        let bytes = parts.concat();
+        let row = Row::read(&bytes).expect("a row");
+        let mut same = Row::first(Amount::from_int(1), UnixMicros(4), "t");
+        same.add(Amount::from_int(2), UnixMicros(5), "u");
+        assert_eq!(row, same);
+        let mut written = Vec::new();
+        row.write(&mut written);
+        assert_eq!(written, bytes);
+    }
+
     proptest! {
         #[test]
         fn a_row_is_read_back_as_it_was_written(measurements in measurements()) {
             let row = folded(&measurements);
             let mut bytes = Vec::new();
+            row.write(&mut bytes);
+            prop_assert_eq!(Row::read(&bytes), Some(row));
+            prop_assert_eq!(Row::read(&bytes[..bytes.len() - 1]), None);
+            let row = folded_with_sketches(&measurements);
+            bytes.clear();
             row.write(&mut bytes);
             prop_assert_eq!(Row::read(&bytes), Some(row));
             prop_assert_eq!(Row::read(&bytes[..bytes.len() - 1]), None);
@@ -377,6 +478,11 @@ mod tests {
                 let mut merged = folded(right);
                 merged.merge(&folded(left));
                 prop_assert_eq!(&merged, &whole);
+                let mut merged = folded_with_sketches(right);
+                merged.merge(&folded_with_sketches(left));
+                prop_assert_eq!(&merged, &folded_with_sketches(&measurements));
+                merged.merge(&folded(left));
+                prop_assert_eq!(merged.sketches, None, "a part has none");
             }
             measurements.reverse();
             prop_assert_eq!(folded(&measurements), whole);

@@ -1,24 +1,33 @@
-//! The calendar of buckets, in UTC: where the one that holds a moment begins, and where the next one does.
+//! The calendar of buckets: where the ones of a range begin, in UTC or another time zone.
 //!
-//! Months are counted with plain arithmetic on days of the proleptic Gregorian calendar: there is no time zone in it,
-//! so nothing that a time zone database would be asked for, and nothing that can fail.
+//! Days are counted with plain arithmetic of the proleptic Gregorian calendar. A time zone only says when a local day begins ([`Zone`]).
+//!
+//! Rows are whole hours of UTC, and some zones are not whole hours away from it. There the begin of a day, week or month is moved down to the
+//! whole hour of UTC that it lies in: each hour is in one bucket, so buckets never overlap, and they add up to the whole. Buckets of an
+//! hour are those of UTC in every zone. The end of a range that is a local full hour is moved down in the same way, so that ranges which
+//! follow each other stay apart; whatever else cuts an hour widens the range.
+
+#[cfg(test)]
+pub(super) mod tests;
 
 use std::ops::Range;
 
-use super::{QueryError, TimeRange};
+use super::{QueryError, TimeRange, Zone};
 use crate::store::row::{DAY_S, HOUR_S};
 
 /// Most buckets of a query. Hours of eleven years; a client that means more wants days.
 pub const BUCKETS_MAX: usize = 100_000;
+/// Most weeks or months of a time zone: each has edges that are read by themselves.
+pub const ZONED_BUCKETS_MAX: usize = 10_000;
 /// 1970-01-01 was a Thursday, three days behind a Monday.
 const DAYS_BEHIND_MONDAY: i64 = 3;
 
 /// How wide the buckets of an answer are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Interval {
-    /// An hour.
+    /// An hour of UTC.
     Hour,
-    /// A day.
+    /// A local day.
     Day,
     /// A week, from Monday on.
     Week,
@@ -26,47 +35,60 @@ pub enum Interval {
     Month,
 }
 
-impl Interval {
-    /// Begin of the bucket that holds a moment; both in s since 1970.
-    pub fn floor(self, time_s: i64) -> i64 {
-        let day = time_s.div_euclid(DAY_S);
+/// What days are put together to.
+#[derive(Debug, Clone, Copy)]
+enum Days {
+    One,
+    Week,
+    Month,
+}
+
+impl Days {
+    /// First day of the bucket that has a day; both in days since 1970.
+    fn first(self, day: i64) -> i64 {
         match self {
-            Self::Hour => time_s.div_euclid(HOUR_S) * HOUR_S,
-            Self::Day => day * DAY_S,
-            Self::Week => (day - (day + DAYS_BEHIND_MONDAY).rem_euclid(7)) * DAY_S,
+            Self::One => day,
+            Self::Week => day - (day + DAYS_BEHIND_MONDAY).rem_euclid(7),
             Self::Month => {
                 let (year, month) = month_of_day(day);
-                first_day(year, month) * DAY_S
+                first_day(year, month)
             }
         }
     }
 
-    /// Seconds of a bucket, where all have the same.
-    fn width_s(self) -> Option<i64> {
+    /// First day behind the bucket that begins with a day.
+    fn next(self, first: i64) -> i64 {
         match self {
-            Self::Hour => Some(HOUR_S),
-            Self::Day => Some(DAY_S),
-            Self::Week => Some(7 * DAY_S),
-            Self::Month => None,
-        }
-    }
-
-    /// Begin of the bucket behind the one that begins at `start_s`; both in s since 1970.
-    pub fn next(self, start_s: i64) -> i64 {
-        match self.width_s() {
-            Some(width_s) => start_s + width_s,
-            None => {
-                let (year, month) = month_of_day(start_s.div_euclid(DAY_S));
-                first_day(year, month + 1) * DAY_S
+            Self::One => first + 1,
+            Self::Week => first + 7,
+            Self::Month => {
+                let (year, month) = month_of_day(first);
+                first_day(year, month + 1)
             }
         }
     }
 
-    /// Whether day rows can be put together into buckets of this width.
-    pub fn is_made_of_days(self) -> bool {
+    /// Number of buckets that have one of the days from the first to the last.
+    fn count(self, first: i64, last: i64) -> i64 {
+        let months = |day| {
+            let (year, month) = month_of_day(day);
+            12 * year + month
+        };
+        1 + match self {
+            Self::One => last - first,
+            Self::Week => (self.first(last) - self.first(first)) / 7,
+            Self::Month => months(last) - months(first),
+        }
+    }
+}
+
+impl Interval {
+    fn days(self) -> Option<Days> {
         match self {
-            Self::Hour => false,
-            Self::Day | Self::Week | Self::Month => true,
+            Self::Hour => None,
+            Self::Day => Some(Days::One),
+            Self::Week => Some(Days::Week),
+            Self::Month => Some(Days::Month),
         }
     }
 }
@@ -97,122 +119,124 @@ fn first_day(year: i64, month: i64) -> i64 {
     era * 146_097 + day_of_era - 719_468
 }
 
+/// The calendar month of UTC that has a moment; all in s since 1970.
+pub fn month_around(time_s: i64) -> Range<i64> {
+    let first = Days::Month.first(time_s.div_euclid(DAY_S));
+    first * DAY_S..Days::Month.next(first) * DAY_S
+}
+
+/// A moment (s since 1970) as RFC 3339 has it, in local time with its distance from UTC; in UTC where that distance has seconds, as some
+/// zones had until 1972.
+pub fn rfc3339(time_s: i64, zone: &Zone) -> String {
+    let offset_s = zone.offset_s(time_s);
+    let is_shown = !zone.is_utc() && offset_s % 60 == 0;
+    let shown_s = if is_shown { time_s + offset_s } else { time_s };
+    let (day, second) = (shown_s.div_euclid(DAY_S), shown_s.rem_euclid(DAY_S));
+    let (year, month) = month_of_day(day);
+    let date = format!("{year:04}-{month:02}-{:02}", day - first_day(year, month) + 1);
+    let time = format!("{:02}:{:02}:{:02}", second / HOUR_S, second / 60 % 60, second % 60);
+    if !is_shown {
+        return format!("{date}T{time}Z");
+    }
+    let (sign, distance_s) = (if offset_s < 0 { '-' } else { '+' }, offset_s.abs());
+    format!("{date}T{time}{sign}{:02}:{:02}", distance_s / HOUR_S, distance_s / 60 % 60)
+}
+
 /// The buckets of a range: all that overlap it, aligned to the calendar, so the first may begin before the range.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Buckets {
     interval: Interval,
     range: TimeRange,
+    zone: Zone,
+    /// The whole hours that are answered, in s since 1970.
+    answered: (i64, i64),
 }
 
 impl Buckets {
     /// Cuts a range into buckets.
     ///
     /// # Errors
-    /// [`QueryError::TooManyBuckets`]: more than [`BUCKETS_MAX`].
-    pub fn new(range: TimeRange, interval: Interval) -> Result<Self, QueryError> {
-        let (start_s, end_s) = range.whole_hours_s();
-        let length_s = end_s - interval.floor(start_s);
-        // There are not so many months in all of time.
-        let is_few = interval.width_s().is_none_or(|width_s| length_s <= width_s * BUCKETS_MAX as i64);
-        if is_few { Ok(Self { interval, range }) } else { Err(QueryError::TooManyBuckets) }
+    /// [`QueryError::TooManyBuckets`]: more than [`BUCKETS_MAX`]. [`QueryError::TooManyZonedBuckets`]: more than [`ZONED_BUCKETS_MAX`].
+    pub fn new(range: TimeRange, interval: Interval, zone: Zone) -> Result<Self, QueryError> {
+        let answered = answered(range, &zone);
+        let buckets = Self { interval, range, zone, answered };
+        let count = match interval.days() {
+            None => (answered.1 - answered.0) / HOUR_S,
+            Some(days) => days.count(buckets.zone.day_of(answered.0), buckets.zone.day_of(answered.1 - 1)),
+        };
+        let has_edges = matches!(interval, Interval::Week | Interval::Month) && !buckets.zone.is_utc();
+        if count > BUCKETS_MAX as i64 {
+            return Err(QueryError::TooManyBuckets);
+        }
+        if has_edges && count > ZONED_BUCKETS_MAX as i64 { Err(QueryError::TooManyZonedBuckets) } else { Ok(buckets) }
     }
 
     /// How wide they are.
-    pub fn interval(self) -> Interval {
+    pub fn interval(&self) -> Interval {
         self.interval
     }
 
-    /// What they were cut from.
-    pub fn range(self) -> TimeRange {
-        self.range
+    /// Where days begin at midnight.
+    pub fn zone(&self) -> &Zone {
+        &self.zone
     }
 
-    /// Where each begins, in s since 1970, ascending: at least one, at most [`BUCKETS_MAX`].
-    pub fn starts(self) -> impl Iterator<Item = i64> {
-        let (start_s, end_s) = self.range.whole_hours_s();
-        let first = self.interval.floor(start_s);
-        std::iter::successors(Some(first), move |start| Some(self.interval.next(*start))).take_while(move |start| *start < end_s)
+    /// The whole hours that are answered, in s since 1970: start and end.
+    pub fn answered_s(&self) -> (i64, i64) {
+        self.answered
+    }
+
+    /// The same as numbers of hours since 1970.
+    pub fn hours(&self) -> Range<u32> {
+        // 70,389,528 hours until the year 10000.
+        (self.answered.0 / HOUR_S) as u32..(self.answered.1 / HOUR_S) as u32
+    }
+
+    /// What is answered, in s since 1970, if it is not what was asked for.
+    pub fn moved(&self) -> Option<(i64, i64)> {
+        (self.answered != self.range.bounds_s()).then_some(self.answered)
+    }
+
+    /// Where each begins, in s since 1970, ascending: at least one, about [`BUCKETS_MAX`] at most. Begins of whole hours.
+    pub fn starts(&self) -> Vec<i64> {
+        let (start_s, end_s) = self.answered;
+        let Some(days) = self.interval.days() else { return (start_s..end_s).step_by(HOUR_S as usize).collect() };
+        let begin = |day| floor_hour(self.zone.begin_of_day(day));
+        // A zone may turn back its clocks over midnight: the day that they show need not be the last one that began.
+        let mut first = days.first(self.zone.day_of(start_s + HOUR_S - 1));
+        while begin(first) > start_s {
+            first = days.first(first - 1);
+        }
+        while begin(days.next(first)) <= start_s {
+            first = days.next(first);
+        }
+        let mut starts = vec![begin(first)];
+        let begins = std::iter::successors(Some(days.next(first)), |day| Some(days.next(*day))).map(begin);
+        for start in begins.take_while(|start| *start < end_s) {
+            // A day that a zone left out begins with the next one.
+            if starts.last().is_none_or(|last| *last < start) {
+                starts.push(start);
+            }
+        }
+        starts
+    }
+
+    /// Whether local hours are not hours of UTC at one of these begins of buckets: those were moved down to whole hours.
+    pub fn are_moved(&self, starts: &[i64]) -> bool {
+        !self.zone.is_utc() && starts.iter().any(|start| self.zone.offset_s(*start) % HOUR_S != 0)
     }
 }
 
-/// Whole days inside of a range of hours; empty if there is none.
-pub(super) fn whole_days(hours: &Range<u32>) -> Range<u32> {
-    hours.start.div_ceil(24)..hours.end / 24
+fn floor_hour(time_s: i64) -> i64 {
+    time_s.div_euclid(HOUR_S) * HOUR_S
 }
 
-#[cfg(test)]
-pub(super) mod tests {
-    use super::*;
-    use jiff::civil::Date;
-    use jiff::tz::TimeZone;
-    use jiff::{Timestamp, ToSpan};
-    use proptest::prelude::*;
-
-    fn date(time_s: i64) -> Date {
-        Timestamp::from_second(time_s).expect("a time that jiff knows").to_zoned(TimeZone::UTC).date()
-    }
-
-    fn seconds(date: Date) -> i64 {
-        date.to_zoned(TimeZone::UTC).expect("UTC has every date").timestamp().as_second()
-    }
-
-    proptest! {
-        #[test]
-        fn weeks_and_months_are_those_of_jiff(time_s in 0_i64..super::super::TIME_S_MAX - 31 * DAY_S) {
-            let today = date(time_s);
-            let monday = today.checked_sub(i64::from(today.weekday().to_monday_zero_offset()).days()).expect("a date");
-            prop_assert_eq!(Interval::Week.floor(time_s), seconds(monday));
-            prop_assert_eq!(Interval::Week.next(seconds(monday)), seconds(monday.checked_add(1.week()).expect("a date")));
-            let first = today.first_of_month();
-            prop_assert_eq!(Interval::Month.floor(time_s), seconds(first));
-            prop_assert_eq!(Interval::Month.next(seconds(first)), seconds(first.checked_add(1.month()).expect("a date")));
-        }
-
-        #[test]
-        fn buckets_follow_each_other_without_gap(time_s in 0_i64..super::super::TIME_S_MAX, interval in intervals()) {
-            let start = interval.floor(time_s);
-            let next = interval.next(start);
-            prop_assert!(start <= time_s && time_s < next);
-            prop_assert_eq!(interval.floor(start), start);
-            prop_assert_eq!(interval.floor(next), next);
-            prop_assert_eq!(interval.floor(next - 1), start);
-        }
-
-        #[test]
-        fn the_buckets_of_a_range_cover_it(start_s in 0_i64..4_000_000_000, length_s in 1_i64..200_000_000, interval in intervals()) {
-            let range = TimeRange::new(start_s, start_s + length_s).expect("a range");
-            let buckets = Buckets::new(range, interval).expect("few enough");
-            let starts: Vec<i64> = buckets.starts().collect();
-            prop_assert!(starts[0] <= start_s && start_s < interval.next(starts[0]));
-            let last = starts[starts.len() - 1];
-            prop_assert!(last < start_s + length_s && start_s + length_s <= interval.next(last));
-            prop_assert!(starts.windows(2).all(|pair| interval.next(pair[0]) == pair[1]));
-        }
-    }
-
-    pub(in crate::usage) fn intervals() -> impl Strategy<Value = Interval> {
-        prop_oneof![Just(Interval::Hour), Just(Interval::Day), Just(Interval::Week), Just(Interval::Month)]
-    }
-
-    #[test]
-    fn the_first_week_and_the_last_month_have_their_days() {
-        assert_eq!(Interval::Week.floor(0), -3 * DAY_S);
-        assert_eq!(Interval::Month.next(Interval::Month.floor(super::super::TIME_S_MAX - 1)), super::super::TIME_S_MAX);
-        // 2024 was a leap year, 1900 and 2100 are none, 2000 was.
-        for (year, days) in [(1900, 28), (2000, 29), (2023, 28), (2024, 29), (2100, 28)] {
-            assert_eq!(first_day(year, 3) - first_day(year, 2), days, "{year}");
-        }
-    }
-
-    #[test]
-    fn too_many_buckets_are_refused() {
-        let count = |start_s, end_s, interval| {
-            let buckets = Buckets::new(TimeRange::new(start_s, end_s).expect("a range"), interval);
-            buckets.map(|buckets| buckets.starts().count())
-        };
-        assert_eq!(count(0, 100_000 * HOUR_S, Interval::Hour), Ok(BUCKETS_MAX));
-        assert_eq!(count(0, 100_000 * HOUR_S + 1, Interval::Hour), Err(QueryError::TooManyBuckets));
-        assert_eq!(count(1, 100_000 * DAY_S + 1, Interval::Day), Err(QueryError::TooManyBuckets), "100,001 days are touched");
-        assert_eq!(count(0, super::super::TIME_S_MAX, Interval::Month), Ok(8_030 * 12));
-    }
+/// The whole hours that a range is answered with, in s since 1970.
+fn answered(range: TimeRange, zone: &Zone) -> (i64, i64) {
+    let (start_s, end_s) = range.bounds_s();
+    let start_hour = floor_hour(start_s);
+    let (down, up) = (floor_hour(end_s), floor_hour(end_s + HOUR_S - 1));
+    // The hour that is running is never left out.
+    let ends_local_hour = !range.is_until_now() && zone.begins_hour(end_s);
+    (start_hour, if ends_local_hour && down > start_hour { down } else { up })
 }

@@ -2,19 +2,26 @@
 //!
 //! While it runs, every group that has events and every bucket of it that has some is in memory, one number each;
 //! [`Limits`] bound how many that may be. Groups are ranked and cut when all of them are known.
+//!
+//! Numbers are exact but for one: how many different values a dimension has. That is exact, too, as long as the values of the whole
+//! evaluation are few enough to be held ([`Limits::values_max`]) and no overflow row is among the rows; [`Approximate`] says which.
+//! An event without the dimension has no value of it; an empty one is a value.
 
-use std::collections::{HashMap, HashSet};
-use std::ops::{ControlFlow, Range};
+mod number;
+mod unique;
 
-use super::calendar::whole_days;
-use super::{Field, Measure, MeterType, Query, Take, TimeRange};
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
+use self::number::Number;
+use self::unique::{SeenCustomers, Values};
+use super::reading::{plan, scan, selection};
+use super::{Field, Measure, MeterType, Query, Take};
 use crate::event::Sum;
-use crate::store::{self, Grain, Row, RowKey, RowSelection, Rows};
+use crate::store::{self, Row, RowKey, Rows};
 
 /// What an overflow row has in place of each dimension.
 pub const OVERFLOW_VALUE: &str = "(overflow)";
-/// Most ranges of keys that one scan is made of: with a filter of many customers, a scan is cut into several.
-const RANGES_MAX: usize = 10_000;
 /// Between the values of a group's key. No value contains it, and it sorts before everything that one may contain.
 const SEPARATOR: char = '\0';
 
@@ -24,13 +31,22 @@ pub struct Limits {
     /// Groups of an answer; past it the answer is cut (`design.md`, limits).
     pub groups_max: usize,
     /// Numbers held while the rows are read: one a group and bucket that has events, and, for a measure of customers, one
-    /// a customer of such a bucket. About 100 bytes each; past it there is no answer.
+    /// a customer of such a bucket; for one of values, what is held of these. About 100 bytes each; past it there is no answer.
     pub cells_max: usize,
+    /// Different values of a dimension that are held, of all groups together. What meets another one is estimated from then on.
+    pub values_max: usize,
+}
+
+impl Limits {
+    /// What is left for another answer beside one that is kept.
+    pub fn beside(self, kept: &Answer) -> Self {
+        Self { cells_max: self.cells_max.saturating_sub(kept.numbers()), ..self }
+    }
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { groups_max: 100_000, cells_max: 4_000_000 }
+        Self { groups_max: 100_000, cells_max: 4_000_000, values_max: 100_000 }
     }
 }
 
@@ -50,6 +66,22 @@ pub enum EvaluateError {
     Rows(#[from] store::Error),
 }
 
+/// How far a number may be from the truth. By default it is exact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Approximate {
+    /// Whether it comes from a sketch: [`crate::sketch::standard_error`] is its relative standard error.
+    pub is_estimate: bool,
+    /// Whether there may be more: an overflow row from before there were sketches, or one that has more names than are kept.
+    pub is_lower_bound: bool,
+}
+
+impl Approximate {
+    /// Of several numbers: what holds of any.
+    pub fn and(self, other: Self) -> Self {
+        Self { is_estimate: self.is_estimate | other.is_estimate, is_lower_bound: self.is_lower_bound | other.is_lower_bound }
+    }
+}
+
 /// One group of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {
@@ -59,6 +91,8 @@ pub struct Group {
     pub total: Sum,
     /// Begin of each bucket that has events, in s since 1970, and its number; ascending.
     pub buckets: Vec<(i64, Sum)>,
+    /// Of the total; no bucket is farther from the truth.
+    pub approximate: Approximate,
 }
 
 /// What was used.
@@ -74,6 +108,17 @@ pub struct Answer {
     /// Whether events that have lost their dimensions to the overflow row are filtered or grouped by dimensions: a filter
     /// leaves them out, a group shows them as [`OVERFLOW_VALUE`].
     pub overflow: bool,
+    /// What holds of any group, also of those that were cut.
+    pub approximate: Approximate,
+    /// Rows that were read: those in the range, of the customers that were filtered for.
+    pub rows_read: u64,
+}
+
+impl Answer {
+    /// Numbers that it holds: one for each group and bucket that has events.
+    pub fn numbers(&self) -> usize {
+        self.groups.iter().map(|group| group.buckets.len()).sum()
+    }
 }
 
 /// Answers a query from rows, which must hold at least those of [`Query::view_request`].
@@ -81,9 +126,8 @@ pub struct Answer {
 /// # Errors
 /// [`EvaluateError`].
 pub fn evaluate(query: &Query, meter_type: MeterType, rows: &dyn Rows, limits: Limits) -> Result<Answer, EvaluateError> {
-    let mut fold = Fold::new(query, meter_type.measure(query.aggregation), limits);
-    let hours = query.buckets.range().whole_hours();
-    for (grain, buckets) in plan(hours, query.buckets.interval().is_made_of_days()) {
+    let mut fold = Fold::new(query, query.measure(meter_type), limits);
+    for (grain, buckets) in plan(&query.buckets, &fold.bucket_starts) {
         let selection = selection(query.account, &query.meter, grain, buckets, query.customers.as_deref());
         if scan(rows, selection, &mut |key, row| fold.add(key, row))?.is_break() {
             return Err(EvaluateError::TooManyCells { cells_max: limits.cells_max });
@@ -92,113 +136,90 @@ pub fn evaluate(query: &Query, meter_type: MeterType, rows: &dyn Rows, limits: L
     Ok(fold.into_answer())
 }
 
-/// Names of the meters that have events in a range (all its whole hours), of some customers (sorted) or of all.
-///
-/// # Errors
-/// The rows cannot be read.
-pub fn meters_in_range(rows: &dyn Rows, account: u32, range: TimeRange, customers: Option<&[String]>) -> Result<Vec<String>, store::Error> {
-    let mut found = Vec::new();
-    for meter in rows.meters(account)? {
-        for (grain, buckets) in plan(range.whole_hours(), true) {
-            let selection = selection(account, &meter, grain, buckets, customers);
-            if scan(rows, selection, &mut |_, _| ControlFlow::Break(()))?.is_break() {
-                found.push(meter);
-                break;
-            }
-        }
-    }
-    Ok(found)
-}
-
-/// Which rows make up a range of hours, in the order of time.
-fn plan(hours: Range<u32>, use_days: bool) -> impl Iterator<Item = (Grain, Range<u32>)> {
-    let days = whole_days(&hours);
-    let scans = if use_days && !days.is_empty() {
-        let (before, behind) = (hours.start..days.start * 24, days.end * 24..hours.end);
-        [(Grain::Hour, before), (Grain::Day, days), (Grain::Hour, behind)]
-    } else {
-        [(Grain::Hour, hours), (Grain::Day, 0..0), (Grain::Hour, 0..0)]
-    };
-    scans.into_iter().filter(|(_, buckets)| !buckets.is_empty())
-}
-
-fn selection(account: u32, meter: &str, grain: Grain, buckets: Range<u32>, customers: Option<&[String]>) -> RowSelection {
-    RowSelection { account, meter: meter.to_owned(), grain, from: buckets.start, to: buckets.end, customers: customers.map(<[_]>::to_vec) }
-}
-
-/// Scans until `visit` has had enough, a bounded number of key ranges at a time.
-fn scan(
-    rows: &dyn Rows,
-    mut selection: RowSelection,
-    visit: &mut dyn FnMut(RowKey<'_>, &Row) -> ControlFlow<()>,
-) -> Result<ControlFlow<()>, store::Error> {
-    let (from, to) = (selection.from, selection.to);
-    let step = match &selection.customers {
-        Some(customers) if customers.is_empty() => return Ok(ControlFlow::Continue(())),
-        Some(customers) => (RANGES_MAX / customers.len()).max(1),
-        None => (to - from) as usize,
-    };
-    let mut has_had_enough = false;
-    for from in (from..to).step_by(step) {
-        (selection.from, selection.to) = (from, to.min(from.saturating_add(step as u32)));
-        let result = rows.scan(&selection, &mut |key, row| match visit(key, row) {
-            ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(()) => {
-                has_had_enough = true;
-                // An error is the only way out of a scan; nobody sees this one.
-                Err(store::Error::Failed("the scan was left".into()))
-            }
-        });
-        if has_had_enough {
-            return Ok(ControlFlow::Break(()));
-        }
-        result?;
-    }
-    Ok(ControlFlow::Continue(()))
-}
-
 /// What is known of a group so far.
 struct Totals {
     number: u32,
-    total: Sum,
-    /// Index of the bucket; ascending, because rows come in the order of time.
+    total: Number,
+    /// Index of the bucket that the last row is in, and its number so far.
+    open: (u32, Number),
+    /// The buckets before it; ascending, because rows come in the order of time.
     buckets: Vec<(u32, Sum)>,
+}
+
+impl Totals {
+    fn new(number: u32, measure: Measure<'_>, bucket: u32) -> Self {
+        Self { number, total: Number::none(measure), open: (bucket, Number::none(measure)), buckets: Vec::new() }
+    }
+
+    /// Goes on to a bucket, if it is another one; gives back the cells that this frees.
+    fn go_on(&mut self, measure: Measure<'_>, bucket: u32) -> usize {
+        debug_assert!(self.open.0 <= bucket, "rows come in the order of time");
+        let (closed, number) = std::mem::replace(&mut self.open, (bucket, Number::none(measure)));
+        self.buckets.push((closed, number.value()));
+        number.cells()
+    }
+
+    /// What both its numbers hold beside themselves, in cells.
+    fn cells(&self) -> usize {
+        self.total.cells() + self.open.1.cells()
+    }
+}
+
+/// A group that is known, before the ranking.
+struct Ranked {
+    key: Box<str>,
+    total: Sum,
+    buckets: Vec<(u32, Sum)>,
+    approximate: Approximate,
+}
+
+impl Ranked {
+    fn of((key, mut group): (Box<str>, Totals)) -> Self {
+        let (bucket, number) = &group.open;
+        group.buckets.push((*bucket, number.value()));
+        Self { key, total: group.total.value(), approximate: group.total.approximate(), buckets: group.buckets }
+    }
 }
 
 /// An evaluation under way.
 struct Fold<'q> {
     query: &'q Query,
-    measure: Measure,
+    measure: Measure<'q>,
     limits: Limits,
     bucket_starts: Vec<i64>,
     reads_dimensions: bool,
     groups: HashMap<Box<str>, Totals>,
     customers: SeenCustomers,
+    values: Values,
     cells: usize,
     overflow: bool,
+    rows_read: u64,
     /// The key of the row's group, kept for its memory.
     group_key: String,
 }
 
 impl<'q> Fold<'q> {
-    fn new(query: &'q Query, measure: Measure, limits: Limits) -> Self {
+    fn new(query: &'q Query, measure: Measure<'q>, limits: Limits) -> Self {
         let groups_by_dimension = query.group_by.iter().any(|field| matches!(field, Field::Dimension(_)));
         Self {
             query,
             measure,
             limits,
-            bucket_starts: query.buckets.starts().collect(),
+            bucket_starts: query.buckets.starts(),
             reads_dimensions: groups_by_dimension || !query.dimensions.is_empty(),
             groups: HashMap::new(),
             customers: SeenCustomers::default(),
+            values: Values::new(limits.values_max),
             cells: 0,
             overflow: false,
+            rows_read: 0,
             group_key: String::new(),
         }
     }
 
     /// Adds a row; breaks past the limit of cells.
     fn add(&mut self, key: RowKey<'_>, row: &Row) -> ControlFlow<()> {
+        self.rows_read += 1;
         self.overflow |= self.reads_dimensions && key.dimensions.is_overflow();
         if !self.matches(&key) {
             return ControlFlow::Continue(());
@@ -209,24 +230,30 @@ impl<'q> Fold<'q> {
             Some(group) => group,
             None => {
                 let number = self.groups.len() as u32;
-                self.groups.entry(self.group_key.as_str().into()).or_insert(Totals { number, total: Sum::ZERO, buckets: Vec::new() })
+                self.cells += 1;
+                self.groups.entry(self.group_key.as_str().into()).or_insert_with(|| Totals::new(number, self.measure, bucket))
             }
         };
-        let (to_total, to_bucket) = match self.measure {
-            Measure::Customers => self.customers.see(group.number, bucket, key.customer, &mut self.cells),
-            Measure::Sum => (row.sum, row.sum),
-            Measure::Count => (Sum::from_count(row.count), Sum::from_count(row.count)),
-            Measure::Min => (row.min.into(), row.min.into()),
-            Measure::Max => (row.max.into(), row.max.into()),
-        };
-        let is_first = group.buckets.is_empty();
-        group.total = if is_first { to_total } else { merged(self.measure, group.total, to_total) };
-        match group.buckets.last_mut() {
-            Some((last, number)) if *last == bucket => *number = merged(self.measure, *number, to_bucket),
-            last => {
-                debug_assert!(last.is_none_or(|(last, _)| *last < bucket), "rows come in the order of time");
-                group.buckets.push((bucket, to_bucket));
-                self.cells += 1;
+        if group.open.0 != bucket {
+            self.cells = self.cells + 1 - group.go_on(self.measure, bucket);
+        }
+        match self.measure {
+            Measure::Customers => {
+                let (to_total, to_bucket) = self.customers.see(group.number, bucket, key.customer, &mut self.cells);
+                group.total.add_count(to_total);
+                group.open.1.add_count(to_bucket);
+            }
+            Measure::Unique(dimension) => {
+                let before = group.cells();
+                let brought = self.values.of(dimension, &key, row, &mut self.cells);
+                for distinct in [&mut group.total, &mut group.open.1].into_iter().filter_map(Number::distinct) {
+                    distinct.add(&brought, &self.values);
+                }
+                self.cells = self.cells + group.cells() - before;
+            }
+            Measure::Sum | Measure::Count | Measure::Min | Measure::Max | Measure::Average | Measure::Latest => {
+                group.total.add(row);
+                group.open.1.add(row);
             }
         }
         if self.cells > self.limits.cells_max { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -265,63 +292,29 @@ impl<'q> Fold<'q> {
         let Take { limit, ascending } = self.query.take.unwrap_or(Take { limit: std::num::NonZeroUsize::MAX, ascending: false });
         let wanted = limit.get().min(self.groups.len());
         let kept = wanted.min(self.limits.groups_max);
-        let by_rank = |(key, group): &(Box<str>, Totals), (other_key, other): &(Box<str>, Totals)| {
+        let by_rank = |group: &Ranked, other: &Ranked| {
             let by_total = group.total.cmp(&other.total);
             let by_total = if ascending { by_total } else { by_total.reverse() };
             // The keys sort like the lists of values that they are made of.
-            by_total.then_with(|| key.cmp(other_key))
+            by_total.then_with(|| group.key.cmp(&other.key))
         };
-        let mut groups: Vec<_> = self.groups.into_iter().collect();
+        let mut groups: Vec<_> = self.groups.into_iter().map(Ranked::of).collect();
+        let approximate = groups.iter().map(|group| group.approximate).fold(Approximate::default(), Approximate::and);
         if kept < groups.len() {
             groups.select_nth_unstable_by(kept, by_rank);
             groups.truncate(kept);
         }
         groups.sort_unstable_by(by_rank);
         let starts = &self.bucket_starts;
-        let groups = groups.into_iter().map(|(key, group)| Group {
-            values: if self.query.group_by.is_empty() { Vec::new() } else { key.split(SEPARATOR).map(str::to_owned).collect() },
+        let groups = groups.into_iter().map(|group| Group {
+            values: if self.query.group_by.is_empty() { Vec::new() } else { group.key.split(SEPARATOR).map(str::to_owned).collect() },
             total: group.total,
             buckets: group.buckets.into_iter().map(|(bucket, number)| (starts[bucket as usize], number)).collect(),
+            approximate: group.approximate,
         });
         let groups = groups.collect();
-        Answer { groups, bucket_starts: self.bucket_starts, cut: kept < wanted, overflow: self.overflow }
-    }
-}
-
-fn merged(measure: Measure, mut one: Sum, other: Sum) -> Sum {
-    match measure {
-        Measure::Sum | Measure::Count | Measure::Customers => {
-            one.add(other);
-            one
-        }
-        Measure::Min => one.min(other),
-        Measure::Max => one.max(other),
-    }
-}
-
-/// Which customers a group, and a bucket of it, has seen. Customers are numbered as they come.
-#[derive(Default)]
-struct SeenCustomers {
-    numbers: HashMap<Box<str>, u32>,
-    by_group: HashSet<(u32, u32)>,
-    by_bucket: HashSet<(u32, u32, u32)>,
-}
-
-impl SeenCustomers {
-    /// What a customer adds to the group and to the bucket: one, the first time. Adds to `cells` what it keeps.
-    fn see(&mut self, group: u32, bucket: u32, customer: &str, cells: &mut usize) -> (Sum, Sum) {
-        let number = match self.numbers.get(customer) {
-            Some(number) => *number,
-            None => {
-                let number = self.numbers.len() as u32;
-                self.numbers.insert(customer.into(), number);
-                number
-            }
-        };
-        let is_new_in_group = self.by_group.insert((group, number));
-        let is_new_in_bucket = self.by_bucket.insert((group, bucket, number));
-        *cells += usize::from(is_new_in_bucket);
-        (Sum::from_count(u64::from(is_new_in_group)), Sum::from_count(u64::from(is_new_in_bucket)))
+        let (cut, overflow, rows_read) = (kept < wanted, self.overflow, self.rows_read);
+        Answer { groups, bucket_starts: self.bucket_starts, cut, overflow, approximate, rows_read }
     }
 }
 

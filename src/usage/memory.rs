@@ -1,12 +1,12 @@
 //! Rows in memory, for tests: made from events by way of real records, kept under their encoded keys as a store does.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 
-use crate::clock::{UnixMicros, UnixMillis};
+use crate::clock::UnixMillis;
 use crate::event::{Amount, Draft, HashKey, IdentityMode, Measurement, MeterEvent, TimeWindow};
 use crate::log::record::{self, Decisions};
-use crate::store::{DimensionSet, Error, Grain, Row, RowKey, RowSelection, Rows, Visit};
+use crate::store::row::sketch_dimensions;
+use crate::store::{DimensionSet, Error, Grain, KeyRange, Row, RowKey, RowSelection, Rows, Visit};
 
 /// The account of all test events that do not say otherwise.
 pub(crate) const ACCOUNT: u32 = 1;
@@ -23,6 +23,8 @@ pub(crate) struct Event {
     pub(crate) partition: u32,
     /// Whether the guard of dimension sets has put it into the overflow row.
     pub(crate) overflow: bool,
+    /// If it matters; otherwise made of its place.
+    pub(crate) unique_id: Option<String>,
 }
 
 /// An event of the meter `tokens` without dimensions; the value as JSON would have it.
@@ -36,6 +38,7 @@ pub(crate) fn event(customer: &str, time_s: i64, value: &str) -> Event {
         dimensions: Vec::new(),
         partition: 0,
         overflow: false,
+        unique_id: None,
     }
 }
 
@@ -61,9 +64,15 @@ impl MemoryRows {
     pub(crate) fn of<'e>(events: impl IntoIterator<Item = &'e Event>) -> Self {
         let mut rows = Self::default();
         for (number, event) in events.into_iter().enumerate() {
-            rows.add(event, &format!("u-{number}"));
+            rows.add(event, &event.unique_id.clone().unwrap_or_else(|| format!("u-{number}")));
         }
         rows
+    }
+
+    /// As they were before there were sketches.
+    pub(crate) fn without_sketches(mut self) -> Self {
+        self.0.values_mut().for_each(|row| row.sketches = None);
+        self
     }
 
     fn add(&mut self, event: &Event, unique_id: &str) {
@@ -94,18 +103,13 @@ impl MemoryRows {
                 partition: event.partition,
                 dimensions: set,
             };
-            self.add_to(&key, event.value, record.time, unique_id);
-        }
-    }
-
-    fn add_to(&mut self, key: &RowKey<'_>, value: Amount, time: UnixMicros, unique_id: &str) {
-        let mut bytes = Vec::new();
-        key.write(&mut bytes);
-        match self.0.entry(bytes) {
-            Entry::Vacant(entry) => {
-                entry.insert(Row::first(value, time, unique_id));
+            let mut bytes = Vec::new();
+            key.write(&mut bytes);
+            let row = self.0.entry(bytes).or_insert_with(|| Row::none_yet(set));
+            row.add(event.value, record.time, unique_id);
+            if event.overflow {
+                sketch_dimensions(DimensionSet(record.dimension_bytes()), [row, &mut Row::none_yet(DimensionSet(&[]))]);
             }
-            Entry::Occupied(mut entry) => entry.get_mut().add(value, time, unique_id),
         }
     }
 }
@@ -122,14 +126,7 @@ impl Rows for MemoryRows {
         Ok(())
     }
 
-    fn meters(&self, account: u32) -> Result<Vec<String>, Error> {
-        let mut meters: Vec<String> = Vec::new();
-        for key in self.0.keys() {
-            let key = RowKey::read(key).expect("written here");
-            if key.account == account && meters.last().is_none_or(|last| last != key.meter) {
-                meters.push(key.meter.to_owned());
-            }
-        }
-        Ok(meters)
+    fn first_key(&self, ranges: &[KeyRange]) -> Result<Option<Vec<u8>>, Error> {
+        Ok(ranges.iter().find_map(|(from, to)| self.0.range(from.clone()..to.clone()).next()).map(|(key, _)| key.clone()))
     }
 }

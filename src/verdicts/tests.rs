@@ -15,7 +15,7 @@ use crate::log::record::{self, Decisions};
 use crate::materializer::first_positions::First;
 use crate::materializer::{self, Materializer, Running};
 use crate::store::embedded::EmbeddedStore;
-use crate::store::{Rows, Store, Visit};
+use crate::store::{KeyRange, Rows, Store, Visit};
 use crate::usage::{View, ViewFuture};
 
 pub(crate) const KEY: HashKey = HashKey::from_bytes([9; 16]);
@@ -124,8 +124,9 @@ impl Rows for AllRows {
         self.0.iter().try_for_each(|rows| rows.scan(selection, visit))
     }
 
-    fn meters(&self, _: u32) -> Result<Vec<String>, store::Error> {
-        Ok(Vec::new())
+    fn first_key(&self, ranges: &[KeyRange]) -> Result<Option<Vec<u8>>, store::Error> {
+        let firsts = self.0.iter().map(|rows| rows.first_key(ranges)).collect::<Result<Vec<_>, _>>()?;
+        Ok(firsts.into_iter().flatten().min())
     }
 }
 

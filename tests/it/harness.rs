@@ -11,6 +11,7 @@ mod event;
 pub(crate) mod kafka;
 mod keys;
 mod metrics;
+pub(crate) mod provider;
 mod random;
 mod shared;
 mod usage;
@@ -585,6 +586,8 @@ pub(crate) struct Client {
 fn agent() -> ureq::Agent {
     let config = ureq::Agent::config_builder()
         .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
         .proxy(None)
         .timeout_global(Some(DEADLINE))
         .max_idle_connections(64)
@@ -654,6 +657,14 @@ impl Client {
         self.try_get(path).expect("an answer")
     }
 
+    /// Gets a path of the main address with headers.
+    #[track_caller]
+    pub(crate) fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let request = ureq::http::Request::get(format!("{}{path}", self.url));
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        self.run(request, ()).expect("an answer")
+    }
+
     fn try_get(&self, path: &str) -> Result<Answer, ureq::Error> {
         let url = if ["/healthz", "/readyz", "/metrics"].contains(&path) { &self.ops_url } else { &self.url };
         self.run(ureq::http::Request::get(format!("{url}{path}")), ())
@@ -663,6 +674,14 @@ impl Client {
     #[track_caller]
     pub(crate) fn get_from_main(&self, path: &str) -> Answer {
         self.run(ureq::http::Request::get(format!("{}{path}", self.url)), ()).expect("an answer")
+    }
+
+    /// A request of any method with headers, and no body.
+    #[track_caller]
+    pub(crate) fn call_with(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.url));
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        self.run(request, ()).unwrap_or_else(|error| panic!("{method} {path}: {error}"))
     }
 
     fn run(&self, mut request: ureq::http::request::Builder, body: impl ureq::AsSendBody) -> Result<Answer, ureq::Error> {

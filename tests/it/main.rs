@@ -37,10 +37,13 @@ mod late_and_early;
 mod load;
 mod log_formats;
 mod logs;
+mod measures;
 mod meters;
 mod model;
 mod one_bad_event;
+mod openapi;
 mod poison;
+mod portal;
 #[expect(dead_code, reason = "the store's own tests use more of it")]
 #[path = "../support/postgres.rs"]
 mod postgres;
@@ -53,9 +56,11 @@ mod reconcile;
 mod restart;
 mod retention;
 mod rules;
+mod stripe;
 mod sums_are_exact;
 mod the_books_balance;
 mod undecodable;
+mod usage;
 mod verdicts;
 mod verify;
 mod wrong_clock;

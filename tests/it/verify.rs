@@ -130,6 +130,40 @@ fn a_row_that_was_changed_is_found_and_named() {
     ]);
 }
 
+/// The overflow rows that are stored, without what they know of the values that they lost.
+fn overflow_rows(gateway: &Gateway) -> Vec<(Vec<u8>, Row)> {
+    let mut found = Vec::new();
+    let mut visit = |item: Item<'_>| {
+        if let Item::Row(key, row) = item
+            && row.sketches.is_some()
+        {
+            found.push((key.to_vec(), Row { sketches: None, ..row.clone() }));
+        }
+        Ok(())
+    };
+    store(gateway).snapshot().and_then(|snapshot| snapshot.visit(&mut visit)).expect("visits");
+    found
+}
+
+#[test]
+fn overflow_rows_of_an_older_version_are_equal_but_for_their_sketches_and_a_rebuild_adds_these() {
+    let gateway = killed();
+    let rows = overflow_rows(&gateway);
+    assert!(!rows.is_empty());
+    let before = gateway.tollgate(&["verify"]).ended_with(0).standing("stored");
+    let (count, changed) = (rows.len(), Row { count: 99, ..rows[0].1.clone() });
+    let key = rows[0].0.clone();
+    meddle(&gateway, rows, Vec::new());
+    let ran = gateway.tollgate(&["verify"]).ended_with(0).says(&[&format!("{count} overflow rows are from before"), "equal"]);
+    assert_ne!(ran.standing("stored"), before);
+    meddle(&gateway, vec![(key, changed)], Vec::new());
+    gateway.tollgate(&["verify"]).ended_with(1).says(&["different: 1\n", "count 99"]);
+    gateway.tollgate(&["rebuild"]).ended_with(0);
+    let ran = gateway.tollgate(&["verify"]).ended_with(0);
+    assert!(!ran.stdout.contains("overflow rows"), "{}", ran.stdout);
+    assert!(overflow_rows(&gateway).len() >= count, "all have sketches again");
+}
+
 #[test]
 fn a_row_that_is_missing_or_should_not_be_there_is_found() {
     let gateway = killed();

@@ -22,16 +22,17 @@
 //! the customer from `startTime` to `endTime`, as of `positions` where the invoice is closed. `terms` is the plan. A line of kind
 //! `late` has the earlier invoice's id, and what was billed for its usage before.
 
+mod openapi;
+
 use std::sync::Arc;
 
-use axum::Router;
-use axum::extract::{DefaultBodyLimit, Extension, State};
-use axum::routing::{get, post};
+use axum::extract::{Extension, State};
 use serde_json::{Value, json};
 
 use super::{Answer, BODY_BYTES_MAX, By, InPath, Shared, changed, computed, in_path, read, refusal};
 use crate::accounts::Scope;
 use crate::api::fields::{OwnQuery, Parameters, Received};
+use crate::api::openapi::{INVOICES, PREPAID};
 use crate::api::refusals::check_scope;
 use crate::billing::prepaid::Draw;
 use crate::billing::timeline::{HOUR_MAX, seconds};
@@ -39,19 +40,21 @@ use crate::billing::{Billing, CardBalance, CustomerBalance, Error, LineKind, Ord
 use crate::clock::UnixMillis;
 use crate::customers::CustomerId;
 use crate::dialect::amberflo::payments::Fields;
+use crate::openapi::Routes;
 
-pub(super) fn routes(billing: Arc<Billing>) -> Router {
-    Router::new()
-        .route("/v1/invoices/{invoice_id}", get(show))
-        .route("/v1/invoices/{invoice_id}/pay", post(pay))
-        .route("/v1/invoices/{invoice_id}/void", post(void))
-        .route("/v1/customers/{customer_id}/balance", get(balance))
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+pub(super) fn routes(billing: Arc<Billing>) -> Routes {
+    Routes::of(INVOICES)
+        .get("/v1/invoices/{invoice_id}", show, openapi::show())
+        .post("/v1/invoices/{invoice_id}/pay", pay, openapi::pay())
+        .post("/v1/invoices/{invoice_id}/void", void, openapi::void())
+        .tagged(PREPAID)
+        .get("/v1/customers/{customer_id}/balance", balance, openapi::balance())
+        .body_max(BODY_BYTES_MAX)
         .with_state(billing)
 }
 
-pub(super) fn cost_routes(billing: Arc<Billing>) -> Router {
-    Router::new().route("/payments/cost/usage-cost", post(usage_cost)).layer(DefaultBodyLimit::max(BODY_BYTES_MAX)).with_state(billing)
+pub(super) fn cost_routes(billing: Arc<Billing>) -> Routes {
+    Routes::of(INVOICES).post("/payments/cost/usage-cost", usage_cost, openapi::usage_cost()).body_max(BODY_BYTES_MAX).with_state(billing)
 }
 
 async fn show(State(billing): Shared, Extension(by): By, path: InPath, query: Parameters) -> Answer {

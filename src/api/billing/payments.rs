@@ -1,16 +1,17 @@
 //! Amberflo's routes of plans, prepaid orders and invoices (contract `amberflo.md` 6.1 to 6.3), in their dashed and slashed forms.
 
+mod openapi;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::Router;
-use axum::extract::{DefaultBodyLimit, Extension, State};
-use axum::routing::{get, post};
+use axum::extract::{Extension, State};
 use serde_json::Value;
 
 use super::{Answer, BODY_BYTES_MAX, By, Shared, changed, computed, json, read, refusal, work};
 use crate::accounts::{Caller, Scope};
 use crate::api::fields::{Parameters, Received, pairs};
+use crate::api::openapi::{INVOICES, PLANS, PREPAID};
 use crate::api::refusals::check_scope;
 use crate::billing::{Billing, Error, MadePlan};
 use crate::customers::CustomerId;
@@ -19,28 +20,41 @@ use crate::dialect::amberflo::payments::invoices::{About, Wanted, render as rend
 use crate::dialect::amberflo::payments::prepaid::{OrderRequest, PaymentRequest, render as render_order};
 use crate::dialect::amberflo::payments::pricing::{AssignRequest, DEFAULT_PLAN_ID, render as render_assignment, render_plan};
 use crate::dialect::amberflo::payments::{Family, Fields};
+use crate::openapi::Routes;
 
 /// The SDKs' parameter, and what is accepted beside it.
 const CUSTOMER: [&str; 2] = ["CustomerId", "customerId"];
 /// The same the other way round, for invoices.
 const OF_CUSTOMER: [&str; 2] = ["customerId", "CustomerId"];
 
-pub(super) fn routes(billing: Arc<Billing>) -> Router {
-    Router::new()
-        .route("/payments-pricing-amberflo-customer-pricing", post(assign_dashed))
-        .route("/payments/pricing/amberflo/customer-pricing", get(latest_assignment).post(assign_slashed))
-        .route("/payments/pricing/amberflo/customer-pricing/list", get(assignments))
-        .route("/payments/pricing/amberflo/account-pricing/product-plans", get(plan))
-        .route("/payments/pricing/amberflo/account-pricing/product-plans/list", get(plans))
-        .route("/payments-pricing-amberflo-customer-prepaid", post(order_dashed))
-        .route("/payments/pricing/amberflo/customer-prepaid", post(order_slashed).delete(delete_order))
-        .route("/payments/pricing/amberflo/customer-prepaid/list", get(orders))
-        .route("/payments/external/prepaid-payment-status", post(note_payment))
-        .route("/payments-billing-customer-product-invoice", get(invoices_dashed))
-        .route("/payments/billing/customer-product-invoice", get(invoice))
-        .route("/payments/billing/customer-product-invoice/all", get(invoices))
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .with_state(billing)
+pub(super) fn routes(billing: Arc<Billing>) -> Routes {
+    plan_routes().merge(order_routes()).merge(invoice_routes()).body_max(BODY_BYTES_MAX).with_state(billing)
+}
+
+fn plan_routes() -> Routes<Arc<Billing>> {
+    Routes::of(PLANS)
+        .post("/payments-pricing-amberflo-customer-pricing", assign_dashed, openapi::assign_dashed())
+        .get("/payments/pricing/amberflo/customer-pricing", latest_assignment, openapi::latest_assignment())
+        .post("/payments/pricing/amberflo/customer-pricing", assign_slashed, openapi::assign_slashed())
+        .get("/payments/pricing/amberflo/customer-pricing/list", assignments, openapi::assignments())
+        .get("/payments/pricing/amberflo/account-pricing/product-plans", plan, openapi::plan())
+        .get("/payments/pricing/amberflo/account-pricing/product-plans/list", plans, openapi::plans())
+}
+
+fn order_routes() -> Routes<Arc<Billing>> {
+    Routes::of(PREPAID)
+        .post("/payments-pricing-amberflo-customer-prepaid", order_dashed, openapi::order_dashed())
+        .post("/payments/pricing/amberflo/customer-prepaid", order_slashed, openapi::order_slashed())
+        .delete("/payments/pricing/amberflo/customer-prepaid", delete_order, openapi::delete_order())
+        .get("/payments/pricing/amberflo/customer-prepaid/list", orders, openapi::orders())
+        .post("/payments/external/prepaid-payment-status", note_payment, openapi::note_payment())
+}
+
+fn invoice_routes() -> Routes<Arc<Billing>> {
+    Routes::of(INVOICES)
+        .get("/payments-billing-customer-product-invoice", invoices_dashed, openapi::invoices_dashed())
+        .get("/payments/billing/customer-product-invoice", invoice, openapi::invoice())
+        .get("/payments/billing/customer-product-invoice/all", invoices, openapi::invoices())
 }
 
 fn parameters(query: Parameters) -> Result<Fields, AmberfloError> {

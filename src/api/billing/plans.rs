@@ -11,27 +11,30 @@
 //!
 //! `GET /v1/plans` has the newest versions (`{"plans": […]}`), `GET /v1/plans/{id}` one of them, with `?version=` an older one.
 
+pub(super) mod openapi;
+
 use std::sync::Arc;
 
-use axum::Router;
-use axum::extract::{DefaultBodyLimit, Extension, State};
-use axum::routing::get;
+use axum::extract::{Extension, State};
 use serde_json::{Value, json};
 
 use super::{Answer, BODY_BYTES_MAX, By, InPath, Shared, changed, in_path, work};
 use crate::accounts::Scope;
 use crate::api::fields::{OwnQuery, Parameters, Received, bytes};
+use crate::api::openapi::PLANS;
 use crate::api::refusals::check_scope;
 use crate::billing::plan::json::{read, shown};
 use crate::billing::{Billing, MadePlan, Plan};
 use crate::clock::UnixMillis;
 use crate::dialect::amberflo::AmberfloError;
+use crate::openapi::Routes;
 
-pub(super) fn routes(billing: Arc<Billing>) -> Router {
-    Router::new()
-        .route("/v1/plans", get(list).post(create))
-        .route("/v1/plans/{plan_id}", get(show))
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+pub(super) fn routes(billing: Arc<Billing>) -> Routes {
+    Routes::of(PLANS)
+        .get("/v1/plans", list, openapi::list())
+        .post("/v1/plans", create, openapi::create())
+        .get("/v1/plans/{plan_id}", show, openapi::show())
+        .body_max(BODY_BYTES_MAX)
         .with_state(billing)
 }
 

@@ -1,5 +1,6 @@
 //! The routes over documents in memory: paths, statuses, scopes. What stands in a body is the dialect's to test.
 
+use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
 use axum::http::header::{ALLOW, RETRY_AFTER};
@@ -8,7 +9,7 @@ use serde_json::json;
 use tower_service::Service;
 
 use super::*;
-use crate::accounts::{KeyRing, Scope, ring_of};
+use crate::accounts::{DefaultAccount, KeyRing, Scope, ring_of};
 use crate::clock::Clock;
 use crate::store::memory::MemoryStore;
 use crate::store::{Change, Kind, Store};
@@ -47,7 +48,11 @@ impl Api {
             &store,
             &[("admin", 1, Scope::Admin), ("read", 1, Scope::Read), ("ingest", 1, Scope::Ingest), ("other", 2, Scope::Admin)],
         );
-        let router = routes(Arc::new(Customers::new(store.clone(), Clock::start())));
+        // Names of accounts alone: who is let in stands in the other store.
+        let opened = Accounts::open(Arc::new(MemoryStore::default()), &DefaultAccount::default(), Clock::start());
+        let (accounts, _) = opened.expect("memory");
+        let customers = Arc::new(Customers::new(store.clone(), Clock::start()));
+        let router = routes(Parts { customers, accounts: Arc::new(accounts), provider: None }).into_router();
         Self { store, router, keys }
     }
 

@@ -1,6 +1,7 @@
 //! The routes over real logs: scopes, statuses, parameters, whose letters they are. What is kept and replayed is tested in
 //! [`crate::letters`] and on the real binary.
 
+use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
 use http_body_util::BodyExt;
@@ -24,7 +25,7 @@ impl Api {
             &[("admin", 1, Scope::Admin), ("read", 1, Scope::Read), ("ingest", 1, Scope::Ingest), ("other", 2, Scope::Admin)],
         );
         let world = World::new();
-        let router = routes(Parts { letters: world.letters.clone(), gateway: world.gateway.clone() });
+        let router = routes(Parts { letters: world.letters.clone(), gateway: world.gateway.clone() }).into_router();
         Self { world, router, keys }
     }
 

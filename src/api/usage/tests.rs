@@ -1,7 +1,10 @@
 //! The routes over rows in memory: scopes, headers, statuses. What stands in a query or an answer is the dialect's to test.
 
+use std::collections::HashMap;
 use std::sync::Mutex;
 
+use axum::Router;
+use axum::http::header::ACCEPT;
 use axum::http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -9,9 +12,10 @@ use tower_service::Service;
 
 use super::*;
 use crate::accounts::{KeyRing, Scope, ring_of};
+use crate::dialect::amberflo::usage::answer::{Reports, Shape};
 use crate::store::memory::MemoryStore;
 use crate::usage::memory::{MemoryRows, event};
-use crate::usage::{ViewError, ViewFuture};
+use crate::usage::{Limits, TIME_S_MAX, ViewError, ViewFuture, ViewRequest};
 
 const DAY_0: i64 = 1_767_225_600;
 
@@ -58,7 +62,8 @@ impl Api {
         let keys = ring_of(&store, &[("read", 1, Scope::Read), ("ingest", 1, Scope::Ingest), ("other", 2, Scope::Read)]);
         let source = Arc::new(source);
         Self {
-            router: routes(source.clone(), Arc::new(Meters::new(Arc::new(MemoryStore::default()), Clock::start())), Clock::start()),
+            router: routes(source.clone(), Arc::new(Meters::new(Arc::new(MemoryStore::default()), Clock::start())), Clock::start())
+                .into_router(),
             source,
             keys,
         }
@@ -81,6 +86,15 @@ impl Api {
         assert_eq!(parts.headers[CONTENT_TYPE], "application/json");
         let bytes = body.collect().await.expect("a body").to_bytes();
         Answered { status: parts.status.as_u16(), headers: parts.headers, body: serde_json::from_slice(&bytes).expect("JSON") }
+    }
+
+    /// The answer as text.
+    async fn send_raw(&self, key: &str, request: axum::http::request::Builder, body: String) -> (HeaderMap, String) {
+        let caller = self.keys.caller(key.as_bytes()).expect("a key of this test");
+        let request = request.extension(caller).body(axum::body::Body::from(body)).expect("a request");
+        let (parts, body) = self.router.clone().call(request).await.expect("infallible").into_parts();
+        let bytes = body.collect().await.expect("a body").to_bytes();
+        (parts.headers, String::from_utf8(bytes.to_vec()).expect("UTF-8"))
     }
 
     async fn post(&self, path: &str, body: &Value) -> Answered {
@@ -125,6 +139,25 @@ async fn an_answer_says_what_it_is_worth() {
 
     let behind = Api::over(Source { is_behind: true, ..Source::default() });
     assert_eq!(behind.post("/usage", &query()).await.header("Tollgate-Complete"), Some("false"));
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_exact_says_how_far_from_it_it_may_be() {
+    let lost = event("acme-7", DAY_0, "1").dimensions(&[("user", "u-1")]).overflow();
+    let events = [lost, event("acme-7", DAY_0, "1").dimensions(&[("user", "u-2"), ("kind", "k")])];
+    let api = |rows| Api::over(Source { rows, ..Source::default() });
+    let new = api(MemoryRows::of(&events));
+    let unique = |dimension: &str| with(query(), json!({"aggregation": "UNIQUE", "uniqueDimension": dimension}));
+    let estimated = new.post("/usage", &unique("user")).await;
+    assert_eq!(estimated.body["clientMeters"][0]["groupValue"].to_string(), "2");
+    assert_eq!(estimated.header("Tollgate-Approximate"), Some("standard-error=0.0163"));
+    assert_eq!(new.post("/usage", &unique("kind")).await.header("Tollgate-Approximate"), None, "the overflow row has none of it");
+    assert_eq!(new.post("/usage", &query()).await.header("Tollgate-Approximate"), None, "a sum is exact");
+    let batch = new.post("/usage/batch", &json!([query(), unique("user")])).await;
+    assert_eq!(batch.header("Tollgate-Approximate"), Some("standard-error=0.0163"), "of any");
+    let old = api(MemoryRows::of(&events).without_sketches()).post("/usage", &unique("user")).await;
+    assert_eq!(old.body["clientMeters"][0]["groupValue"].to_string(), "1");
+    assert_eq!(old.header("Tollgate-Approximate"), Some("lower-bound"));
 }
 
 #[tokio::test]
@@ -196,7 +229,9 @@ async fn the_rows_that_are_asked_for_are_the_callers() {
     let asked = api.source.asked.lock().expect("one thread");
     let one = ViewRequest { account: 2, meter: Some("tokens".into()), from_s: 0, to_s: 7_200, customers: Some(vec!["b".into()]) };
     assert_eq!(asked[0].0, [one]);
-    assert_eq!(asked[1].0, [ViewRequest { account: 2, meter: None, from_s: 0, to_s: 3_600, customers: None }]);
+    let everything = ViewRequest { account: 2, meter: Some("tokens".into()), from_s: 0, to_s: TIME_S_MAX, customers: None };
+    assert_eq!(asked[1].0, [everything], "for the reason why there is nothing");
+    assert_eq!(asked[2].0, [ViewRequest { account: 2, meter: None, from_s: 0, to_s: 3_600, customers: None }]);
 }
 
 #[tokio::test]
@@ -222,14 +257,101 @@ async fn refusals_are_those_of_the_contract() {
 fn an_answer_that_is_too_large_is_refused() {
     let events: Vec<_> = (0..9).map(|n| event(&format!("c-{n}"), DAY_0, "1")).collect();
     let rows = MemoryRows::of(&events);
-    let ask = |limits: Limits, bytes_max: usize| {
-        let body = with(query(), json!({"groupBy": ["customerId"]})).to_string();
-        let asked = Asked::One(parse_query(body.as_bytes(), 1, UnixMillis(0)).expect("a query"));
-        asked.evaluate(&rows, &HashMap::new(), Gaps::Filled, limits, bytes_max).map(|evaluated| evaluated.cut).map_err(|error| error.status)
+    let ask = |asked: Asked, limits: Limits, numbers_max: usize| {
+        let reports = Reports::new(Shape::Array, Gaps::Filled, numbers_max);
+        let evaluated = asked.evaluate_within(&rows, &HashMap::new(), reports, limits);
+        evaluated.map(|(facts, _)| facts.groups_cut).map_err(|error| error.status)
+    };
+    let body = with(query(), json!({"groupBy": ["customerId"]})).to_string();
+    let parsed = || parse_query(body.as_bytes(), 1, UnixMillis(0)).expect("a query");
+    let one = |limits, numbers_max| ask(Asked::One(parsed()), limits, numbers_max);
+    let limits = Limits::default();
+    assert_eq!(one(limits, 10), Ok(false));
+    assert_eq!(one(limits, 9), Err(StatusCode::BAD_REQUEST), "nine values and the begin of the day");
+    assert_eq!(one(Limits { groups_max: 8, ..limits }, 100), Ok(true));
+    assert_eq!(one(Limits { cells_max: 8, ..limits }, 100), Err(StatusCode::BAD_REQUEST));
+    let two = |limits, numbers_max| ask(Asked::Batch(vec![parsed(), parsed()]), limits, numbers_max);
+    assert_eq!(two(Limits { cells_max: 18, ..limits }, 20), Ok(false));
+    assert_eq!(two(Limits { cells_max: 17, ..limits }, 20), Err(StatusCode::BAD_REQUEST), "they are in memory together");
+    assert_eq!(two(limits, 19), Err(StatusCode::BAD_REQUEST));
+}
+
+#[test]
+fn all_meters_end_before_the_one_that_is_too_much() {
+    let events: Vec<_> = (0..9).map(|n| event("c", DAY_0, "1").meter(&format!("m-{n}"))).collect();
+    let rows = MemoryRows::of(&events);
+    let ask = |limits: Limits, numbers_max: usize| {
+        let parameters = [("startTimeInSeconds", "1767225600"), ("endTimeInSeconds", "1767312000"), ("timeGroupingInterval", "DAY")];
+        let parameters = parameters.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let asked = Asked::AllMeters(AllMetersQuery::parse(&parameters, 1, UnixMillis(0)).expect("a query"));
+        let evaluated = asked.evaluate_within(&rows, &HashMap::new(), Reports::new(Shape::Array, Gaps::Filled, numbers_max), limits);
+        evaluated.map(|(facts, reports)| (reports.iter().count(), facts.meters_cut)).map_err(|error| error.status)
     };
     let limits = Limits::default();
-    assert_eq!(ask(limits, 10_000), Ok(false));
-    assert_eq!(ask(Limits { groups_max: 8, ..limits }, 10_000), Ok(true));
-    assert_eq!(ask(Limits { cells_max: 8, ..limits }, 10_000), Err(StatusCode::BAD_REQUEST));
-    assert_eq!(ask(limits, 1_000), Err(StatusCode::BAD_REQUEST));
+    assert_eq!(ask(limits, 18), Ok((9, false)));
+    assert_eq!(ask(limits, 17), Ok((8, true)));
+    assert_eq!(ask(Limits { cells_max: 5, ..limits }, 18), Ok((5, true)));
+    assert_eq!(ask(limits, 1), Err(StatusCode::BAD_REQUEST), "not even one");
+}
+
+#[tokio::test]
+async fn an_empty_answer_says_why_it_is_empty() {
+    let api = Api::metered();
+    let ask = async |change: Value| {
+        let answered = api.post("/usage", &with(query(), change)).await;
+        assert_eq!(answered.status, 200);
+        answered.header("Tollgate-Empty").map(str::to_owned)
+    };
+    let later = json!({"startTimeInSeconds": DAY_0 + 864_000, "endTimeInSeconds": DAY_0 + 950_400});
+    assert_eq!(ask(json!({})).await, None);
+    let asked = || api.source.asked.lock().expect("one thread").len();
+    assert_eq!(asked(), 1, "an answer needs no second look");
+    assert_eq!(ask(json!({"filter": {"region": "mars"}})).await.as_deref(), Some("filter-matched-nothing"));
+    assert_eq!(asked(), 2, "that was seen already");
+    assert_eq!(ask(json!({"meterApiName": "nothing"})).await.as_deref(), Some("no-such-meter"));
+    assert_eq!(asked(), 4);
+    assert_eq!(ask(json!({"timeRange": later})).await.as_deref(), Some("outside-range"));
+    assert_eq!(ask(json!({"timeRange": later, "filter": {"customerId": "acme-7"}})).await.as_deref(), Some("outside-range"));
+    assert_eq!(ask(json!({"filter": {"customerId": "zeta-1"}})).await.as_deref(), Some("customer-never-seen"));
+    let last = api.source.asked.lock().expect("one thread").last().cloned().expect("asked");
+    let everything = ViewRequest { account: 1, meter: Some("tokens".into()), from_s: 0, to_s: TIME_S_MAX, customers: None };
+    assert_eq!(last, (vec![everything], Duration::ZERO));
+
+    let batch = json!([query(), with(query(), json!({"meterApiName": "nothing"})), with(query(), json!({"filter": {"region": "mars"}}))]);
+    let batch = api.post("/usage/batch", &batch).await;
+    assert_eq!(batch.header("Tollgate-Empty"), Some("-,no-such-meter,filter-matched-nothing"));
+    let all = async |query: &str| {
+        let answered = api.get(&format!("/usage/all?timeGroupingInterval=DAY&{query}")).await;
+        answered.header("Tollgate-Empty").map(str::to_owned)
+    };
+    assert_eq!(all("startTimeInSeconds=1767225600").await, None);
+    assert_eq!(all("startTimeInSeconds=0&endTimeInSeconds=1").await.as_deref(), Some("outside-range"));
+    assert_eq!(all("startTimeInSeconds=0&customerId=nobody").await.as_deref(), Some("customer-never-seen"));
+}
+
+#[tokio::test]
+async fn csv_is_for_those_who_ask_for_it() {
+    let api = Api::metered();
+    let request = Request::post("/usage").header(ACCEPT, "text/csv");
+    let (headers, body) = api.send_raw("read", request, with(query(), json!({"groupBy": ["customerId"]})).to_string()).await;
+    assert_eq!(
+        (&headers[CONTENT_TYPE], &headers["vary"]),
+        (&"text/csv; charset=utf-8; header=present".parse().expect("a value"), &"accept".parse().expect("a value"))
+    );
+    assert_eq!(body, "meter,aggregation,customerId,start,value\r\ntokens,SUM,acme-7,2026-01-01T00:00:00Z,3.5\r\n");
+    let request = Request::post("/usage").header(ACCEPT, "text/csv");
+    let (headers, body) = api.send_raw("read", request, "{}".into()).await;
+    assert_eq!(headers[CONTENT_TYPE], "application/json", "refusals are JSON: {body}");
+}
+
+#[tokio::test]
+async fn a_time_zone_moves_days_and_buckets_that_are_moved_are_said() {
+    let api = Api::metered();
+    let ask = async |zone: &str| {
+        let answered = api.post("/usage", &with(query(), json!({"timeZone": zone}))).await;
+        (answered.body["secondsSinceEpochIntervals"].to_string(), answered.header("Tollgate-Buckets-Moved").map(str::to_owned))
+    };
+    assert_eq!(ask("UTC").await, ("[1767225600]".into(), None));
+    assert_eq!(ask("Europe/Berlin").await, ("[1767222000,1767308400]".into(), None));
+    assert_eq!(ask("Asia/Kolkata").await, ("[1767204000,1767290400]".into(), Some("true".into())));
 }

@@ -13,23 +13,26 @@ use super::starting::{self, Starting};
 use super::{Opened, Parts, Shell, Stop};
 use crate::accounts::Accounts;
 use crate::accounts::audit::Audit;
-use crate::api;
+use crate::api::{self, Provider};
 use crate::billing::{Billing, close_all};
 use crate::cli::announce::announce;
 use crate::clock::Clock;
 use crate::cluster::internal;
-use crate::config::Role;
+use crate::config::{Config, Role};
 use crate::customers::Customers;
 use crate::data_dir::DataDir;
 use crate::gateway::body::BodyLimits;
 use crate::gateway::{self, Gateway};
 use crate::letters::{self, Ledger, Letters};
 use crate::meters::Meters;
+use crate::openapi::Described;
 use crate::ops::control::Control;
 use crate::ops::handover::Handover;
+use crate::portal::{self, Portal, SigningKey};
 use crate::rules::Rules;
 use crate::server::sockets::Listeners;
-use crate::server::{Front, Internal, Ops, Service};
+use crate::server::{self, Front, Internal, Ops, Service};
+use crate::stripe::IdempotencyKeys;
 use crate::verdicts::{self, Verdicts};
 
 /// The way in.
@@ -75,7 +78,7 @@ impl Entrance {
     /// Lets requests in.
     pub(super) fn enter(&self, opened: Opened) -> Entered {
         let Self { shell, data_dir, starting, front, handover } = self;
-        let Opened { parts, accounts, admin_key, rules } = opened;
+        let Opened { parts, accounts, admin_key, rules, portal_key } = opened;
         starting.is_over(parts.readiness.clone());
         if let Some(router) = &parts.internal {
             // Set once: nothing starts twice.
@@ -83,8 +86,9 @@ impl Entrance {
         }
         let control = control(&parts, data_dir, handover.clone(), &shell.clock, front.ops.draining.clone());
         // Set once: nothing starts twice.
-        let _first = front.service.set(service(shell, &parts, accounts, rules));
         let config = &shell.config;
+        let beside = server::described(config.ingest.body_bytes_max, front.serves_ops);
+        let _first = front.service.set(service(shell, &parts, accounts, rules, portal_key, beside));
         announce(shell.address, config.tls.is_some(), &config.data_dir, &admin_key, shell.clock.now());
         Entered { parts, control }
     }
@@ -104,23 +108,18 @@ fn control(parts: &Parts, data_dir: &DataDir, handover: Arc<Handover>, clock: &C
     Some(tokio::spawn(control.ok()?.serve(parts.copied.clone(), handover, clock.clone(), stopping)))
 }
 
-fn service(shell: &Shell, parts: &Parts, accounts: Arc<Accounts>, rules: Arc<Rules>) -> Service {
+fn service(
+    shell: &Shell,
+    parts: &Parts,
+    accounts: Arc<Accounts>,
+    rules: Arc<Rules>,
+    portal_key: SigningKey,
+    beside: Vec<Described>,
+) -> Service {
     let (config, clock) = (&shell.config, &shell.clock);
     let keys = accounts.ring();
-    let ingest = &config.ingest;
-    let settings = gateway::Settings {
-        body: BodyLimits {
-            wire_max: ingest.body_bytes_max,
-            inflated_max: ingest.inflated_bytes_max,
-            idle: config.http.body_idle_timeout,
-            total: config.http.body_timeout,
-        },
-        events_max: ingest.events_max,
-        event_bytes_max: ingest.event_bytes_max,
-        window: config.time_window(),
-    };
     let gateway = Arc::new(Gateway {
-        settings,
+        settings: settings(config),
         keys: keys.clone(),
         rules: rules.clone(),
         budget: shell.budgets.ingest.clone(),
@@ -144,26 +143,62 @@ fn service(shell: &Shell, parts: &Parts, accounts: Arc<Accounts>, rules: Arc<Rul
     });
     let customers = Arc::new(Customers::new(parts.store.clone(), clock.clone()));
     let billing = billing(shell, parts, customers.clone(), &accounts);
-    let router = api::router(api::Parts {
+    let meters = Arc::new(Meters::new(parts.store.clone(), clock.clone()));
+    let portal = Arc::new(Portal::new(portal::Parts {
+        key: portal_key,
+        address: portal::Address::new(config.portal.base_url.as_deref(), config.tls.is_some()),
+        accounts: accounts.clone(),
+        customers: customers.clone(),
+        meters: meters.clone(),
+        billing: billing.clone(),
+        source: parts.source.clone(),
+        clock: clock.clone(),
+    }));
+    let routed = api::Parts {
         accounts,
         billing,
         audit: Arc::new(Audit::new(parts.store.clone(), clock.clone())),
         verdicts: Arc::new(verdicts),
         customers,
-        meters: Arc::new(Meters::new(parts.store.clone(), clock.clone())),
+        provider: provider(shell, parts),
+        meters,
         rules,
         source: parts.source.clone(),
         letters,
         gateway: gateway.clone(),
+        portal: portal.clone(),
         clock: clock.clone(),
-    });
+    };
     Service {
         gateway: config.has_role(Role::Gateway).then_some(gateway),
-        router: config.has_role(Role::Api).then_some(router),
+        router: config.has_role(Role::Api).then(|| api::router(routed, beside)),
+        portal: config.has_role(Role::Api).then(|| portal::web::routes(portal)),
         keys,
         budget: shell.budgets.api.clone(),
         http: config.http.clone(),
     }
+}
+
+/// What the gateway takes of a request.
+fn settings(config: &Config) -> gateway::Settings {
+    let ingest = &config.ingest;
+    gateway::Settings {
+        body: BodyLimits {
+            wire_max: ingest.body_bytes_max,
+            inflated_max: ingest.inflated_bytes_max,
+            idle: config.http.body_idle_timeout,
+            total: config.http.body_timeout,
+        },
+        events_max: ingest.events_max,
+        event_bytes_max: ingest.event_bytes_max,
+        window: config.time_window(),
+    }
+}
+
+/// The payment provider, if there is one.
+fn provider(shell: &Shell, parts: &Parts) -> Option<Provider> {
+    let stripe = shell.stripe.clone()?;
+    Some(Provider { stripe, keys: IdempotencyKeys::new(parts.meta.log_id) })
 }
 
 /// Plans, orders and invoices; closes what is due, on a node that answers for them.

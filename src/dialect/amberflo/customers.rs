@@ -13,6 +13,10 @@ use super::AmberfloError;
 use crate::customers::{
     ATTRIBUTE_KEY_BYTES_MAX, ATTRIBUTE_VALUE_BYTES_MAX, ATTRIBUTES_MAX, Address, Customer, CustomerId, Stage, TEXT_BYTES_MAX,
 };
+use crate::stripe::NewCustomer;
+
+/// The trait that has a customer's id at Stripe.
+pub const STRIPE_ID: &str = "stripeId";
 
 /// What a POST or a PUT says about a customer; checked. Unknown fields and the times in it are ignored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +57,32 @@ impl CustomerRequest {
     /// The `customerId`.
     pub fn id(&self) -> &CustomerId {
         &self.id
+    }
+
+    /// What the payment provider is told of it; nothing if it is there already: the request has its id.
+    ///
+    /// # Errors
+    /// 400 `BAD_REQUEST`: there is no room for one more trait.
+    pub fn for_provider<'c>(&'c self, account: &'c str, address: &'c Address) -> Result<Option<NewCustomer<'c>>, AmberfloError> {
+        if self.traits.get(STRIPE_ID).is_some_and(|id| !id.is_empty()) {
+            return Ok(None);
+        }
+        if self.traits.len() >= ATTRIBUTES_MAX && !self.traits.contains_key(STRIPE_ID) {
+            let reason = format!("has {ATTRIBUTES_MAX} entries, the limit: there is no room for {STRIPE_ID}");
+            return Err(AmberfloError::bad_field("traits", reason));
+        }
+        let (email, description) = (self.email.as_deref(), self.description.as_deref());
+        Ok(Some(NewCustomer { account, id: self.id.as_str(), name: &self.name, email, description, address }))
+    }
+
+    /// Its address, as the model has it.
+    pub fn address(&self) -> Address {
+        self.address.clone().map_or_else(Address::default, ShownAddress::into_address)
+    }
+
+    /// Notes the customer's id at Stripe.
+    pub fn set_stripe_id(&mut self, id: &str) {
+        self.traits.insert(STRIPE_ID.into(), id.into());
     }
 
     /// Writes a new customer's fields.
@@ -175,14 +205,16 @@ impl AutoCreate {
         }
     }
 
-    /// What it means where no payment provider is configured: nothing, or a refusal.
+    /// Whether the payment provider is to make the customer, too.
     ///
     /// # Errors
     /// 400 `PAYMENT_PROVIDER_NOT_CONFIGURED`.
-    pub fn without_provider(self) -> Result<(), AmberfloError> {
-        let message = "autoCreateCustomerInStripe is true, and no payment provider is configured";
+    pub fn is_wanted(self, is_configured: bool) -> Result<bool, AmberfloError> {
+        let message = "autoCreateCustomerInStripe is true, and no payment provider is configured (TOLLGATE_STRIPE_API_KEY)";
         match self {
-            Self::No | Self::IfConfigured => Ok(()),
+            Self::No => Ok(false),
+            Self::IfConfigured => Ok(is_configured),
+            Self::Yes if is_configured => Ok(true),
             Self::Yes => Err(AmberfloError::new(StatusCode::BAD_REQUEST, "PAYMENT_PROVIDER_NOT_CONFIGURED", message)),
         }
     }
@@ -592,13 +624,41 @@ mod tests {
 
     #[test]
     fn the_stripe_flag_means_what_the_contract_says() {
-        let no_provider = |text| AutoCreate::parse(text).and_then(AutoCreate::without_provider).map_err(|error| error.code);
-        for fine in [None, Some("false"), Some("False"), Some("if_payment_provider"), Some("IF_PAYMENT_PROVIDER")] {
-            assert_eq!(no_provider(fine), Ok(()), "{fine:?}");
+        let wanted = |text, is_configured| {
+            let wanted = AutoCreate::parse(text).and_then(|parsed| parsed.is_wanted(is_configured));
+            wanted.map_err(|error| error.code)
+        };
+        for (text, without, with) in [
+            (None, Ok(false), Ok(false)),
+            (Some("false"), Ok(false), Ok(false)),
+            (Some("False"), Ok(false), Ok(false)),
+            (Some("if_payment_provider"), Ok(false), Ok(true)),
+            (Some("IF_PAYMENT_PROVIDER"), Ok(false), Ok(true)),
+            (Some("True"), Err("PAYMENT_PROVIDER_NOT_CONFIGURED"), Ok(true)),
+            (Some("yes"), Err("BAD_REQUEST"), Err("BAD_REQUEST")),
+            (Some(""), Err("BAD_REQUEST"), Err("BAD_REQUEST")),
+        ] {
+            assert_eq!((wanted(text, false), wanted(text, true)), (without, with), "{text:?}");
         }
-        assert_eq!(no_provider(Some("True")), Err("PAYMENT_PROVIDER_NOT_CONFIGURED"));
-        assert_eq!(no_provider(Some("yes")), Err("BAD_REQUEST"));
-        assert_eq!(no_provider(Some("")), Err("BAD_REQUEST"));
+    }
+
+    #[test]
+    fn the_provider_is_told_what_was_said_unless_it_knows_the_customer() {
+        let asked = |body: &Value| {
+            let request = parse(body).expect("a good body");
+            let address = request.address();
+            request.for_provider("default", &address).map(|new| new.map(|new| new.form())).map_err(|error| error.details)
+        };
+        let body = json!({"customerId": "a", "customerName": "A & B", "address": {"line1": "1", "city": "c", "country": "DE"}});
+        let form = asked(&body).expect("room").expect("not known yet");
+        let expected = "name=A+%26+B&address%5Bline1%5D=1&address%5Bcity%5D=c&address%5Bcountry%5D=DE&metadata%5BcustomerId%5D=a&metadata%5Baccount%5D=default";
+        assert_eq!(form, expected);
+        let with_traits = |traits: Value| json!({"customerId": "a", "customerName": "A", "traits": traits});
+        assert_eq!(asked(&with_traits(json!({"stripeId": "cus_1"}))), Ok(None));
+        assert!(asked(&with_traits(json!({"stripeId": ""}))).expect("room").is_some());
+        let full: Map<_, _> = (0..ATTRIBUTES_MAX).map(|n| (n.to_string(), Value::from("x"))).collect();
+        let refused = asked(&with_traits(full.into())).expect_err("no room");
+        assert_eq!(refused.as_deref(), Some("traits has 64 entries, the limit: there is no room for stripeId"));
     }
 
     fn any_request() -> impl Strategy<Value = CustomerRequest> {

@@ -150,8 +150,20 @@ impl<'v> Fields<'v> {
     }
 }
 
-fn read_int(text: &str) -> Option<i64> {
-    Amount::parse(text.as_bytes()).ok()?.to_int()
+/// A whole number from the text of a JSON number. What would have to be rounded to be one is none: `2e-42` is no time.
+pub(super) fn read_int(text: &str) -> Option<i64> {
+    Amount::parse(text.as_bytes()).ok()?.to_int().filter(|_| is_whole(text))
+}
+
+/// Whether no digit behind the point, wherever the exponent puts it, is other than 0.
+fn is_whole(number: &str) -> bool {
+    let (digits, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let whole = whole.trim_start_matches('-');
+    // One that does not fit is beyond all digits of the text.
+    let exponent = exponent.parse().unwrap_or(if exponent.starts_with('-') { i64::MIN } else { i64::MAX });
+    let point = exponent.saturating_add(whole.len() as i64);
+    (0..).zip(whole.bytes().chain(fraction.bytes())).all(|(at, digit)| digit == b'0' || at < point)
 }
 
 fn find_word<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, String> {
@@ -160,4 +172,30 @@ fn find_word<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, String> {
         let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
         format!("must be one of {}", words.join(", "))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::read_int;
+
+    #[test]
+    fn a_whole_number_is_read_however_it_is_written_and_nothing_is_rounded_to_one() {
+        for (text, number) in [
+            ("7", Some(7)),
+            ("-7.00", Some(-7)),
+            ("1e3", Some(1_000)),
+            ("1.5E+1", Some(15)),
+            ("1200e-2", Some(12)),
+            ("0e-99999999999999999999", Some(0)),
+            ("0.0", Some(0)),
+            ("1.5", None),
+            ("1e-1", None),
+            ("2.589e-42", None),
+            ("1.0000000000000001", None),
+            ("1e-99999999999999999999", None),
+            ("1e19", None),
+        ] {
+            assert_eq!(read_int(text), number, "{text}");
+        }
+    }
 }

@@ -11,6 +11,7 @@ mod tests;
 use serde_json::{Map, Value};
 
 use super::AmberfloError;
+use super::fields::read_int;
 use crate::billing::Money;
 use crate::clock::UnixMillis;
 use crate::customers::CustomerId;
@@ -124,7 +125,7 @@ impl Fields {
     pub fn int(&self, name: &str) -> Result<Option<i64>, AmberfloError> {
         let number = match self.get(name) {
             None => return Ok(None),
-            Some(Value::Number(number)) => Amount::parse(number.as_str().as_bytes()).ok().and_then(Amount::to_int),
+            Some(Value::Number(number)) => read_int(number.as_str()),
             Some(Value::String(text)) => text.parse().ok(),
             Some(_) => None,
         };

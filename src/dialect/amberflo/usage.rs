@@ -2,7 +2,8 @@
 //!
 //! Two forms that disagree completely: form A (the metering description, the seed workflow) has a flat range, form B
 //! (the SDKs) a `timeRange`; which one a query has decides which one its answer has. This part reads queries,
-//! [`answer`] writes answers.
+//! [`answer`] writes answers. Beyond the contract, either form may have a `timeZone` (an IANA name, UTC by default), and so may `GET
+//! /usage/all` among its parameters: days, weeks and months are those of that zone.
 
 pub mod answer;
 
@@ -14,20 +15,43 @@ use serde_json::{Map, Value, json};
 use super::AmberfloError;
 use super::fields::{Fields, not_json};
 use crate::clock::UnixMillis;
-use crate::event::NAME_BYTES_MAX;
+use crate::event::{DIMENSION_KEY_BYTES_MAX, NAME_BYTES_MAX};
 use crate::usage::{
-    Aggregation, Buckets, Draft, Field, Interval, LOOK_UPS_MAX, MeterType, Query, QueryError, Take, TimeRange, ViewRequest,
+    Aggregation, Buckets, Draft, Field, Interval, LOOK_UPS_MAX, MeterType, Query, QueryError, Take, TimeRange, Unanswered, ViewRequest,
+    Zone,
 };
 
 /// Most queries of a batch.
 pub const BATCH_QUERIES_MAX: usize = 100;
 
-const AGGREGATIONS: [(&str, Aggregation); 4] =
-    [("SUM", Aggregation::Sum), ("MIN", Aggregation::Min), ("MAX", Aggregation::Max), ("COUNT", Aggregation::Count)];
+const AGGREGATIONS: [(&str, Word); 7] = [
+    ("SUM", Word::Sum),
+    ("MIN", Word::Min),
+    ("MAX", Word::Max),
+    ("COUNT", Word::Count),
+    ("AVG", Word::Average),
+    ("LATEST", Word::Latest),
+    ("UNIQUE", Word::Unique),
+];
 const INTERVALS: [(&str, Interval); 4] =
     [("HOUR", Interval::Hour), ("DAY", Interval::Day), ("WEEK", Interval::Week), ("MONTH", Interval::Month)];
 /// What a customer is called among the fields to filter and group by.
 const CUSTOMER_ID: &str = "customerId";
+/// Names the dimension whose different values UNIQUE counts.
+const UNIQUE_DIMENSION: &str = "uniqueDimension";
+
+/// What `aggregation` may say. The last three are ours.
+#[derive(Clone, Copy)]
+enum Word {
+    Sum,
+    Min,
+    Max,
+    Count,
+    Average,
+    Latest,
+    /// Says of what in [`UNIQUE_DIMENSION`].
+    Unique,
+}
 
 /// What an answer looks like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -104,7 +128,7 @@ fn read_form_a(fields: &Fields<'_>, account: u32) -> Result<Draft, AmberfloError
     Ok(Draft {
         account,
         meter: fields.required_text("meterApiName")?.to_owned(),
-        aggregation: Some(fields.required_word("aggregation", &AGGREGATIONS)?),
+        aggregation: read_aggregation(fields, Some(fields.required_word("aggregation", &AGGREGATIONS)?))?,
         buckets: read_buckets(fields, range)?,
         filters,
         group_by: read_group_by(fields)?,
@@ -122,7 +146,7 @@ fn read_form_b(fields: &Fields<'_>, range: &Fields<'_>, account: u32, now: UnixM
     Ok(Draft {
         account,
         meter: fields.required_text("meterApiName")?.to_owned(),
-        aggregation: fields.word("aggregation", &AGGREGATIONS)?,
+        aggregation: read_aggregation(fields, fields.word("aggregation", &AGGREGATIONS)?)?,
         buckets: read_buckets(fields, checked)?,
         filters: read_filters(fields)?,
         group_by: read_group_by(fields)?,
@@ -132,7 +156,25 @@ fn read_form_b(fields: &Fields<'_>, range: &Fields<'_>, account: u32, now: UnixM
 
 fn read_buckets(fields: &Fields<'_>, range: TimeRange) -> Result<Buckets, AmberfloError> {
     let interval = fields.required_word("timeGroupingInterval", &INTERVALS)?;
-    Buckets::new(range, interval).map_err(|error| refused(fields, fields, error))
+    let zone = fields.text("timeZone")?.map_or(Ok(Zone::default()), Zone::find);
+    zone.and_then(|zone| Buckets::new(range, interval, zone)).map_err(|error| refused(fields, fields, error))
+}
+
+fn read_aggregation(fields: &Fields<'_>, said: Option<Word>) -> Result<Option<Aggregation>, AmberfloError> {
+    let dimension = fields.name(UNIQUE_DIMENSION, DIMENSION_KEY_BYTES_MAX)?;
+    let aggregation = match (said, dimension) {
+        (Some(Word::Unique), Some(name)) => Aggregation::Unique(field(&name)),
+        (Some(Word::Unique), None) => return Err(fields.wrong(UNIQUE_DIMENSION, "is missing: whose different values are counted?")),
+        (_, Some(_)) => return Err(fields.wrong(UNIQUE_DIMENSION, "is for the aggregation UNIQUE")),
+        (None, None) => return Ok(None),
+        (Some(Word::Sum), None) => Aggregation::Sum,
+        (Some(Word::Min), None) => Aggregation::Min,
+        (Some(Word::Max), None) => Aggregation::Max,
+        (Some(Word::Count), None) => Aggregation::Count,
+        (Some(Word::Average), None) => Aggregation::Average,
+        (Some(Word::Latest), None) => Aggregation::Latest,
+    };
+    Ok(Some(aggregation))
 }
 
 fn read_filters(fields: &Fields<'_>) -> Result<Vec<(Field, Vec<String>)>, AmberfloError> {
@@ -170,7 +212,8 @@ fn refused(fields: &Fields<'_>, range: &Fields<'_>, error: QueryError) -> Amberf
     match error {
         QueryError::StartOutside => range.wrong("startTimeInSeconds", error),
         QueryError::EndOutside | QueryError::EndNotAfterStart => range.wrong("endTimeInSeconds", error),
-        QueryError::TooManyBuckets => fields.wrong("timeGroupingInterval", error),
+        QueryError::TooManyBuckets | QueryError::TooManyZonedBuckets => fields.wrong("timeGroupingInterval", error),
+        QueryError::ZoneUnknown => fields.wrong("timeZone", error),
         QueryError::MeterEmpty | QueryError::MeterTooLong => fields.wrong("meterApiName", error),
         QueryError::TooManyGroupKeys => fields.wrong("groupBy", error),
         QueryError::TooManyFilterValues | QueryError::TooManyLookUps => fields.wrong("filter", error),
@@ -227,13 +270,18 @@ impl AllMetersQuery {
     }
 
     /// When.
-    pub fn range(&self) -> TimeRange {
-        self.buckets.range()
+    pub fn buckets(&self) -> &Buckets {
+        &self.buckets
+    }
+
+    /// What tells why there is no answer.
+    pub fn unanswered(&self) -> Unanswered {
+        Unanswered { account: self.account, meter: None, customers: self.customers.clone() }
     }
 
     /// The rows that it takes.
     pub fn view_request(&self) -> ViewRequest {
-        let (from_s, to_s) = self.range().whole_hours_s();
+        let (from_s, to_s) = self.buckets.answered_s();
         ViewRequest { account: self.account, meter: None, from_s, to_s, customers: self.customers.clone() }
     }
 
@@ -248,7 +296,7 @@ impl AllMetersQuery {
             account: self.account,
             meter: meter.to_owned(),
             aggregation: None,
-            buckets: self.buckets,
+            buckets: self.buckets.clone(),
             filters: filters.collect(),
             group_by,
             take: None,
@@ -263,6 +311,8 @@ impl AllMetersQuery {
             MeterType::SumOfAllUsage => "SUM",
             MeterType::MaxInPeriod => "MAX",
             MeterType::UniqueCustomersCount => "COUNT",
+            MeterType::Average => "AVG",
+            MeterType::Latest => "LATEST",
         };
         let only = |names: &[&str]| {
             let found = names.iter().filter_map(|name| Some(((*name).to_owned(), self.received.get(*name)?.clone())));
@@ -274,6 +324,9 @@ impl AllMetersQuery {
             "timeGroupingInterval": self.received.get("timeGroupingInterval"),
             "timeRange": only(&["startTimeInSeconds", "endTimeInSeconds"]),
         });
+        if let Some(zone) = self.received.get("timeZone") {
+            metadata["timeZone"] = zone.clone();
+        }
         if self.by_customer {
             metadata["groupBy"] = json!([CUSTOMER_ID]);
         }

@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicU32;
 
 use super::*;
 use crate::store::memory::MemoryStore;
-use crate::store::{Item, Rows, Visit};
+use crate::store::{Item, KeyRange, Rows, Visit};
 
 /// A snapshot that counts how it is asked.
 struct Far {
@@ -18,8 +18,8 @@ impl Rows for Far {
         self.snapshot.scan(selection, visit)
     }
 
-    fn meters(&self, account: u32) -> Result<Vec<String>, store::Error> {
-        self.snapshot.meters(account)
+    fn first_key(&self, ranges: &[KeyRange]) -> Result<Option<Vec<u8>>, store::Error> {
+        self.snapshot.first_key(ranges)
     }
 }
 

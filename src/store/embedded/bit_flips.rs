@@ -56,7 +56,7 @@ fn ask(store: &EmbeddedStore) -> Result<Answers, Error> {
         log_time: progress.log_time.0,
         rows,
         one_by_one,
-        meters: snapshot.meters(1)?,
+        meters: crate::store::meters(&*snapshot, 1)?,
         counted: snapshot.count(&group)?,
         documents: store.documents(Kind::Customer, 1)?,
     })

@@ -17,13 +17,14 @@ const COPY_BYTES: usize = 256 << 10;
 
 /// For rows on their way: of this session alone, never logged, emptied at every end of a transaction.
 const MAKE_STAGE: &str = "CREATE TEMPORARY TABLE IF NOT EXISTS tollgate_stage (
-    key bytea, rest bytea, count bigint, last_time timestamptz, sum numeric, min numeric, max numeric, last numeric, last_id text
+    key bytea, rest bytea, count bigint, last_time timestamptz, sum numeric, min numeric, max numeric, last numeric, last_id text,
+    sketches bytea
 ) ON COMMIT DELETE ROWS";
 const COPY: &str = "COPY pg_temp.tollgate_stage FROM STDIN (FORMAT binary)";
-const WRITE: &str = "INSERT INTO tollgate.rows AS stored (key, rest, count, last_time, sum, min, max, last, last_id)
-    SELECT key, rest, count, last_time, sum, min, max, last, last_id FROM pg_temp.tollgate_stage
+const WRITE: &str = "INSERT INTO tollgate.rows AS stored (key, rest, count, last_time, sum, min, max, last, last_id, sketches)
+    SELECT key, rest, count, last_time, sum, min, max, last, last_id, sketches FROM pg_temp.tollgate_stage
     ON CONFLICT (key) DO UPDATE SET count = excluded.count, last_time = excluded.last_time, sum = excluded.sum, min = excluded.min,
-        max = excluded.max, last = excluded.last, last_id = excluded.last_id";
+        max = excluded.max, last = excluded.last, last_id = excluded.last_id, sketches = excluded.sketches";
 
 /// Where a partition stands of which nothing is stored.
 pub(super) const BEGIN: Progress = Progress { next: Position(0), log_time: UnixMillis(i64::MIN) };

@@ -8,7 +8,8 @@ use tokio_postgres::Client;
 use super::OpenError;
 
 /// (name, what it does); the first is version 1.
-const MIGRATIONS: [(&str, &str); 1] = [("tables", include_str!("migrations/0001_tables.sql"))];
+const MIGRATIONS: [(&str, &str); 2] =
+    [("tables", include_str!("migrations/0001_tables.sql")), ("sketches", include_str!("migrations/0002_sketches.sql"))];
 /// The oldest server: 14.0.
 const SERVER_VERSION_MIN: i32 = 140_000;
 /// Number of the lock: "tollgate" in ASCII.

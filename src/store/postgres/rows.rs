@@ -9,6 +9,7 @@ use tokio_postgres::types::{FromSql, Type};
 use super::numeric::Scaled;
 use crate::clock::UnixMicros;
 use crate::event::{Amount, Sum};
+use crate::sketch::Sketches;
 use crate::store::{Error, Row};
 
 /// Bytes of a key that stand in the index. An entry of a b-tree has 2,704 at most; dimensions alone can have 70 KB.
@@ -53,11 +54,11 @@ impl CopyBuffer {
         let count = i64::try_from(row.count).map_err(|_| Error::Failed("a row counts more than 2^63 events".into()))?;
         let time = row.last_time.0.checked_sub(POSTGRES_EPOCH).ok_or_else(|| Error::Failed("a time before the year -290000".into()))?;
         let (key, rest) = stored_key(key);
-        self.0.extend_from_slice(&9_i16.to_be_bytes());
+        self.0.extend_from_slice(&10_i16.to_be_bytes());
         self.field(&key);
         match rest {
             Some(rest) => self.field(rest),
-            None => self.0.extend_from_slice(&(-1_i32).to_be_bytes()),
+            None => self.null(),
         }
         self.field(&count.to_be_bytes());
         self.field(&time.to_be_bytes());
@@ -66,7 +67,19 @@ impl CopyBuffer {
             Scaled(I256::from(amount.scaled())).write_field(&mut self.0);
         }
         self.field(row.last_id.as_bytes());
+        match &row.sketches {
+            Some(sketches) => {
+                let mut bytes = row.count.to_le_bytes().to_vec();
+                sketches.write(&mut bytes);
+                self.field(&bytes);
+            }
+            None => self.null(),
+        }
         Ok(())
+    }
+
+    fn null(&mut self) {
+        self.0.extend_from_slice(&(-1_i32).to_be_bytes());
     }
 
     fn field(&mut self, bytes: &[u8]) {
@@ -105,7 +118,17 @@ impl<'a> FromSql<'a> for Micros {
     }
 }
 
-/// The key and the row of: key, rest, count, last_time, sum, min, max, last, last_id. Writes the key into `key`.
+/// The sketches of a row: the count that they are of, and themselves. A binary from before there were sketches leaves the column as it is
+/// when it adds to the row; then they do not have all values any more, and the row has none.
+fn read_sketches(stored: Option<&[u8]>, count: u64) -> Result<Option<Box<Sketches>>, Error> {
+    let Some(stored) = stored else { return Ok(None) };
+    let split = stored.split_first_chunk::<8>().map(|(of, sketches)| (u64::from_le_bytes(*of), sketches));
+    let (of, sketches) = split.ok_or_else(|| damaged(&"its sketches"))?;
+    let sketches = Sketches::read(sketches).ok_or_else(|| damaged(&"its sketches"))?;
+    Ok((of == count).then(|| Box::new(sketches)))
+}
+
+/// The key and the row of: key, rest, count, last_time, sum, min, max, last, last_id, sketches. Writes the key into `key`.
 pub(super) fn read(from: &tokio_postgres::Row, key: &mut Vec<u8>) -> Result<Row, Error> {
     read_columns(from, key).unwrap_or_else(|error| Err(damaged(&error)))
 }
@@ -125,7 +148,12 @@ fn read_columns(from: &tokio_postgres::Row, key: &mut Vec<u8>) -> Result<Result<
         return Ok(Err(damaged(&"a number that no row has")));
     };
     let last_id: &str = from.try_get(8)?;
-    let row = Row { count, sum: Sum::from_scaled(sum), min, max, last_time: UnixMicros(last_time), last, last_id: last_id.to_owned() };
+    let sketches = match read_sketches(from.try_get(9)?, count) {
+        Ok(sketches) => sketches,
+        Err(error) => return Ok(Err(error)),
+    };
+    let (sum, last_time, last_id) = (Sum::from_scaled(sum), UnixMicros(last_time), last_id.to_owned());
+    let row = Row { count, sum, min, max, last_time, last, last_id, sketches };
     Ok(if row.is_possible() { Ok(row) } else { Err(damaged(&"numbers that no row has")) })
 }
 

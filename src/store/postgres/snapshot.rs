@@ -31,7 +31,7 @@ use super::commit::{position, read_progress, read_progresses};
 use super::pool::{Failure, Lease, Pool, Session, wait};
 use super::rows::{self, behind, damaged, stored_key};
 use crate::log::Position;
-use crate::store::{Conflict, Error, Item, Progress, Row, RowKey, RowSelection, Rows, Snapshot, Visit, row};
+use crate::store::{Conflict, Error, Item, KeyRange, Progress, Row, RowKey, RowSelection, Rows, Snapshot, Visit};
 
 /// Ranges of keys that are asked for at once.
 const RANGES: usize = 1_000;
@@ -39,7 +39,8 @@ const RANGES: usize = 1_000;
 /// The columns that [`rows::read`] takes.
 macro_rules! columns {
     () => {
-        "stored.key, stored.rest, stored.count, stored.last_time, stored.sum, stored.min, stored.max, stored.last, stored.last_id"
+        "stored.key, stored.rest, stored.count, stored.last_time, stored.sum, stored.min, stored.max, stored.last, stored.last_id, \
+         stored.sketches"
     };
 }
 /// Each key is looked up by itself: of a table that was never analyzed, the server might rather read all of it.
@@ -69,6 +70,11 @@ const SOME_RANGES_WITH_CUT_KEYS: &str = concat!(
         CROSS JOIN LATERAL (SELECT * FROM tollgate.rows WHERE key >= range.begins AND key < range.ends OFFSET 0) AS stored
         ORDER BY substring(key FOR 2000), rest NULLS FIRST"
 );
+
+/// The first of each range, and the first of those.
+const FIRST_KEY: &str = "SELECT stored.key FROM unnest($1::bytea[], $2::bytea[]) AS range (begins, ends)
+    CROSS JOIN LATERAL (SELECT key FROM tollgate.rows WHERE key >= range.begins AND key < range.ends ORDER BY key LIMIT 1) AS stored
+    ORDER BY stored.key LIMIT 1";
 
 type VisitStored<'v> = dyn FnMut(&[u8], &Row) -> Result<(), Error> + 'v;
 
@@ -223,26 +229,19 @@ impl Rows for PostgresSnapshot {
         Ok(())
     }
 
-    fn meters(&self, account: u32) -> Result<Vec<String>, Error> {
-        let mut meters = Vec::new();
-        let mut from = account.to_be_bytes().to_vec();
-        let end = behind(&from);
-        loop {
-            let next = self.look(async |session| {
-                let first = "SELECT key FROM tollgate.rows WHERE key >= $1 AND key < $2 ORDER BY key LIMIT 1";
-                let first = session.prepared(first).await?;
-                let found = session.in_time(session.client.query_opt(&first, &[&from, &end])).await?;
-                Ok(found.map(|row| row.try_get::<_, Vec<u8>>(0)).transpose()?)
+    fn first_key(&self, ranges: &[KeyRange]) -> Result<Option<Vec<u8>>, Error> {
+        for ranges in ranges.chunks(RANGES) {
+            let (from, to): (Vec<&[u8]>, Vec<&[u8]>) = ranges.iter().map(|(from, to)| (from.as_slice(), to.as_slice())).unzip();
+            let found = self.look(async |session| {
+                let first = session.prepared(FIRST_KEY).await?;
+                let found = session.in_time(session.client.query_opt(&first, &[&from, &to])).await?;
+                Ok(found.map(|row| row.try_get(0)).transpose()?)
             })?;
-            let Some(key) = next else { return Ok(meters) };
-            // A long key is cut far behind the meter's name.
-            let key = RowKey::read(&key).ok_or_else(|| damaged(&"its key"))?;
-            meters.push(key.meter.to_owned());
-            // On to the next meter: behind its name comes the grain, which is 0 or 1.
-            from.clear();
-            row::write_meter_prefix(&mut from, account, key.meter);
-            from.push(0xff);
+            if found.is_some() {
+                return Ok(found);
+            }
         }
+        Ok(None)
     }
 }
 
@@ -264,7 +263,7 @@ impl Snapshot for PostgresSnapshot {
             let mut found = vec![None; keys.len()];
             let mut key = Vec::new();
             while let Some(row) = session.in_time(stream.try_next()).await? {
-                let at: i64 = row.try_get(9)?;
+                let at: i64 = row.try_get(10)?;
                 let read = rows::read(&row, &mut key)?;
                 // The place in the question, counted from 1.
                 if let Some(found) = usize::try_from(at - 1).ok().and_then(|at| found.get_mut(at)) {

@@ -239,7 +239,7 @@ fn nodes_that_start_at_once_make_one_schema_and_a_newer_one_is_refused() {
         stores[0].commit(&commit_of(0)).expect("commits");
         assert_eq!(standing(&stores[3]).expect("answers"), 1);
     });
-    assert_eq!(cluster.psql(&url, "SELECT version, name FROM tollgate.migrations"), "1|tables");
+    assert_eq!(cluster.psql(&url, "SELECT version, name FROM tollgate.migrations"), "1|tables\n2|sketches");
     cluster.psql(&url, "INSERT INTO tollgate.migrations VALUES (999, 'from the future', now())");
     let Err(OpenError::Unfit(what)) = PostgresStore::open(&Settings::new(&url)) else { panic!("a newer schema is refused") };
     assert!(what.contains("version 999") && what.contains("run the newer binary"), "{what}");
@@ -278,6 +278,7 @@ fn people_can_read_the_rows() {
         last_time: UnixMicros(1_728_000_001_000_002),
         last: amount("0.25"),
         last_id: "u-9".into(),
+        sketches: None,
     };
     let dimensions = b"\x02\x05model\x02\0m1\x06region\x03\0e\xc3\xbc".as_slice();
     let long = [b"\x01\x01k\xb8\x0b".as_slice(), &[b'v'; 3_000]].concat();
@@ -299,6 +300,24 @@ fn people_can_read_the_rows() {
     assert_eq!(shown, format!("{before}{{\"model\": \"m1\", \"region\": \"e\u{fc}\"}}{behind}\n{before}{behind}"));
     assert_eq!(cluster.psql(&url, "SELECT length(dimensions->>'k') FROM tollgate.usage WHERE customer = 'long'"), "3000");
     assert_eq!(cluster.psql(&url, "SELECT dimensions FROM tollgate.usage WHERE customer = 'none'"), "{}");
+}
+
+#[test]
+fn sketches_that_an_older_binary_has_not_kept_up_are_none() {
+    let cluster = Cluster::shared();
+    let url = cluster.database();
+    let store = open(&url, patient());
+    let key = key("c", DimensionSet::OVERFLOW.0);
+    let mut row = Row::none_yet(DimensionSet::OVERFLOW);
+    row.add(Amount::ONE, UnixMicros(5), "u-1");
+    store.commit(&Commit { rows: vec![(key.clone(), row.clone())], ..commit_of(0) }).expect("commits");
+    let stored = || store.snapshot().and_then(|snapshot| snapshot.row(&key)).expect("reads").expect("is there");
+    assert_eq!(stored(), row);
+    // It knows the other columns only.
+    cluster.psql(&url, "UPDATE tollgate.rows SET count = 2, sum = 2");
+    assert_eq!((stored().count, stored().sketches), (2, None));
+    cluster.psql(&url, "UPDATE tollgate.rows SET sketches = substring(sketches FOR 9)");
+    assert!(matches!(store.snapshot().and_then(|snapshot| snapshot.row(&key)), Err(Error::Damaged(_))));
 }
 
 fn open_transactions(cluster: &Cluster, url: &str) -> String {

@@ -4,18 +4,22 @@ use std::collections::{BTreeMap, HashSet};
 use std::num::NonZeroUsize;
 
 use ethnum::I256;
-use jiff::tz::TimeZone;
-use jiff::{Timestamp, ToSpan};
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZoneDatabase;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
 use super::*;
 use crate::event::Amount;
+use crate::sketch::{Sketch, ValueHash};
+use crate::store::RowSelection;
 use crate::store::row::{DAY_S, HOUR_S};
-use crate::usage::calendar::tests::intervals;
+use crate::usage::calendar::tests::{bucket_of, dates, intervals, zones};
 use crate::usage::memory::{ACCOUNT, Event, MemoryRows, event};
-use crate::usage::{Aggregation, Buckets, Draft, Interval};
+use crate::usage::reading::meters_in_range;
+use crate::usage::{Aggregation, Buckets, Draft, Interval, TimeRange, Zone};
 
 /// 2026-01-01, a Thursday.
 const DAY_0: i64 = 1_767_225_600;
@@ -25,6 +29,7 @@ struct Question {
     start_s: i64,
     length_s: i64,
     interval: Interval,
+    zone: String,
     meter_type: MeterType,
     aggregation: Option<Aggregation>,
     filters: Vec<(Field, Vec<String>)>,
@@ -38,8 +43,8 @@ impl Question {
         Query::check(Draft {
             account: ACCOUNT,
             meter: "tokens".into(),
-            aggregation: self.aggregation,
-            buckets: Buckets::new(range, self.interval).expect("few buckets"),
+            aggregation: self.aggregation.clone(),
+            buckets: Buckets::new(range, self.interval, Zone::find(&self.zone).expect("a zone")).expect("few buckets"),
             filters: self.filters.clone(),
             group_by: self.group_by.clone(),
             take: self.take,
@@ -54,6 +59,7 @@ fn everything(days: i64) -> Question {
         start_s: DAY_0,
         length_s: days * DAY_S,
         interval: Interval::Day,
+        zone: "UTC".into(),
         meter_type: MeterType::SumOfAllUsage,
         aggregation: None,
         filters: Vec::new(),
@@ -72,19 +78,28 @@ fn answer(events: &[Event], question: &Question) -> Answer {
 
 // --- The oracle -----------------------------------------------------------------------------------------------------
 
-/// Begin of the bucket, by another calendar than the one under test.
-fn bucket_start(interval: Interval, time_s: i64) -> i64 {
-    let time = Timestamp::from_second(time_s).expect("a time").to_zoned(TimeZone::UTC);
-    let date = match interval {
-        Interval::Hour => return time_s - time_s % 3_600,
-        Interval::Day => time.date(),
-        Interval::Week => {
-            let since_monday = i64::from(time.date().weekday().to_monday_zero_offset());
-            time.date().checked_sub(since_monday.days()).expect("a date")
-        }
-        Interval::Month => time.date().first_of_month(),
-    };
-    date.to_zoned(TimeZone::UTC).expect("in UTC").timestamp().as_second()
+/// What is answered: start and end, in s. The end may be moved down to where a local hour began.
+fn answered(question: &Question) -> (i64, i64) {
+    let zone = TimeZoneDatabase::bundled().get(&question.zone).expect("a zone");
+    let (start_s, end_s) = (question.start_s, question.start_s + question.length_s);
+    let (start_hour, down) = (start_s.div_euclid(3_600) * 3_600, end_s.div_euclid(3_600) * 3_600);
+    let up = if down == end_s { end_s } else { down + 3_600 };
+    let local = zone.to_datetime(Timestamp::from_second(end_s).expect("a time"));
+    let is_local_hour = local.minute() == 0 && local.second() == 0;
+    (start_hour, if is_local_hour && down > start_hour { down } else { up })
+}
+
+/// Begin of each hour's bucket, by walking over all hours from before the first bucket on with another calendar.
+fn bucket_starts(question: &Question) -> BTreeMap<i64, i64> {
+    let (start_s, end_s) = answered(question);
+    let mut begun: Option<(Date, i64)> = None;
+    let hours = dates(&question.zone, start_s - 34 * DAY_S, end_s, &[3_599]).into_iter().map(|(hour, date)| {
+        let bucket = bucket_of(date, question.interval);
+        let start = begun.filter(|(begun, _)| *begun == bucket && question.interval != Interval::Hour).map_or(hour, |(_, start)| start);
+        begun = Some((bucket, start));
+        (hour, start)
+    });
+    hours.filter(|(hour, _)| *hour >= start_s).collect()
 }
 
 fn value_of(event: &Event, field: &Field) -> Option<String> {
@@ -98,15 +113,45 @@ fn value_of(event: &Event, field: &Field) -> Option<String> {
     }
 }
 
+/// To the nearest, and of two to the even one.
+fn average(sum: I256, count: usize) -> I256 {
+    let count = I256::from(count as u64);
+    let below = sum.div_euclid(count);
+    let rest = sum.rem_euclid(count) * I256::new(2);
+    if rest > count || (rest == count && below.rem_euclid(I256::new(2)) != I256::ZERO) { below + I256::ONE } else { below }
+}
+
+/// Whether values of a dimension are in a sketch only.
+fn is_estimate(question: &Question, events: &[&Event]) -> bool {
+    let Some(Aggregation::Unique(Field::Dimension(name))) = &question.aggregation else { return false };
+    events.iter().any(|event| event.overflow && event.dimensions.iter().any(|(key, _)| key == name))
+}
+
+fn different_values(question: &Question, events: &[&Event], name: &str) -> u64 {
+    let values = events.iter().flat_map(|event| &event.dimensions).filter(|(key, _)| key == name).map(|(_, value)| value);
+    let values: HashSet<&String> = values.collect();
+    let mut sketch = Sketch::default();
+    values.iter().for_each(|value| sketch.add(ValueHash::of(value)));
+    if is_estimate(question, events) { sketch.estimate() } else { values.len() as u64 }
+}
+
 /// All values at once, from the events themselves.
 fn number_of(question: &Question, events: &[&Event]) -> I256 {
     let values = || events.iter().map(|event| I256::from(event.value.scaled()));
     let whole = |count: usize| I256::from(count as u64) * I256::from(Amount::ONE.scaled());
-    match (question.aggregation, question.meter_type) {
+    let sum = || values().fold(I256::ZERO, |sum, value| sum + value);
+    match (question.aggregation.clone(), question.meter_type) {
+        (Some(Aggregation::Unique(Field::Customer)), _) => whole(events.iter().map(|event| &event.customer).collect::<HashSet<_>>().len()),
+        (Some(Aggregation::Unique(Field::Dimension(name))), _) => whole(different_values(question, events, &name) as usize),
+        (Some(Aggregation::Average), _) | (None, MeterType::Average) => average(sum(), events.len()),
+        (Some(Aggregation::Latest), _) | (None, MeterType::Latest) => {
+            let latest = events.iter().max_by_key(|event| (event.time_ms, &event.unique_id)).expect("events");
+            I256::from(latest.value.scaled())
+        }
         (None | Some(Aggregation::Count), MeterType::UniqueCustomersCount) => {
             whole(events.iter().map(|event| &event.customer).collect::<HashSet<_>>().len())
         }
-        (None, MeterType::SumOfAllUsage) | (Some(Aggregation::Sum), _) => values().fold(I256::ZERO, |sum, value| sum + value),
+        (None, MeterType::SumOfAllUsage) | (Some(Aggregation::Sum), _) => sum(),
         (None, MeterType::MaxInPeriod) | (Some(Aggregation::Max), _) => values().max().expect("events"),
         (Some(Aggregation::Min), _) => values().min().expect("events"),
         (Some(Aggregation::Count), _) => whole(events.len()),
@@ -114,8 +159,8 @@ fn number_of(question: &Question, events: &[&Event]) -> I256 {
 }
 
 fn oracle(events: &[Event], question: &Question) -> Answer {
-    let hour = |time_s: i64| time_s.div_euclid(3_600);
-    let (first, last) = (hour(question.start_s), hour(question.start_s + question.length_s - 1));
+    let starts = bucket_starts(question);
+    let hour = |event: &Event| event.time_ms.div_euclid(3_600_000) * 3_600;
     let is_dimension = |field: &Field| matches!(field, Field::Dimension(_));
     let reads_dimensions = question.group_by.iter().any(is_dimension) || question.filters.iter().any(|(field, _)| is_dimension(field));
     let mut overflow = false;
@@ -123,7 +168,7 @@ fn oracle(events: &[Event], question: &Question) -> Answer {
     for event in events {
         let passes = |(field, allowed): &(Field, Vec<String>)| value_of(event, field).is_some_and(|value| allowed.contains(&value));
         let (of_customers, of_dimensions): (Vec<_>, Vec<_>) = question.filters.iter().partition(|(field, _)| *field == Field::Customer);
-        let in_range = (first..=last).contains(&hour(event.time_ms.div_euclid(1_000)));
+        let in_range = starts.contains_key(&hour(event));
         if event.account != ACCOUNT || event.meter != "tokens" || !in_range || !of_customers.into_iter().all(passes) {
             continue;
         }
@@ -136,20 +181,22 @@ fn oracle(events: &[Event], question: &Question) -> Answer {
     let groups = groups.into_iter().map(|(values, events)| {
         let mut buckets: BTreeMap<i64, Vec<&Event>> = BTreeMap::new();
         for event in &events {
-            buckets.entry(bucket_start(question.interval, event.time_ms.div_euclid(1_000))).or_default().push(event);
+            buckets.entry(starts[&hour(event)]).or_default().push(event);
         }
         let number = |events: &[&Event]| Sum::from_scaled(number_of(question, events));
         let buckets = buckets.into_iter().map(|(start, events)| (start, number(&events))).collect();
-        Group { values, total: number(&events), buckets }
+        let approximate = Approximate { is_estimate: is_estimate(question, &events), is_lower_bound: false };
+        Group { values, total: number(&events), buckets, approximate }
     });
     let mut groups: Vec<Group> = groups.collect();
+    let approximate = groups.iter().fold(Approximate::default(), |all, group| all.and(group.approximate));
     let ascending = question.take.is_some_and(|take| take.ascending);
     // Stable, so equal totals stay in the order of their values.
     groups.sort_by_key(|group| if ascending { group.total.scaled() } else { -group.total.scaled() });
     groups.truncate(question.take.map_or(usize::MAX, |take| take.limit.get()));
-    let mut bucket_starts: Vec<i64> = (first..=last).map(|hour| bucket_start(question.interval, hour * 3_600)).collect();
+    let mut bucket_starts: Vec<i64> = starts.into_values().collect();
     bucket_starts.dedup();
-    Answer { bucket_starts, groups, cut: false, overflow }
+    Answer { bucket_starts, groups, cut: false, overflow, approximate, rows_read: 0 }
 }
 
 fn amounts() -> impl Strategy<Value = Amount> {
@@ -183,9 +230,13 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
             dimensions: dimensions.collect(),
             partition,
             overflow: rare == 2,
+            unique_id: None,
         }
     });
-    vec(one, 0..60)
+    vec(one, 0..60).prop_map(|events| {
+        let named = events.into_iter().enumerate();
+        named.map(|(number, event)| Event { unique_id: Some(format!("u-{number}")), ..event }).collect()
+    })
 }
 
 fn fields() -> impl Strategy<Value = Field> {
@@ -201,8 +252,22 @@ fn filters() -> impl Strategy<Value = Vec<(Field, Vec<String>)>> {
 fn questions() -> impl Strategy<Value = Question> {
     let start_s = prop_oneof![-40 * DAY_S..40 * DAY_S, (-40_i64..40).prop_map(|day| day * DAY_S)];
     let length_s = prop_oneof![1..80 * DAY_S, (1_i64..80).prop_map(|days| days * DAY_S), (1_i64..100).prop_map(|hours| hours * HOUR_S)];
-    let meter_type = prop_oneof![Just(MeterType::SumOfAllUsage), Just(MeterType::MaxInPeriod), Just(MeterType::UniqueCustomersCount)];
-    let aggregation = prop_oneof![Just(Aggregation::Sum), Just(Aggregation::Min), Just(Aggregation::Max), Just(Aggregation::Count)];
+    let meter_type = prop_oneof![
+        Just(MeterType::SumOfAllUsage),
+        Just(MeterType::MaxInPeriod),
+        Just(MeterType::UniqueCustomersCount),
+        Just(MeterType::Average),
+        Just(MeterType::Latest)
+    ];
+    let aggregation = prop_oneof![
+        Just(Aggregation::Sum),
+        Just(Aggregation::Min),
+        Just(Aggregation::Max),
+        Just(Aggregation::Count),
+        Just(Aggregation::Average),
+        Just(Aggregation::Latest),
+        fields().prop_map(Aggregation::Unique),
+    ];
     let group_by = vec(fields(), 0..3).prop_map(|fields| {
         let mut distinct = Vec::new();
         fields.into_iter().for_each(|field| {
@@ -214,11 +279,13 @@ fn questions() -> impl Strategy<Value = Question> {
     });
     let take =
         (1_usize..4, any::<bool>()).prop_map(|(limit, ascending)| Take { limit: NonZeroUsize::new(limit).expect("not 0"), ascending });
-    (start_s, length_s, intervals(), meter_type, option::of(aggregation), filters(), group_by, option::of(take)).prop_map(
-        |(start_s, length_s, interval, meter_type, aggregation, filters, group_by, take)| Question {
+    let when = (start_s, length_s, intervals(), prop_oneof![Just("UTC".to_owned()), zones()]);
+    (when, meter_type, option::of(aggregation), filters(), group_by, option::of(take)).prop_map(
+        |((start_s, length_s, interval, zone), meter_type, aggregation, filters, group_by, take)| Question {
             start_s: DAY_0 + start_s,
             length_s,
             interval,
+            zone,
             meter_type,
             aggregation,
             filters,
@@ -233,7 +300,31 @@ proptest! {
 
     #[test]
     fn the_evaluation_agrees_with_the_raw_events(events in events(), question in questions()) {
-        prop_assert_eq!(answer(&events, &question), oracle(&events, &question));
+        let answer = answer(&events, &question);
+        prop_assert_eq!(Answer { rows_read: 0, ..answer }, oracle(&events, &question));
+    }
+
+    #[test]
+    fn parts_of_a_range_add_up_to_the_whole(events in events(), question in questions()) {
+        let question = Question { aggregation: Some(Aggregation::Sum), take: None, ..question };
+        let whole = answer(&events, &question);
+        let (start_s, end_s) = answered(&question);
+        let Some(middle) = whole.bucket_starts.get(whole.bucket_starts.len() / 2).filter(|middle| **middle > start_s) else { return Ok(()) };
+        let part = |from_s: i64, to_s: i64| answer(&events, &Question { start_s: from_s, length_s: to_s - from_s, ..question.clone() });
+        let (one, other) = (part(start_s, *middle), part(*middle, end_s));
+        prop_assert_eq!([one.bucket_starts, other.bucket_starts].concat(), whole.bucket_starts);
+        let mut added: BTreeMap<Vec<String>, Group> = BTreeMap::new();
+        for group in one.groups.into_iter().chain(other.groups) {
+            match added.get_mut(&group.values) {
+                Some(before) => {
+                    before.total.add(group.total);
+                    before.buckets.extend(group.buckets);
+                }
+                None => drop(added.insert(group.values.clone(), group)),
+            }
+        }
+        let groups = whole.groups.into_iter().map(|group| (group.values.clone(), group)).collect();
+        prop_assert_eq!(added, groups);
     }
 
     #[test]
@@ -249,8 +340,9 @@ proptest! {
         let question = Question { filters, group_by: Vec::new(), take: None, ..question };
         let query = question.query();
         let rows = MemoryRows::of(&events);
-        let meters = meters_in_range(&rows, ACCOUNT, query.buckets().range(), query.view_request().customers.as_deref()).expect("rows");
-        prop_assert_eq!(meters.iter().any(|meter| meter == "tokens"), !answer(&events, &question).groups.is_empty());
+        let customers = query.view_request().customers;
+        let meters = meters_in_range(&rows, ACCOUNT, query.buckets().hours(), customers.as_deref(), 9).expect("rows");
+        prop_assert_eq!(meters.names.iter().any(|meter| meter == "tokens"), !answer(&events, &question).groups.is_empty());
     }
 }
 
@@ -268,17 +360,6 @@ fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
 fn a_tenth_ten_times_is_one() {
     let events: Vec<Event> = (0..10).map(|n| event("a", DAY_0 + n * 7_000, "0.1")).collect();
     assert_eq!(shown(&answer(&events, &everything(1))), pairs(&[("", "1")]));
-}
-
-#[test]
-fn whole_days_come_from_day_rows_and_cut_edges_from_hour_rows() {
-    let scans = |from: u32, to: u32, use_days: bool| plan(from..to, use_days).collect::<Vec<_>>();
-    assert_eq!(scans(48, 96, true), [(Grain::Day, 2..4)]);
-    assert_eq!(scans(47, 97, true), [(Grain::Hour, 47..48), (Grain::Day, 2..4), (Grain::Hour, 96..97)]);
-    assert_eq!(scans(49, 96, true), [(Grain::Hour, 49..72), (Grain::Day, 3..4)]);
-    assert_eq!(scans(49, 71, true), [(Grain::Hour, 49..71)]);
-    assert_eq!(scans(49, 95, true), [(Grain::Hour, 49..95)], "no whole day");
-    assert_eq!(scans(48, 96, false), [(Grain::Hour, 48..96)]);
 }
 
 #[test]
@@ -347,12 +428,85 @@ fn overflow_rows_count_in_totals_and_have_no_dimensions() {
     assert_eq!(ask(&[(dimension("region"), "eu"), (Field::Customer, "b")], &[]), (pairs(&[]), false), "b has no overflow row");
 }
 
+/// A question for the different values of a dimension.
+fn unique(name: &str, days: i64) -> Question {
+    Question { aggregation: Some(Aggregation::Unique(dimension(name))), ..everything(days) }
+}
+
+#[test]
+fn values_are_counted_exactly_as_long_as_they_can_be_held() {
+    let events: Vec<Event> = (0..40)
+        .map(|n| event(["a", "b"][n % 2], DAY_0 + (n as i64 % 4) * DAY_S, "1").dimensions(&[("user", &format!("u-{}", n / 2))]))
+        .chain([event("a", DAY_0, "1"), event("a", DAY_0, "1").dimensions(&[("user", "")])])
+        .collect();
+    let rows = MemoryRows::of(&events);
+    let ask = |values_max: usize, question: &Question| {
+        let limits = Limits { values_max, ..Limits::default() };
+        evaluate(&question.query(), MeterType::default(), &rows, limits).expect("few cells")
+    };
+    let by_customer = Question { group_by: vec![Field::Customer], ..unique("user", 4) };
+    let exact = ask(21, &by_customer);
+    assert_eq!(shown(&exact), pairs(&[("a", "21"), ("b", "20")]), "no value is none, an empty one is one");
+    assert_eq!(exact.approximate, Approximate::default());
+    assert_eq!(exact.groups[1].buckets, [(DAY_0 + DAY_S, Sum::from_count(10)), (DAY_0 + 3 * DAY_S, Sum::from_count(10))]);
+    let estimated = ask(20, &by_customer);
+    assert!(estimated.approximate.is_estimate && !estimated.approximate.is_lower_bound);
+    assert_eq!(shown(&estimated), shown(&exact), "so few, a sketch tells apart as well");
+    let first_day = Question { length_s: DAY_S, ..by_customer.clone() };
+    assert_eq!(ask(11, &first_day).approximate, Approximate::default(), "b has no event there");
+    let groups: Vec<bool> = ask(20, &by_customer).groups.iter().map(|group| group.approximate.is_estimate).collect();
+    assert!(groups.contains(&true));
+    assert!(ask(1_000, &Question { take: None, ..unique("nobody-has-it", 4) }).groups[0].total == Sum::ZERO, "a group of events, no value");
+}
+
+#[test]
+fn what_an_overflow_row_does_not_know_makes_a_lower_bound() {
+    let lost = |names: std::ops::Range<usize>| {
+        names.map(|n| event("a", DAY_0, "1").dimensions(&[(format!("name-{n:02}").as_str(), "v")]).overflow())
+    };
+    let events: Vec<Event> = lost(0..20).chain([event("a", DAY_0, "1").dimensions(&[("name-18", "w")])]).collect();
+    let of = |rows: &MemoryRows, name: &str| {
+        let answer = evaluate(&unique(name, 1).query(), MeterType::default(), rows, Limits::default()).expect("few cells");
+        (answer.groups[0].total.to_string(), answer.approximate.is_estimate, answer.approximate.is_lower_bound)
+    };
+    let rows = MemoryRows::of(&events);
+    assert_eq!(of(&rows, "name-03"), ("1".into(), true, false));
+    assert_eq!(of(&rows, "name-15"), ("1".into(), true, false), "the sixteenth name");
+    assert_eq!(of(&rows, "name-18"), ("1".into(), false, true), "of the other one nothing is known");
+    assert_eq!(of(&rows, "a-name-that-nobody-has"), ("0".into(), false, false));
+    assert_eq!(of(&rows.without_sketches(), "name-03"), ("0".into(), false, true));
+}
+
+#[test]
+fn what_sketches_hold_is_counted() {
+    let events: Vec<Event> =
+        (0..3_000).map(|n| event(&format!("c-{}", n % 2), DAY_0, "1").dimensions(&[("user", &format!("u-{n}"))])).collect();
+    let rows = MemoryRows::of(&events);
+    let is_refused = |cells_max: usize| {
+        let limits = Limits { cells_max, values_max: 10, ..Limits::default() };
+        let query = Question { group_by: vec![Field::Customer], ..unique("user", 1) }.query();
+        matches!(evaluate(&query, MeterType::default(), &rows, limits), Err(EvaluateError::TooManyCells { .. }))
+    };
+    // Ten values, and of each of two groups itself and two sketches of 4 KiB.
+    assert!(is_refused(10 + 2 + 4 * 41 - 1) && !is_refused(10 + 2 + 4 * 41));
+}
+
+#[test]
+fn the_latest_is_the_one_with_the_largest_id_of_those_at_its_time() {
+    let at = |id: &str, value: &str, customer: &str| Event { unique_id: Some(id.into()), ..event(customer, DAY_0 + 60, value) };
+    let events = [at("b", "1", "c-1"), at("c", "2", "c-2"), at("a", "9", "c-3"), event("c-1", DAY_0 + 59, "50")];
+    let question = Question { aggregation: Some(Aggregation::Latest), ..everything(1) };
+    assert_eq!(shown(&answer(&events, &question)), pairs(&[("", "2")]));
+    let average = Question { aggregation: Some(Aggregation::Average), ..everything(1) };
+    assert_eq!(shown(&answer(&events, &average)), pairs(&[("", "15.5")]));
+}
+
 #[test]
 fn a_filter_of_very_many_customers_is_scanned_in_parts() {
     let events: Vec<Event> = (0..3).map(|day| event("c-4999", DAY_0 + day * DAY_S, "1")).chain([event("other", DAY_0, "9")]).collect();
     let customers: Vec<String> = (0..10_000).map(|n| format!("c-{n:04}")).collect();
     let question = Question { filters: vec![(Field::Customer, customers)], ..everything(3) };
-    assert_eq!(answer(&events, &question), oracle(&events, &question));
+    assert_eq!(Answer { rows_read: 0, ..answer(&events, &question) }, oracle(&events, &question));
     assert_eq!(answer(&events, &question).groups[0].buckets.len(), 3);
 }
 
@@ -372,12 +526,12 @@ fn damaged_rows_are_no_answer() {
         fn scan(&self, _: &RowSelection, _: &mut store::Visit<'_>) -> Result<(), store::Error> {
             Err(store::Error::Damaged("a row".into()))
         }
-        fn meters(&self, _: u32) -> Result<Vec<String>, store::Error> {
-            Ok(vec!["tokens".into()])
+        fn first_key(&self, _: &[store::KeyRange]) -> Result<Option<Vec<u8>>, store::Error> {
+            Err(store::Error::Damaged("a row".into()))
         }
     }
     let query = everything(1).query();
     let failed = evaluate(&query, MeterType::default(), &Damaged, Limits::default());
     assert!(matches!(failed, Err(EvaluateError::Rows(store::Error::Damaged(_)))));
-    assert!(meters_in_range(&Damaged, ACCOUNT, query.buckets().range(), None).is_err());
+    assert!(meters_in_range(&Damaged, ACCOUNT, query.buckets().hours(), None, 9).is_err());
 }

@@ -1,17 +1,18 @@
-//! Answers to usage queries, written as a stream: no tree of values is built, whatever the number of groups.
+//! Answers to usage queries, written piece by piece: neither a tree of values nor the text of a whole answer is in memory, whatever the
+//! number of groups.
 
-use std::io;
+mod csv;
+mod json;
 
-use serde::{Serialize, Serializer};
-use serde_json::value::RawValue;
+use std::vec::IntoIter;
 
-use super::{Form, UsageQuery, field_name};
+use super::{Form, UsageQuery};
 use crate::event::Sum;
-use crate::event::amount::PLACES;
-use crate::usage::{Answer, Field, Group, Query};
+use crate::usage::{Answer, Group, MeterType};
 
-/// Largest answer, in bytes. 100,000 groups with a value for each day of a month fit.
-pub const ANSWER_BYTES_MAX: usize = 384 << 20;
+/// Most numbers of a body: values of groups, and begins of buckets where a report lists them. 100,000 groups with a value for each day of a
+/// month have a third of it; their JSON has about 250 MB.
+pub const NUMBERS_MAX: usize = 10_000_000;
 
 /// Whether form B has the buckets without events, as 0. Form A never has them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -22,233 +23,294 @@ pub enum Gaps {
     LeftOut,
 }
 
-/// The answer is larger than its limit.
+/// What a body is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Shape {
+    /// One report, in JSON.
+    One,
+    /// An array of reports, in JSON.
+    Array,
+    /// Lines of CSV, for one query or all meters.
+    Csv,
+    /// Lines of CSV that begin with the number of the query in its batch, from 0 on.
+    NumberedCsv,
+}
+
+impl Shape {
+    fn is_csv(self) -> bool {
+        match self {
+            Self::Csv | Self::NumberedCsv => true,
+            Self::One | Self::Array => false,
+        }
+    }
+}
+
+/// The answer would be larger than its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the answer has more than {bytes_max} bytes, the limit: ask for longer intervals, a shorter range or fewer groups")]
+#[error("the answer has more than {numbers_max} numbers, the limit: ask for longer intervals, a shorter range or fewer groups")]
 pub struct TooLarge {
     /// The limit.
-    pub bytes_max: usize,
+    pub numbers_max: usize,
 }
 
-/// The body of an answer as it grows: one report, or an array of them.
+/// The answer to one query, with what it takes to write it.
 #[derive(Debug)]
-pub struct Body {
-    to: Limited,
-    is_array: bool,
-    reports: usize,
+pub struct Report {
+    /// As it was asked.
+    pub asked: UsageQuery,
+    /// The type of its meter.
+    pub meter_type: MeterType,
+    /// What was found.
+    pub answer: Answer,
 }
 
-impl Body {
-    /// The body of `POST /usage`: takes one report. Limited to `bytes_max`.
-    pub fn single(bytes_max: usize) -> Self {
-        Self { to: Limited { bytes: Vec::new(), bytes_max }, is_array: false, reports: 0 }
+/// All that is to be written of a request's answer, and how much that may be.
+#[derive(Debug)]
+pub struct Reports {
+    shape: Shape,
+    gaps: Gaps,
+    reports: Vec<Report>,
+    numbers: usize,
+    numbers_max: usize,
+}
+
+impl Reports {
+    /// None yet.
+    pub fn new(shape: Shape, gaps: Gaps, numbers_max: usize) -> Self {
+        Self { shape, gaps, reports: Vec::new(), numbers: 0, numbers_max }
     }
 
-    /// The body of a batch: takes any number of reports. Limited to `bytes_max`.
-    pub fn array(bytes_max: usize) -> Self {
-        Self { to: Limited { bytes: b"[".to_vec(), bytes_max }, is_array: true, reports: 0 }
-    }
-
-    /// Writes the answer to a query.
+    /// Takes one more.
     ///
     /// # Errors
-    /// [`TooLarge`]: the body is of no use any more.
-    pub fn push(&mut self, asked: &UsageQuery, answer: &Answer, gaps: Gaps) -> Result<(), TooLarge> {
-        debug_assert!(self.is_array || self.reports == 0, "a single report");
-        let too_large = TooLarge { bytes_max: self.to.bytes_max };
-        if self.reports > 0 {
-            io::Write::write_all(&mut self.to, b",").map_err(|_| too_large)?;
-        }
-        self.reports += 1;
-        let written = match asked.form {
-            Form::A => serde_json::to_writer(&mut self.to, &form_a(&asked.query, answer)),
-            Form::B => serde_json::to_writer(&mut self.to, &form_b(asked, answer, gaps)),
+    /// [`TooLarge`]: with this one there would be too much to write; it was not taken.
+    pub fn push(&mut self, report: Report) -> Result<(), TooLarge> {
+        debug_assert!(self.shape != Shape::One || self.reports.is_empty(), "a single report");
+        let starts = report.answer.bucket_starts.len();
+        let listed = if report.asked.form == Form::B && !self.shape.is_csv() { starts } else { 0 };
+        let values = match Series::gaps(&report, self.gaps) {
+            Gaps::Filled => report.answer.groups.len().saturating_mul(starts),
+            Gaps::LeftOut => report.answer.numbers(),
         };
-        // Nothing but the limit can fail: keys are strings, numbers exact decimals.
-        written.map_err(|_| too_large)
-    }
-
-    /// The whole body.
-    pub fn finish(mut self) -> Vec<u8> {
-        if self.is_array {
-            self.to.bytes.push(b']');
+        let numbers = self.numbers.saturating_add(listed).saturating_add(values);
+        if numbers > self.numbers_max {
+            return Err(TooLarge { numbers_max: self.numbers_max });
         }
-        self.to.bytes
-    }
-}
-
-/// Bytes up to a limit.
-#[derive(Debug)]
-struct Limited {
-    bytes: Vec<u8>,
-    bytes_max: usize,
-}
-
-impl io::Write for Limited {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.bytes.len() + bytes.len() > self.bytes_max {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        self.bytes.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
+        self.numbers = numbers;
+        self.reports.push(report);
         Ok(())
     }
+
+    /// All of them, in their order.
+    pub fn iter(&self) -> impl Iterator<Item = &Report> {
+        self.reports.iter()
+    }
+
+    /// Numbers in memory.
+    pub fn numbers_held(&self) -> usize {
+        self.reports.iter().map(|report| report.answer.numbers() + report.answer.groups.len()).sum()
+    }
+
+    /// Begins to write them.
+    pub fn into_writer(self) -> Writer {
+        let columns = if self.shape.is_csv() { csv::columns(&self.reports) } else { Vec::new() };
+        Writer {
+            shape: self.shape,
+            gaps: self.gaps,
+            columns,
+            reports: self.reports.into_iter(),
+            written: 0,
+            open: None,
+            stage: Stage::Begin,
+        }
+    }
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ReportA<M> {
-    client_meters: M,
+/// What comes next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Begin,
+    Reports,
+    End,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct GroupA<'a, R> {
-    group_info: GroupInfo<'a>,
-    records: R,
-}
-
-fn form_a<'a>(query: &'a Query, answer: &'a Answer) -> impl Serialize {
-    let group_a = move |group: &'a Group| GroupA {
-        group_info: GroupInfo::of(query, group),
-        records: Each(move || group.buckets.iter().map(|(start_s, number)| Entry(*start_s, Exact(*number)))),
-    };
-    ReportA { client_meters: Entry(query.meter(), Each(move || answer.groups.iter().map(group_a))) }
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ReportB<'a, G> {
-    metadata: &'a RawValue,
-    seconds_since_epoch_intervals: &'a [i64],
-    client_meters: G,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct GroupB<'a, V> {
-    group: Grouping<'a>,
-    group_value: Exact,
-    values: V,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Grouping<'a> {
-    group_info: GroupInfo<'a>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ValueB {
-    value: Exact,
-    seconds_since_epoch_utc: i64,
-    percentage_from_previous: Exact,
-}
-
-fn form_b<'a>(asked: &'a UsageQuery, answer: &'a Answer, gaps: Gaps) -> impl Serialize {
-    let starts = &answer.bucket_starts[..];
-    let group_b = move |group: &'a Group| GroupB {
-        group: Grouping { group_info: GroupInfo::of(&asked.query, group) },
-        group_value: Exact(group.total),
-        values: Values { starts, buckets: &group.buckets, gaps },
-    };
-    let client_meters = Each(move || answer.groups.iter().map(group_b));
-    ReportB { metadata: &asked.metadata, seconds_since_epoch_intervals: starts, client_meters }
-}
-
-/// The series of a group. What a value is compared with is the bucket before it, whether that has events or not, so that
-/// leaving out the gaps changes no percentage.
-struct Values<'a> {
-    starts: &'a [i64],
-    buckets: &'a [(i64, Sum)],
+/// Writes the body of an answer, as much at a time as is wanted. What was written is no longer in memory.
+#[derive(Debug)]
+pub struct Writer {
+    shape: Shape,
     gaps: Gaps,
+    /// Names of the fields that CSV has a column for.
+    columns: Vec<String>,
+    reports: IntoIter<Report>,
+    /// Reports that were begun.
+    written: usize,
+    open: Option<OpenReport>,
+    stage: Stage,
 }
 
-impl Values<'_> {
-    /// Every bucket of the range, those without events as 0.
-    fn filled(&self) -> impl Iterator<Item = ValueB> {
-        let mut known = self.buckets.iter().peekable();
-        let mut previous = Sum::ZERO;
-        self.starts.iter().map(move |start_s| {
-            let number = known.next_if(|(known_s, _)| known_s == start_s).map_or(Sum::ZERO, |(_, number)| *number);
-            value_b(*start_s, number, std::mem::replace(&mut previous, number))
-        })
+/// A report that is being written.
+#[derive(Debug)]
+struct OpenReport {
+    asked: UsageQuery,
+    meter_type: MeterType,
+    gaps: Gaps,
+    starts: Vec<i64>,
+    groups: IntoIter<Group>,
+    /// Whether a group of it was written.
+    has_groups: bool,
+    group: Option<OpenGroup>,
+}
+
+/// A group that is being written.
+#[derive(Debug)]
+struct OpenGroup {
+    group: Group,
+    series: Series,
+    /// What each line of CSV begins with.
+    line_begin: Vec<u8>,
+}
+
+impl Writer {
+    /// Appends the next part of the body: until `to` has so many bytes, or a little more, or the body is whole. Says whether there is more.
+    pub fn write(&mut self, to: &mut Vec<u8>, bytes: usize) -> bool {
+        while to.len() < bytes {
+            if !self.step(to) {
+                return false;
+            }
+        }
+        true
     }
 
-    /// The buckets that have events.
-    fn sparse(&self) -> impl Iterator<Item = ValueB> {
-        self.buckets.iter().enumerate().map(|(at, (start_s, number))| {
-            let bucket_before = self.starts.partition_point(|start| start < start_s).checked_sub(1).map(|index| self.starts[index]);
-            let known_before = at.checked_sub(1).map(|index| self.buckets[index]);
-            let previous = known_before.filter(|(known_s, _)| Some(*known_s) == bucket_before).map_or(Sum::ZERO, |(_, number)| number);
-            value_b(*start_s, *number, previous)
-        })
+    /// Appends one more value, or what stands between values; nothing at the end.
+    fn step(&mut self, to: &mut Vec<u8>) -> bool {
+        match (self.stage, &mut self.open) {
+            (Stage::Begin, _) => {
+                self.begin(to);
+                self.stage = Stage::Reports;
+                true
+            }
+            (Stage::Reports, Some(report)) => {
+                if !report.step(self.shape, &self.columns, self.written - 1, to) {
+                    self.open = None;
+                }
+                true
+            }
+            (Stage::Reports, None) => {
+                let Some(report) = self.reports.next() else {
+                    self.stage = Stage::End;
+                    if self.shape == Shape::Array {
+                        to.push(b']');
+                    }
+                    return false;
+                };
+                self.open = Some(OpenReport::begin(report, self.shape, self.gaps, self.written > 0, to));
+                self.written += 1;
+                true
+            }
+            (Stage::End, _) => false,
+        }
     }
-}
 
-fn value_b(start_s: i64, number: Sum, previous: Sum) -> ValueB {
-    ValueB { value: Exact(number), seconds_since_epoch_utc: start_s, percentage_from_previous: Exact(number.percentage_from(previous)) }
-}
-
-impl Serialize for Values<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.gaps {
-            Gaps::Filled => serializer.collect_seq(self.filled()),
-            Gaps::LeftOut => serializer.collect_seq(self.sparse()),
+    fn begin(&self, to: &mut Vec<u8>) {
+        match self.shape {
+            Shape::One => {}
+            Shape::Array => to.push(b'['),
+            Shape::Csv | Shape::NumberedCsv => csv::begin(self.shape, &self.columns, to),
         }
     }
 }
 
-/// Names and values of what was grouped by.
-struct GroupInfo<'a> {
-    fields: &'a [Field],
-    values: &'a [String],
-}
-
-impl<'a> GroupInfo<'a> {
-    fn of(query: &'a Query, group: &'a Group) -> Self {
-        Self { fields: query.group_by(), values: &group.values }
-    }
-}
-
-impl Serialize for GroupInfo<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.fields.iter().map(field_name).zip(self.values))
-    }
-}
-
-/// The items of an iterator as an array, without collecting them.
-struct Each<F>(F);
-
-impl<F: Fn() -> I, I: Iterator<Item: Serialize>> Serialize for Each<F> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0())
-    }
-}
-
-/// An object with one member.
-struct Entry<K, V>(K, V);
-
-impl<K: Serialize, V: Serialize> Serialize for Entry<K, V> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map([(&self.0, &self.1)])
-    }
-}
-
-/// A number of an answer. Most are whole and small: those go the way without a text in between.
-struct Exact(Sum);
-
-impl Serialize for Exact {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let scale = 10_i128.pow(PLACES);
-        let scaled = i128::try_from(self.0.scaled()).ok().filter(|scaled| scaled % scale == 0);
-        match scaled.and_then(|scaled| i64::try_from(scaled / scale).ok()) {
-            Some(whole) => serializer.serialize_i64(whole),
-            None => self.0.serialize(serializer),
+impl OpenReport {
+    fn begin(report: Report, shape: Shape, gaps: Gaps, has_one_before: bool, to: &mut Vec<u8>) -> Self {
+        let gaps = Series::gaps(&report, gaps);
+        let Report { asked, meter_type, answer } = report;
+        if !shape.is_csv() {
+            json::begin_report(&asked, &answer.bucket_starts, has_one_before, to);
         }
+        let (starts, groups) = (answer.bucket_starts, answer.groups.into_iter());
+        Self { asked, meter_type, gaps, starts, groups, has_groups: false, group: None }
+    }
+
+    /// Appends one more value or the begin or end of a group; says whether the report goes on.
+    fn step(&mut self, shape: Shape, columns: &[String], number: usize, to: &mut Vec<u8>) -> bool {
+        if let Some(open) = &mut self.group {
+            match open.series.next(&self.starts, &open.group.buckets, self.gaps) {
+                Some(value) if shape.is_csv() => csv::write_value(&open.line_begin, &value, self.asked.query.buckets().zone(), to),
+                Some(value) => json::write_value(self.asked.form, &value, to),
+                None => {
+                    if !shape.is_csv() {
+                        json::end_group(to);
+                    }
+                    self.group = None;
+                }
+            }
+            return true;
+        }
+        let Some(group) = self.groups.next() else {
+            if !shape.is_csv() {
+                json::end_report(self.asked.form, to);
+            }
+            return false;
+        };
+        let mut line_begin = Vec::new();
+        if shape.is_csv() {
+            let number = (shape == Shape::NumberedCsv).then_some(number);
+            csv::begin_line(number, &self.asked.query, self.meter_type, columns, &group.values, &mut line_begin);
+        } else {
+            json::begin_group(&self.asked, &group, self.has_groups, to);
+        }
+        self.has_groups = true;
+        self.group = Some(OpenGroup { group, series: Series::default(), line_begin });
+        true
+    }
+}
+
+/// A bucket of a group as it is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Value {
+    is_first: bool,
+    start_s: i64,
+    number: Sum,
+    /// Of the bucket before it, whether that has events or not.
+    previous: Sum,
+}
+
+/// Where the series of a group stands. What a value is compared with is the bucket before it, so that leaving out the gaps changes no
+/// percentage.
+#[derive(Debug, Default)]
+struct Series {
+    written: usize,
+    /// Of the buckets with events, those that are written.
+    known: usize,
+}
+
+impl Series {
+    /// Whether a report shows the buckets without events.
+    fn gaps(report: &Report, asked_for: Gaps) -> Gaps {
+        match report.asked.form {
+            Form::A => Gaps::LeftOut,
+            Form::B => asked_for,
+        }
+    }
+
+    fn next(&mut self, starts: &[i64], known: &[(i64, Sum)], gaps: Gaps) -> Option<Value> {
+        let is_first = self.written == 0;
+        let (at, start_s) = match gaps {
+            Gaps::Filled => (self.written, *starts.get(self.written)?),
+            Gaps::LeftOut => {
+                let start_s = known.get(self.known)?.0;
+                (starts.partition_point(|start| *start < start_s), start_s)
+            }
+        };
+        let before = at.checked_sub(1).and_then(|before| starts.get(before));
+        let number_at = |index: Option<usize>, start: Option<&i64>| {
+            let (start_s, number) = known.get(index?)?;
+            (Some(start_s) == start).then_some(*number)
+        };
+        let previous = number_at(self.known.checked_sub(1), before).unwrap_or(Sum::ZERO);
+        let number = number_at(Some(self.known), Some(&start_s));
+        self.written += 1;
+        self.known += usize::from(number.is_some());
+        Some(Value { is_first, start_s, number: number.unwrap_or(Sum::ZERO), previous })
     }
 }

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::answer::{Body, Gaps};
+use super::answer::{Gaps, Report, Reports, Shape};
 use super::*;
 use crate::usage::memory::{ACCOUNT, Event, MemoryRows, event};
 use crate::usage::{Limits, evaluate, meters_in_range};
@@ -23,11 +23,31 @@ fn refusal(body: &str) -> String {
     error.details.unwrap_or(error.message)
 }
 
+fn reports_of(events: &[Event], asked: &[UsageQuery], shape: Shape, gaps: Gaps) -> Reports {
+    let mut reports = Reports::new(shape, gaps, 1_000_000);
+    for asked in asked {
+        let answer = evaluate(&asked.query, MeterType::default(), &MemoryRows::of(events), Limits::default()).expect("few cells");
+        reports.push(Report { asked: asked.clone(), meter_type: MeterType::default(), answer }).expect("small");
+    }
+    reports
+}
+
+/// The body, whatever it is cut into.
+fn written(reports: Reports, piece_bytes: usize) -> String {
+    let mut writer = reports.into_writer();
+    let mut body = Vec::new();
+    loop {
+        let mut piece = Vec::new();
+        let has_more = writer.write(&mut piece, piece_bytes);
+        body.extend(piece);
+        if !has_more {
+            return String::from_utf8(body).expect("UTF-8");
+        }
+    }
+}
+
 fn answered(events: &[Event], asked: &UsageQuery, gaps: Gaps) -> String {
-    let answer = evaluate(&asked.query, MeterType::default(), &MemoryRows::of(events), Limits::default()).expect("few cells");
-    let mut body = Body::single(1 << 20);
-    body.push(asked, &answer, gaps).expect("small");
-    String::from_utf8(body.finish()).expect("UTF-8")
+    written(reports_of(events, std::slice::from_ref(asked), Shape::One, gaps), 1)
 }
 
 fn answer(events: &[Event], body: &str) -> String {
@@ -94,13 +114,9 @@ fn all_meters_are_reports_of_form_b() {
         let asked = AllMetersQuery::parse(&parameters, ACCOUNT, NOW).expect("a query");
         let rows = MemoryRows::of(&events);
         let customers = asked.view_request().customers;
-        let mut body = Body::array(1 << 20);
-        for meter in meters_in_range(&rows, ACCOUNT, asked.range(), customers.as_deref()).expect("rows") {
-            let asked = asked.of_meter(&meter, MeterType::default()).expect("a meter");
-            let answer = evaluate(&asked.query, MeterType::default(), &rows, Limits::default()).expect("few cells");
-            body.push(&asked, &answer, Gaps::Filled).expect("small");
-        }
-        String::from_utf8(body.finish()).expect("UTF-8")
+        let meters = meters_in_range(&rows, ACCOUNT, asked.buckets().hours(), customers.as_deref(), 9).expect("rows").names;
+        let asked: Vec<_> = meters.iter().map(|meter| asked.of_meter(meter, MeterType::default()).expect("a meter")).collect();
+        written(reports_of(&events, &asked, Shape::Array, Gaps::Filled), 100)
     };
     insta::assert_snapshot!(
         all(&[("startTimeInSeconds", "1767225600"), ("timeGroupingInterval", "Week"), ("endTimeInSeconds", "1767225601.0"), ("groupBy", "customerId")]),
@@ -135,7 +151,7 @@ fn the_query_comes_back_as_it_was_sent() {
     let body = "{\"meterApiName\" : \"m\", \"timeGroupingInterval\":\"dAy\",\n \"timeRange\":{\"startTimeInSeconds\":1.7672256E9}, \"mine\":[1.50,null]}";
     let asked = parse(&format!("  {body}\n")).expect("a query");
     assert_eq!(asked.metadata.get(), body);
-    assert_eq!(asked.query.buckets().starts().collect::<Vec<_>>(), [DAY_0, DAY_0 + DAY]);
+    assert_eq!(asked.query.buckets().starts(), [DAY_0, DAY_0 + DAY]);
 }
 
 #[test]
@@ -182,6 +198,9 @@ fn a_refusal_names_the_field() {
         r#"{"aggregation":"AVERAGE"}"#,
         r#"{"timeGroupingInterval":"YEAR"}"#,
         r#"{"timeGroupingInterval":"HOUR","endTimeInSeconds":400000000}"#,
+        r#"{"timeZone":"Mars/Olympus"}"#,
+        r#"{"timeZone":7}"#,
+        r#"{"timeZone":"Asia/Tokyo","timeGroupingInterval":"WEEK","endTimeInSeconds":7000000000}"#,
         r#"{"startTimeInSeconds":"0"}"#,
         r#"{"startTimeInSeconds":0.5}"#,
         r#"{"startTimeInSeconds":-1}"#,
@@ -200,6 +219,8 @@ fn a_refusal_names_the_field() {
         r#"{"timeRange":{"startTimeInSeconds":1767319200}}"#,
         r#"{"timeRange":{"startTimeInSeconds":0},"take":{}}"#,
         r#"{"timeRange":{"startTimeInSeconds":0},"take":{"limit":0}}"#,
+        r#"{"timeRange":{"startTimeInSeconds":0},"take":{"limit":-1}}"#,
+        r#"{"timeRange":{"startTimeInSeconds":0},"take":{"limit":1e30}}"#,
         r#"{"timeRange":{"startTimeInSeconds":0},"take":{"limit":1,"isAscending":"no"}}"#,
     ];
     let refusals: Vec<String> = changes.iter().map(|change| format!("{} => {}", change.replace(&long, "…"), with(change))).collect();
@@ -209,9 +230,12 @@ fn a_refusal_names_the_field() {
     {"meterApiName":""} => meterApiName must not be empty
     {"meterApiName":"…"} => meterApiName has more than 255 bytes, the limit
     {"aggregation":null} => aggregation is missing
-    {"aggregation":"AVERAGE"} => aggregation must be one of SUM, MIN, MAX, COUNT
+    {"aggregation":"AVERAGE"} => aggregation must be one of SUM, MIN, MAX, COUNT, AVG, LATEST, UNIQUE
     {"timeGroupingInterval":"YEAR"} => timeGroupingInterval must be one of HOUR, DAY, WEEK, MONTH
     {"timeGroupingInterval":"HOUR","endTimeInSeconds":400000000} => timeGroupingInterval cuts the range into more than 100000 buckets, the limit
+    {"timeZone":"Mars/Olympus"} => timeZone must be the name of a time zone in the IANA database, such as Europe/Berlin
+    {"timeZone":7} => timeZone must be a string
+    {"timeZone":"Asia/Tokyo","timeGroupingInterval":"WEEK","endTimeInSeconds":7000000000} => timeGroupingInterval cuts the range into more than 10000 weeks or months of a time zone, the limit
     {"startTimeInSeconds":"0"} => startTimeInSeconds must be a whole number
     {"startTimeInSeconds":0.5} => startTimeInSeconds must be a whole number
     {"startTimeInSeconds":-1} => startTimeInSeconds must be between 0 and 253402300800, in seconds since 1970
@@ -230,6 +254,8 @@ fn a_refusal_names_the_field() {
     {"timeRange":{"startTimeInSeconds":1767319200}} => timeRange.endTimeInSeconds must be after the start
     {"timeRange":{"startTimeInSeconds":0},"take":{}} => take.limit is missing
     {"timeRange":{"startTimeInSeconds":0},"take":{"limit":0}} => take.limit must be a positive whole number
+    {"timeRange":{"startTimeInSeconds":0},"take":{"limit":-1}} => take.limit must be a positive whole number
+    {"timeRange":{"startTimeInSeconds":0},"take":{"limit":1e30}} => take.limit must be a whole number
     {"timeRange":{"startTimeInSeconds":0},"take":{"limit":1,"isAscending":"no"}} => take.isAscending must be true or false
     "#);
 }
@@ -266,6 +292,7 @@ fn the_parameters_of_all_meters_are_checked() {
             refusal(&[start, interval, ("endTimeInSeconds", "0")]),
             refusal(&[start, interval, ("groupBy", "region")]),
             refusal(&[start, interval, ("customerId", "a"), ("customerId", "b")]),
+            refusal(&[start, interval, ("timeZone", "Mars/Olympus")]),
         ]
         .map(Option::unwrap_or_default)
         .join("\n"),
@@ -276,6 +303,7 @@ fn the_parameters_of_all_meters_are_checked() {
         endTimeInSeconds must be after the start
         groupBy must be one of customerId
         customerId is given twice
+        timeZone must be the name of a time zone in the IANA database, such as Europe/Berlin
         "#
     );
 }
@@ -284,11 +312,77 @@ fn the_parameters_of_all_meters_are_checked() {
 
 #[test]
 fn an_answer_past_its_limit_is_none() {
-    let asked = parse(r#"{"meterApiName":"m","timeGroupingInterval":"DAY","timeRange":{"startTimeInSeconds":0}}"#).expect("a query");
-    let empty = evaluate(&asked.query, MeterType::default(), &MemoryRows::default(), Limits::default()).expect("few cells");
-    let mut body = Body::array(400_000);
-    assert_eq!(body.push(&asked, &empty, Gaps::Filled), Ok(()), "20,455 begins of days");
-    assert_eq!(body.push(&asked, &empty, Gaps::Filled).map_err(|error| error.bytes_max), Err(400_000));
+    let asked =
+        parse(r#"{"meterApiName":"tokens","timeGroupingInterval":"DAY","timeRange":{"startTimeInSeconds":0},"groupBy":["customerId"]}"#);
+    let asked = asked.expect("a query");
+    let fits = |events: &[Event], shape, gaps, numbers_max| {
+        let answer = evaluate(&asked.query, MeterType::default(), &MemoryRows::of(events), Limits::default()).expect("few cells");
+        let mut reports = Reports::new(shape, gaps, numbers_max);
+        reports.push(Report { asked: asked.clone(), meter_type: MeterType::default(), answer }).map_err(|error| error.numbers_max)
+    };
+    let days = (DAY_0 / DAY) as usize + 2;
+    assert_eq!(fits(&[], Shape::Array, Gaps::Filled, days), Ok(()), "the begins of 20,456 days");
+    assert_eq!(fits(&[], Shape::Array, Gaps::Filled, days - 1), Err(days - 1));
+    let events = [event("a", DAY_0, "1"), event("b", DAY_0, "1")];
+    assert_eq!(fits(&events, Shape::One, Gaps::Filled, 3 * days), Ok(()));
+    assert_eq!(fits(&events, Shape::One, Gaps::Filled, 3 * days - 1), Err(3 * days - 1));
+    assert_eq!(fits(&events, Shape::One, Gaps::LeftOut, days + 2), Ok(()));
+    assert_eq!(fits(&events, Shape::Csv, Gaps::Filled, 2 * days), Ok(()));
+    assert_eq!(fits(&events, Shape::Csv, Gaps::LeftOut, 1), Err(1));
+}
+
+// --- CSV ------------------------------------------------------------------------------------------------------------
+
+/// As CSV with the query's number, or without for one query.
+fn csv(events: &[Event], queries: &[Value], gaps: Gaps) -> String {
+    let asked: Vec<UsageQuery> = queries.iter().map(|query| parse(&query.to_string()).expect("a query")).collect();
+    let shape = if asked.len() == 1 { Shape::Csv } else { Shape::NumberedCsv };
+    written(reports_of(events, &asked, shape, gaps), 10).replace("\r\n", "\n")
+}
+
+#[test]
+fn csv_has_a_line_for_each_group_and_bucket() {
+    let events = [
+        event("acme, \"inc\"", DAY_0, "0.1").dimensions(&[("region", "eu\nwest")]),
+        event("acme, \"inc\"", DAY_0 + DAY, "99999999999999999999.999999999999").dimensions(&[("region", "eu\nwest")]),
+        event("=1+1", DAY_0 + DAY, "-2"),
+    ];
+    let range = json!({"startTimeInSeconds":DAY_0,"endTimeInSeconds":DAY_0 + 2 * DAY});
+    let grouped = json!({"meterApiName":"tokens","timeGroupingInterval":"DAY","timeRange":range,"groupBy":["customerId","region"]});
+    insta::assert_snapshot!(csv(&events, std::slice::from_ref(&grouped), Gaps::Filled), @r#"
+    meter,aggregation,customerId,region,start,value
+    tokens,SUM,"acme, ""inc""","eu
+    west",2026-01-01T00:00:00Z,0.1
+    tokens,SUM,"acme, ""inc""","eu
+    west",2026-01-02T00:00:00Z,99999999999999999999.999999999999
+    tokens,SUM,=1+1,,2026-01-01T00:00:00Z,0
+    tokens,SUM,=1+1,,2026-01-02T00:00:00Z,-2
+    "#);
+    insta::assert_snapshot!(csv(&events, std::slice::from_ref(&grouped), Gaps::LeftOut), @r#"
+    meter,aggregation,customerId,region,start,value
+    tokens,SUM,"acme, ""inc""","eu
+    west",2026-01-01T00:00:00Z,0.1
+    tokens,SUM,"acme, ""inc""","eu
+    west",2026-01-02T00:00:00Z,99999999999999999999.999999999999
+    tokens,SUM,=1+1,,2026-01-02T00:00:00Z,-2
+    "#);
+    insta::assert_snapshot!(csv(&[], std::slice::from_ref(&grouped), Gaps::Filled), @"meter,aggregation,customerId,region,start,value");
+    let flat = json!({"meterApiName":"tokens","aggregation":"count","timeGroupingInterval":"MONTH","timeZone":"Asia/Kolkata",
+        "startTimeInSeconds":DAY_0,"endTimeInSeconds":DAY_0 + 2 * DAY});
+    let by_region =
+        json!({"meterApiName":"tokens","timeGroupingInterval":"WEEK","timeZone":"America/New_York","timeRange":range,"groupBy":["region"]});
+    insta::assert_snapshot!(csv(&events, &[grouped, flat, by_region], Gaps::LeftOut), @r#"
+    query,meter,aggregation,customerId,region,start,value
+    0,tokens,SUM,"acme, ""inc""","eu
+    west",2026-01-01T00:00:00Z,0.1
+    0,tokens,SUM,"acme, ""inc""","eu
+    west",2026-01-02T00:00:00Z,99999999999999999999.999999999999
+    0,tokens,SUM,=1+1,,2026-01-02T00:00:00Z,-2
+    1,tokens,COUNT,,,2025-12-31T23:30:00+05:30,3
+    2,tokens,SUM,,"eu
+    west",2025-12-29T00:00:00-05:00,100000000000000000000.099999999999
+    2,tokens,SUM,,,2025-12-29T00:00:00-05:00,-2
+    "#);
 }
 
 /// The numbers of a JSON text, as they are written.
@@ -302,6 +396,23 @@ fn numbers(value: &Value, found: &mut Vec<String>) {
 }
 
 proptest! {
+    #[test]
+    fn a_body_is_the_same_however_it_is_cut(values in proptest::collection::vec(0_i64..99, 0..30), piece in 1_usize..3_000, shape in 0_usize..4, gaps in any::<bool>()) {
+        let events: Vec<Event> = values.iter().map(|n| event(&format!("c-{}", n % 5), DAY_0 + n * HOUR, "1.5")).collect();
+        let range = json!({"startTimeInSeconds":DAY_0,"endTimeInSeconds":DAY_0 + 3 * DAY});
+        let one = json!({"meterApiName":"tokens","timeGroupingInterval":"HOUR","timeRange":range,"groupBy":["customerId"]});
+        let other = json!({"meterApiName":"tokens","aggregation":"MAX","timeGroupingInterval":"DAY","startTimeInSeconds":DAY_0,"endTimeInSeconds":DAY_0 + DAY});
+        let shape = [Shape::One, Shape::Array, Shape::Csv, Shape::NumberedCsv][shape];
+        let asked = if matches!(shape, Shape::One | Shape::Csv) { vec![one] } else { vec![one, other] };
+        let asked: Vec<UsageQuery> = asked.iter().map(|query| parse(&query.to_string()).expect("a query")).collect();
+        let gaps = if gaps { Gaps::Filled } else { Gaps::LeftOut };
+        let whole = written(reports_of(&events, &asked, shape, gaps), usize::MAX);
+        prop_assert_eq!(written(reports_of(&events, &asked, shape, gaps), piece), whole.clone());
+        if matches!(shape, Shape::One | Shape::Array) {
+            prop_assert!(serde_json::from_str::<Value>(&whole).is_ok());
+        }
+    }
+
     #[test]
     fn no_number_has_an_exponent_or_a_trailing_zero(values in proptest::collection::vec("-?(0|[1-9][0-9]{0,19})(\\.[0-9]{1,13})?", 1..9), gaps in any::<bool>(), interval in 0_usize..4) {
         let events: Vec<Event> = values.iter().enumerate().map(|(n, value)| event("a", DAY_0 + n as i64 * 7 * HOUR, value)).collect();
@@ -318,4 +429,64 @@ proptest! {
             prop_assert!(number != "-0");
         }
     }
+}
+
+// --- What is ours ---------------------------------------------------------------------------------------------------
+
+#[test]
+fn what_amberflo_does_not_compute_is_asked_for_in_both_forms() {
+    let day = "\"startTimeInSeconds\":1767225600,\"endTimeInSeconds\":1767312000";
+    let forms = [
+        format!(r#"{{"meterApiName":"tokens","timeGroupingInterval":"DAY",{day},WHAT}}"#),
+        format!(r#"{{"meterApiName":"tokens","timeGroupingInterval":"DAY","timeRange":{{{day}}},WHAT}}"#),
+    ];
+    let events = [
+        event("a", DAY_0, "1").dimensions(&[("user", "u-1")]),
+        event("b", DAY_0 + HOUR, "1").dimensions(&[("user", "u-2")]),
+        event("b", DAY_0 + 2 * HOUR, "0").dimensions(&[("user", "u-1")]),
+    ];
+    for form in forms {
+        let asked = |what: &str| form.replace("WHAT", what);
+        for (what, number) in [
+            (r#""aggregation":"avg""#, "0.666666666667"),
+            (r#""aggregation":"Latest""#, "0"),
+            (r#""aggregation":"unique","uniqueDimension":"user""#, "2"),
+            (r#""aggregation":"UNIQUE","uniqueDimension":"customerId""#, "2"),
+            (r#""aggregation":"UNIQUE","uniqueDimension":"nobody-has-it""#, "0"),
+        ] {
+            let answer = answer(&events, &asked(what));
+            assert!(answer.contains(&format!(":{number}}}")) || answer.contains(&format!("\"groupValue\":{number},")), "{what}: {answer}");
+            assert!(!answer.contains("approximate"), "{answer}");
+        }
+        let missing = "uniqueDimension is missing: whose different values are counted?";
+        for (what, reason) in [
+            (r#""aggregation":"UNIQUE""#, missing),
+            (r#""aggregation":"UNIQUE","uniqueDimension":null"#, missing),
+            (r#""aggregation":"UNIQUE","uniqueDimension":"""#, "uniqueDimension must not be empty"),
+            (r#""aggregation":"UNIQUE","uniqueDimension":7"#, "uniqueDimension must be a string"),
+            (r#""aggregation":"SUM","uniqueDimension":"user""#, "uniqueDimension is for the aggregation UNIQUE"),
+            (r#""aggregation":"MEDIAN""#, "aggregation must be one of SUM, MIN, MAX, COUNT, AVG, LATEST, UNIQUE"),
+        ] {
+            assert_eq!(refusal(&asked(what)), reason, "{what}");
+        }
+    }
+}
+
+#[test]
+fn a_group_that_is_not_exact_says_so_in_form_b() {
+    let lost = event("a", DAY_0, "1").dimensions(&[("user", "u-1")]).overflow();
+    let events = [lost, event("b", DAY_0, "1").dimensions(&[("user", "u-1")])];
+    let body = r#"{"meterApiName":"tokens","aggregation":"UNIQUE","uniqueDimension":"user","timeGroupingInterval":"DAY","timeRange":{"startTimeInSeconds":1767225600,"endTimeInSeconds":1767225601},"groupBy":["customerId"]}"#;
+    let mut asked = parse(body).expect("a query");
+    asked.metadata = serde_json::value::to_raw_value(&()).expect("null");
+    insta::assert_snapshot!(
+        answered(&events, &asked, Gaps::LeftOut),
+        @r#"{"metadata":null,"secondsSinceEpochIntervals":[1767225600],"clientMeters":[{"group":{"groupInfo":{"customerId":"a"}},"groupValue":1,"approximate":{"standardError":0.0163},"values":[{"value":1,"secondsSinceEpochUtc":1767225600,"percentageFromPrevious":0}]},{"group":{"groupInfo":{"customerId":"b"}},"groupValue":1,"values":[{"value":1,"secondsSinceEpochUtc":1767225600,"percentageFromPrevious":0}]}]}"#
+    );
+    let old = MemoryRows::of(&events).without_sketches();
+    let answer = evaluate(&asked.query, MeterType::default(), &old, Limits::default()).expect("few cells");
+    let mut reports = Reports::new(Shape::One, Gaps::LeftOut, 100);
+    reports.push(Report { asked, meter_type: MeterType::default(), answer }).expect("small");
+    let body = written(reports, 1);
+    assert!(body.contains(r#""groupValue":0,"approximate":{"lowerBound":true},"#), "{body}");
 }
