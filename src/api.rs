@@ -17,6 +17,7 @@ mod meters;
 pub mod reconcile;
 mod refusals;
 mod rules;
+mod stigg;
 pub mod usage;
 
 use std::sync::Arc;
@@ -77,6 +78,8 @@ pub struct Parts {
 
 /// All routes behind a key: our own and Amberflo's at the root, those of the other dialects under their prefixes.
 pub fn router(parts: Parts) -> Router {
+    let stigg = stigg::routes(stigg::Parts { customers: parts.customers.clone(), billing: parts.billing.clone() })
+        .route_layer(middleware::from_fn_with_state(parts.audit.clone(), audit::note));
     // Where every method but GET changes what is set up.
     let noted = Router::new()
         .merge(accounts::routes(parts.accounts.clone()))
@@ -95,7 +98,7 @@ pub fn router(parts: Parts) -> Router {
         .merge(events::routes(parts.verdicts.clone()))
         .merge(reconcile::routes(parts.verdicts))
         .nest(Dialect::Octane.prefix(), in_words_of(Dialect::Octane, Router::new()))
-        .nest(Dialect::Stigg.prefix(), in_words_of(Dialect::Stigg, Router::new()))
+        .nest(Dialect::Stigg.prefix(), in_words_of(Dialect::Stigg, stigg))
         .nest(Dialect::CloudEvents.prefix(), in_words_of(Dialect::CloudEvents, Router::new()))
         .route_layer(middleware::from_fn(observe))
         .method_not_allowed_fallback(method_not_allowed)

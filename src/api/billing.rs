@@ -84,7 +84,10 @@ fn field_of(refusal: &Refusal) -> &'static str {
         Refusal::Closed(_) => "startTimeInSeconds",
         Refusal::EndNotAfterStart => "endTimeInSeconds",
         Refusal::TooManyAssignments | Refusal::TooManyOrders => "customerId",
-        Refusal::OtherOrder | Refusal::DeletedOrder | Refusal::UnknownOrder => "id",
+        Refusal::EndClosed(_) => "endTimeInSeconds",
+        Refusal::OtherOrder | Refusal::DeletedOrder | Refusal::UnknownOrder | Refusal::OtherSubscription | Refusal::UnknownSubscription => {
+            "id"
+        }
     }
 }
 

@@ -13,7 +13,7 @@ fn assignment(plan: &str, start_h: u32, end_h: Option<u32>) -> Assignment {
         product_id: None,
         start_ms: ms(start_h),
         end_ms: end_h.map(ms),
-        created_ms: 0,
+        ..Assignment::default()
     }
 }
 
