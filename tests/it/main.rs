@@ -52,6 +52,7 @@ mod reconcile;
 mod restart;
 mod retention;
 mod rules;
+mod stigg;
 mod sums_are_exact;
 mod the_books_balance;
 mod undecodable;

@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::billing::ledger::Refusal;
 use crate::billing::timeline::{hour_of, periods};
@@ -157,4 +159,27 @@ fn a_period_ends_with_its_month() {
         (february, february, february + 28 * 24 * HOUR_MS)
     );
     assert_eq!(period_end(UnixMillis(i64::MAX)), 253_402_300_800_000);
+}
+
+proptest! {
+    /// Who is told of a subscription is told what is billed.
+    #[test]
+    fn a_subscription_says_of_its_end_what_is_billed(
+        assignments in proptest::collection::vec(("[abc]", 0..300i64, proptest::option::of(0..400i64)), 0..9),
+        removed_h in proptest::option::of(0..400i64),
+    ) {
+        let lives = removed_h.map_or_else(Lives::default, removed);
+        let mut ledger = Ledger::default();
+        for (plan, start_h, end_h) in assignments {
+            ledger.assignments.push(Assignment { end_ms: end_h.map(|end_h| NOW.0 + end_h * HOUR_MS), ..new(&plan, start_h) });
+        }
+        let billed = periods(&ledger.assignments, &lives, hour_of(NOW) + 400, &|_| true);
+        for hours in 0..400 {
+            let at = UnixMillis(NOW.0 + hours * HOUR_MS);
+            let holds = |made: &Subscription| made.status == SubscriptionStatus::Active;
+            let told: Vec<_> = subscriptions(&ledger, &acme(), &lives, at).into_iter().filter(holds).map(|made| made.row.plan_id).collect();
+            let of_hour = billed.iter().filter(|period| (period.start_h..period.end_h).contains(&hour_of(at)));
+            prop_assert_eq!(told, of_hour.map(|period| period.plan.id.clone()).collect::<Vec<_>>());
+        }
+    }
 }
