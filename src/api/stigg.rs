@@ -2,8 +2,6 @@
 
 mod customers;
 mod subscriptions;
-#[cfg(test)]
-mod tests;
 
 use std::sync::Arc;
 

@@ -37,11 +37,12 @@ impl Iterator for Each<'_> {
     type Item = Result<(String, Vec<u8>), Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.piece.len() == 0 && !self.is_over {
-            if let Err(error) = self.fetch() {
-                self.is_over = true;
-                return Some(Err(error));
-            }
+        if self.piece.len() == 0
+            && !self.is_over
+            && let Err(error) = self.fetch()
+        {
+            self.is_over = true;
+            return Some(Err(error));
         }
         self.piece.next().map(Ok)
     }

@@ -137,7 +137,9 @@ fn shown<'c>(parts: &Parts, account: u32, customers: impl Iterator<Item = &'c Cu
     let of_each = customers.map(|customer| Ok((customer, parts.billing.subscriptions(account, customer)?)));
     let with_all = of_each.collect::<Result<Vec<(&Customer, Vec<Subscription>)>, _>>();
     let with_names = with_all.and_then(|customers| {
-        let plans = customers.iter().flat_map(|(_, made)| made.iter().map(|made| made.row.plan_id.as_str()));
+        // Of what is over nothing is shown.
+        let open = customers.iter().flat_map(|(_, made)| made.iter().filter(|made| !made.is_over()));
+        let plans = open.map(|made| made.row.plan_id.as_str());
         let names = parts.billing.plan_names(account, plans)?;
         Ok((customers, names))
     });

@@ -361,4 +361,6 @@ fn render_subscription(made: &Subscription, plan_names: &BTreeMap<String, String
 }
 
 #[cfg(test)]
+mod lossless;
+#[cfg(test)]
 mod tests;

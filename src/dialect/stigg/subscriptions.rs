@@ -153,7 +153,7 @@ impl SubscriptionChange {
         Ok(Self { end: fields.time("cancellationDate")?, trial_end_ms: fields.time("trialEndDate")?, kept: kept(&fields)? })
     }
 
-    /// Writes what was said of the row, save for its end; all else stays.
+    /// Checks that no more is kept of a row than can be.
     ///
     /// # Errors
     /// 400 where more would be kept than is.
@@ -216,7 +216,7 @@ pub fn status_label(status: SubscriptionStatus) -> &'static str {
 
 /// All statuses of the wire.
 pub const STATUSES: [&str; 6] = ["PAYMENT_PENDING", "ACTIVE", "EXPIRED", "IN_TRIAL", "CANCELED", "NOT_STARTED"];
-/// How a subscription is priced, as far as Stigg is told, and what it could be.
+/// How every subscription is priced, as far as Stigg is told: plans are priced elsewhere.
 pub const PRICING_TYPE: &str = "FREE";
 /// All that it could be.
 pub const PRICING_TYPES: [&str; 3] = [PRICING_TYPE, "PAID", "CUSTOM"];
