@@ -6,7 +6,6 @@ use serde_json::json;
 
 use super::tests::{fields, shown};
 use super::*;
-use crate::clock::UnixMicros;
 use crate::customers::Stage;
 use crate::customers::arbitrary::{any_attributes, any_customer, any_stage, any_text};
 use crate::dialect::amberflo::customers::{CustomerRequest, render as render_amberflo};
