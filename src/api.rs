@@ -20,6 +20,7 @@ pub mod reconcile;
 mod refusals;
 mod rules;
 mod session;
+mod stigg;
 pub mod usage;
 
 use std::sync::Arc;
@@ -100,6 +101,8 @@ pub fn router(parts: Parts, beside: Vec<Described>) -> Router {
 }
 
 fn routes(parts: Parts) -> Routes {
+    let stigg = stigg::routes(stigg::Parts { customers: parts.customers.clone(), billing: parts.billing.clone() })
+        .layered(|router| router.route_layer(middleware::from_fn_with_state(parts.audit.clone(), audit::note)));
     // Where every method but GET changes what is set up.
     let noted = Routes::of(OPERATION)
         .merge(accounts::routes(parts.accounts.clone()))
@@ -123,7 +126,7 @@ fn routes(parts: Parts) -> Routes {
         .merge(reconcile::routes(parts.verdicts))
         .merge(session::routes(parts.portal))
         .merge(in_words_of(Dialect::Octane, Routes::of(OCTANE)))
-        .merge(in_words_of(Dialect::Stigg, Routes::of(STIGG)))
+        .merge(in_words_of(Dialect::Stigg, stigg))
         .merge(in_words_of(Dialect::CloudEvents, Routes::of(OPENMETER)))
 }
 

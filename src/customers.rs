@@ -13,6 +13,8 @@ pub(crate) mod arbitrary;
 mod change;
 mod lives;
 mod model;
+pub mod page;
+mod records;
 
 use std::sync::Arc;
 
@@ -24,6 +26,7 @@ pub use model::{
     ATTRIBUTE_KEY_BYTES_MAX, ATTRIBUTE_VALUE_BYTES_MAX, ATTRIBUTES_MAX, Address, Contact, Customer, CustomerId, Extensions, IdError,
     Mapping, Stage, TEXT_BYTES_MAX,
 };
+pub use records::LivesInOrder;
 
 /// Why a customer was not read or changed. Nothing happened, except after [`Error::Store`].
 #[derive(Debug, thiserror::Error)]

@@ -12,6 +12,7 @@
 #[cfg(test)]
 mod conformance;
 pub mod digest;
+mod each;
 pub mod embedded;
 #[cfg(test)]
 pub(crate) mod intercepted;
@@ -24,6 +25,7 @@ pub mod row;
 
 use crossbeam_channel::Receiver;
 
+pub use each::Each;
 pub use row::{DimensionSet, Grain, KeyRange, Row, RowKey, RowSelection};
 
 use crate::clock::UnixMillis;
@@ -233,6 +235,8 @@ pub enum Kind {
     Ledger,
     /// A closed invoice, by its id.
     Invoice,
+    /// Whose subscription has an id that a client chose, by that id.
+    Subscription,
 }
 
 impl Kind {
@@ -252,6 +256,7 @@ impl Kind {
             Self::Plan => 20,
             Self::Ledger => 21,
             Self::Invoice => 22,
+            Self::Subscription => 24,
         }
     }
 
@@ -330,6 +335,12 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// [`Error::Failed`].
     fn documents(&self, kind: Kind, account: u32) -> Result<Vec<(String, Vec<u8>)>, Error>;
+
+    /// The first documents of a kind behind an id, at most `limit`, ordered by id (in bytes); `None`: from the first on.
+    ///
+    /// # Errors
+    /// [`Error::Failed`].
+    fn documents_after(&self, kind: Kind, account: u32, after: Option<&str>, limit: usize) -> Result<Vec<(String, Vec<u8>)>, Error>;
 
     /// Reads a document and writes what `change` makes of it, as one step that nobody can come between; durable when it returns.
     /// `change` may be called more than once; its last answer counts.

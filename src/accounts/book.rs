@@ -204,7 +204,15 @@ impl Content for Book {
             match kind {
                 Kind::Account => drop(accounts.insert(id.clone(), body.map(|body| read_account(&id, &body)).transpose()?)),
                 Kind::Key => drop(keys.insert(id.clone(), body.map(|body| read_key(&id, &body)).transpose()?)),
-                Kind::Customer | Kind::Meter | Kind::Rule | Kind::Audit | Kind::Meta | Kind::Plan | Kind::Ledger | Kind::Invoice => {}
+                Kind::Customer
+                | Kind::Meter
+                | Kind::Rule
+                | Kind::Audit
+                | Kind::Meta
+                | Kind::Plan
+                | Kind::Ledger
+                | Kind::Invoice
+                | Kind::Subscription => {}
             }
         }
         let mut numbers = BTreeSet::new();

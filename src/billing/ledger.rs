@@ -45,6 +45,18 @@ pub enum Refusal {
     /// There is no order with this id.
     #[error("no prepaid order of this customer has this id")]
     UnknownOrder,
+    /// There is a subscription with this id.
+    #[error("is the id of another subscription")]
+    OtherSubscription,
+    /// The customer's subscription is not there.
+    #[error("no subscription has this id")]
+    UnknownSubscription,
+    /// A subscription cannot end in what is closed.
+    #[error("lies before {}, up to which the invoices of this customer are closed", UnixMillis(.0 * 1_000))]
+    EndClosed(
+        /// Up to when, in s since 1970.
+        i64,
+    ),
 }
 
 /// What a customer was sold, in all lives of its id.
@@ -107,34 +119,43 @@ impl Ledger {
     /// # Errors
     /// [`Refusal::Closed`], [`Refusal::EndNotAfterStart`], [`Refusal::TooManyAssignments`].
     pub fn assign(&mut self, new: NewAssignment, plan_version: Option<u32>, lives: &Lives, now: UnixMillis) -> Result<Assignment, Refusal> {
-        let life = lives.current();
-        let start_ms = new.start_ms.unwrap_or(now.0);
         let assignment = Assignment {
-            life,
+            life: lives.current(),
             plan_id: new.plan_id,
             plan_version,
             product_id: new.product_id,
-            start_ms,
+            start_ms: new.start_ms.unwrap_or(now.0),
             end_ms: new.end_ms,
             created_ms: now.0,
+            ..Assignment::default()
         };
-        let is_same = |made: &&Assignment| Assignment { created_ms: made.created_ms, ..assignment.clone() } == **made;
+        // What only other dialects say does not make it another.
+        let is_same = |made: &&Assignment| {
+            let (created_ms, id, canceled, trial) = (made.created_ms, made.id.clone(), made.canceled, made.trial);
+            Assignment { created_ms, id, canceled, trial, stigg: made.stigg.clone(), ..assignment.clone() } == **made
+        };
         // Only if nothing was assigned behind it: otherwise it says that the plan holds again.
-        if let Some(made) = self.assignments.iter().rfind(|made| made.life == life).filter(is_same) {
+        if let Some(made) = self.assignments.iter().rfind(|made| made.life == assignment.life).filter(is_same) {
             return Ok(made.clone());
         }
-        if assignment.end_ms.is_some_and(|end_ms| end_ms <= start_ms) {
+        self.add(assignment.clone(), lives)?;
+        Ok(assignment)
+    }
+
+    /// Adds an assignment if it may begin when it does. Gives back its place.
+    fn add(&mut self, assignment: Assignment, lives: &Lives) -> Result<usize, Refusal> {
+        if assignment.is_void() {
             return Err(Refusal::EndNotAfterStart);
         }
         // What lies before the customer is not its own, closed or not.
-        if hour_of(UnixMillis(start_ms)).max(begin_of(lives, life)) < self.closed_until_h {
+        if hour_of(UnixMillis(assignment.start_ms)).max(begin_of(lives, assignment.life)) < self.closed_until_h {
             return Err(Refusal::Closed(seconds(self.closed_until_h)));
         }
         if self.assignments.len() >= ASSIGNMENTS_MAX {
             return Err(Refusal::TooManyAssignments);
         }
-        self.assignments.push(assignment.clone());
-        Ok(assignment)
+        self.assignments.push(assignment);
+        Ok(self.assignments.len() - 1)
     }
 
     /// The assignments from a life on, oldest first: by start, of equal ones the one made first.
@@ -215,5 +236,6 @@ impl Ledger {
     }
 }
 
+mod subscriptions;
 #[cfg(test)]
 mod tests;

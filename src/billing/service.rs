@@ -2,6 +2,7 @@
 
 mod balance;
 mod close;
+mod subscriptions;
 #[cfg(test)]
 mod tests;
 

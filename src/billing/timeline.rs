@@ -11,8 +11,10 @@
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::money::Part;
+use super::subscription::{CancelReason, Trial};
 use crate::clock::{UnixMicros, UnixMillis};
 use crate::customers::{Life, Lives};
 use crate::store::row::HOUR_S;
@@ -49,7 +51,7 @@ pub fn month_of(hour: u32) -> Range<u32> {
 }
 
 /// A plan that was given to a customer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Assignment {
     /// Which of the customers that have had the id.
     pub life: Life,
@@ -68,6 +70,25 @@ pub struct Assignment {
     pub end_ms: Option<i64>,
     /// When it was made, in ms since 1970.
     pub created_ms: i64,
+    /// Its id as a subscription, if a client chose one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Why it ends at its end, if it was canceled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canceled: Option<CancelReason>,
+    /// Whether it begins as a trial.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trial: Option<Trial>,
+    /// What only Stigg knows of it, as it was sent.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub stigg: Map<String, Value>,
+}
+
+impl Assignment {
+    /// Whether it was canceled before it began: then it leaves the one before it alone.
+    pub fn is_void(&self) -> bool {
+        self.end_ms.is_some_and(|end_ms| end_ms <= self.start_ms)
+    }
 }
 
 /// A version of a plan, or a plan that nobody has made: everything is free.
@@ -107,7 +128,7 @@ impl Period {
 pub fn periods(assignments: &[Assignment], lives: &Lives, until_h: u32, made: &dyn Fn(&str) -> bool) -> Vec<Period> {
     let mut stretches: Vec<Period> = Vec::new();
     for life in 0..=lives.current() {
-        let mut of_life: Vec<&Assignment> = assignments.iter().filter(|assignment| assignment.life == life).collect();
+        let mut of_life: Vec<&Assignment> = assignments.iter().filter(|made| made.life == life && !made.is_void()).collect();
         // Stable: of equal starts the one made later stays behind, and leaves nothing to the other.
         of_life.sort_by_key(|assignment| assignment.start_ms);
         let begin = begin_of(lives, life);

@@ -27,11 +27,15 @@ pub(super) fn create(stored: Option<&Customer>, id: &CustomerId, fill: &dyn Fn(&
 /// # Errors
 /// [`Error::Unknown`].
 pub(super) fn edit(stored: Option<&Customer>, edit: &dyn Fn(&mut Customer), now: UnixMicros) -> Result<Customer, Error> {
-    let stored = present(stored)?;
+    Ok(edit_record(present(stored)?, edit, now))
+}
+
+/// The same, also of one that is removed.
+pub(super) fn edit_record(stored: &Customer, edit: &dyn Fn(&mut Customer), now: UnixMicros) -> Customer {
     let mut customer = stored.clone();
     edit(&mut customer);
     stamp(&mut customer, Some(stored), now);
-    Ok(customer)
+    customer
 }
 
 /// A customer in its own or a later stage.
@@ -54,6 +58,20 @@ pub(super) fn remove(stored: Option<&Customer>, now: UnixMicros) -> Result<Custo
     let mut customer = edit(stored, &|_| (), now)?;
     customer.removed_at = Some(customer.updated_at);
     Ok(customer)
+}
+
+/// A customer that was removed at a time and is one again: in the life that ended then, or in a new one that begins then. Any other
+/// stays as it is.
+pub(super) fn bring_back(stored: &Customer, removed_at: UnixMicros, goes_on: bool, now: UnixMicros) -> Customer {
+    if stored.removed_at != Some(removed_at) {
+        return stored.clone();
+    }
+    let mut customer = edit_record(stored, &|_| (), now);
+    customer.removed_at = None;
+    if !goes_on {
+        customer.former = stored.former.followed_by(removed_at);
+    }
+    customer
 }
 
 fn present(stored: Option<&Customer>) -> Result<&Customer, Error> {

@@ -10,7 +10,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::lives::Former;
+use super::lives::{Former, Lives};
 use crate::clock::UnixMicros;
 use crate::event::NAME_BYTES_MAX;
 use crate::store;
@@ -307,6 +307,11 @@ impl Customer {
     /// When `enabled` last became false; stays when it becomes true again.
     pub fn deactivated_at(&self) -> Option<UnixMicros> {
         self.deactivated_at
+    }
+
+    /// Who has had the id, and who has it.
+    pub fn lives(&self) -> Lives {
+        Lives::of(self)
     }
 
     /// Whether only the record is left.

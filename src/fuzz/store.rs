@@ -13,7 +13,7 @@ use crate::billing::Closed;
 use crate::billing::ledger::Ledger;
 use crate::billing::plan::json as plan_json;
 use crate::clock::Clock;
-use crate::customers::{self, Customers, Lives};
+use crate::customers::{self, CustomerId, Customers, Lives};
 use crate::dialect::amberflo::customers::render;
 use crate::dialect::amberflo::meters::render as render_meter;
 use crate::event::{IdentityMode, Sum};
@@ -95,6 +95,8 @@ pub(super) fn documents(input: &[u8]) -> Kind {
         Document::Plan => plan(bytes),
         Document::Ledger => ledger(bytes).map_err(|error| damaged(&error)),
         Document::Invoice => invoice(bytes).map_err(|error| damaged(&error)),
+        // Nothing but an id.
+        Document::Subscription => serde_json::from_slice::<CustomerId>(bytes).map(|id| id.to_string()).map_err(|error| error.to_string()),
     };
     assert_eq!(store.document(kind, account, id).expect("memory").as_deref(), Some(bytes), "nobody writes over what it cannot read");
     Kind::of(format!("{} {}", choice % 9, said.unwrap_or_else(|what| what)))

@@ -3,7 +3,7 @@
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::handler::Handler;
-use axum::routing::{MethodRouter, delete, get, post, put};
+use axum::routing::{MethodRouter, delete, get, patch, post, put};
 use hyper::Method;
 
 use super::{Described, Operation};
@@ -44,6 +44,12 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
     #[must_use]
     pub fn put<T: 'static>(self, path: &str, handler: impl Handler<T, S>, operation: Operation) -> Self {
         self.add(Method::PUT, path, put(handler), operation)
+    }
+
+    /// Adds a PATCH.
+    #[must_use]
+    pub fn patch<T: 'static>(self, path: &str, handler: impl Handler<T, S>, operation: Operation) -> Self {
+        self.add(Method::PATCH, path, patch(handler), operation)
     }
 
     /// Adds a DELETE.

@@ -53,6 +53,7 @@ for_every_store!(
     sketches_come_back_bit_for_bit,
     a_snapshot_shows_one_moment,
     documents_change_in_one_step,
+    documents_are_listed_piece_by_piece_in_the_order_of_their_ids,
     changes_of_a_document_at_the_same_time_are_all_kept,
     a_document_comes_back_byte_for_byte,
     of_an_id_that_no_document_can_have_there_is_none,
@@ -406,6 +407,25 @@ fn documents_change_in_one_step(store: &dyn Store) {
     }
     assert_eq!(store.documents(Kind::Customer, 1).expect("lists"), [("b".to_owned(), b"2".to_vec())]);
     assert_eq!(store.documents(Kind::Key, 1).expect("lists"), []);
+}
+
+fn documents_are_listed_piece_by_piece_in_the_order_of_their_ids(store: &dyn Store) {
+    for id in ["b", "a", "é", "Z", "a b", "aa"] {
+        put(store, Kind::Customer, 2, id, "1");
+    }
+    put(store, Kind::Customer, 1, "zz", "1");
+    put(store, Kind::Customer, 3, "0", "1");
+    put(store, Kind::Meter, 2, "c", "1");
+    let piece = |after, limit| -> Vec<String> {
+        store.documents_after(Kind::Customer, 2, after, limit).expect("lists").into_iter().map(|(id, _)| id).collect()
+    };
+    assert_eq!(piece(None, 3), ["Z", "a", "a b"]);
+    assert_eq!(piece(Some("a b"), 2), ["aa", "b"]);
+    assert_eq!(piece(Some("b"), 9), ["é"]);
+    assert_eq!(piece(Some("ab"), 1), ["b"], "an id that nobody has stands somewhere, too");
+    assert_eq!(piece(Some("é"), 9), [""; 0]);
+    let all = store.documents(Kind::Customer, 2).expect("lists");
+    assert_eq!(store.documents_after(Kind::Customer, 2, None, 100).expect("lists"), all);
 }
 
 fn changes_of_a_document_at_the_same_time_are_all_kept(store: &dyn Store) {

@@ -14,7 +14,7 @@ mod power_loss;
 mod whole;
 
 use std::collections::BTreeSet;
-use std::ops::Range;
+use std::ops::{Bound, Range};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -241,11 +241,19 @@ impl Store for EmbeddedStore {
     }
 
     fn documents(&self, kind: Kind, account: u32) -> Result<Vec<(String, Vec<u8>)>, Error> {
+        self.documents_after(kind, account, None, usize::MAX)
+    }
+
+    fn documents_after(&self, kind: Kind, account: u32, after: Option<&str>, limit: usize) -> Result<Vec<(String, Vec<u8>)>, Error> {
         let transaction = self.database.begin_read().map_err(failed)?;
         let documents = transaction.open_table(DOCUMENTS).map_err(failed)?;
         let prefix = document_key(kind.code(), account, "");
+        let first = match after {
+            Some(after) => Bound::Excluded(document_key(kind.code(), account, after)),
+            None => Bound::Included(prefix.clone()),
+        };
         let mut found = Vec::new();
-        for entry in documents.range(prefix.as_slice()..).map_err(failed)? {
+        for entry in documents.range::<&[u8]>((first.as_ref().map(Vec::as_slice), Bound::Unbounded)).map_err(failed)?.take(limit) {
             let (key, bytes) = entry.map_err(failed)?;
             let Some(id) = key.value().strip_prefix(prefix.as_slice()) else { break };
             let id = std::str::from_utf8(id).map_err(|_| Error::Damaged("a document's id is not UTF-8".into()))?;

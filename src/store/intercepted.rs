@@ -36,6 +36,10 @@ impl<C: Commits> Store for Intercepted<C> {
         self.store.documents(kind, account)
     }
 
+    fn documents_after(&self, kind: Kind, account: u32, after: Option<&str>, limit: usize) -> Result<Vec<(String, Vec<u8>)>, Error> {
+        self.store.documents_after(kind, account, after, limit)
+    }
+
     fn change_document(&self, kind: Kind, account: u32, id: &str, change: &mut dyn FnMut(Option<&[u8]>) -> Change) -> Result<(), Error> {
         self.store.change_document(kind, account, id, change)
     }

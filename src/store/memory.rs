@@ -188,6 +188,13 @@ impl Store for MemoryStore {
         Ok(self.lock()?.documents.iter().filter(|(key, _)| of_kind(key)).map(|(key, body)| (key.2.clone(), body.clone())).collect())
     }
 
+    fn documents_after(&self, kind: Kind, account: u32, after: Option<&str>, limit: usize) -> Result<Vec<(String, Vec<u8>)>, Error> {
+        let mut found = self.documents(kind, account)?;
+        found.retain(|(id, _)| after.is_none_or(|after| id.as_str() > after));
+        found.truncate(limit);
+        Ok(found)
+    }
+
     fn change_document(&self, kind: Kind, account: u32, id: &str, change: &mut dyn FnMut(Option<&[u8]>) -> Change) -> Result<(), Error> {
         let mut content = self.lock()?;
         let stored = content.documents.get(&(kind.code(), account, id.to_owned())).map(Vec::as_slice);

@@ -227,6 +227,10 @@ impl Store for PostgresStore {
         self.on(&self.reading, async |session| documents::all(session, kind, account).await)
     }
 
+    fn documents_after(&self, kind: Kind, account: u32, after: Option<&str>, limit: usize) -> Result<Vec<(String, Vec<u8>)>, Error> {
+        self.on(&self.reading, async |session| documents::after(session, kind, account, after, limit).await)
+    }
+
     fn change_document(&self, kind: Kind, account: u32, id: &str, change: &mut dyn FnMut(Option<&[u8]>) -> Change) -> Result<(), Error> {
         self.on(&self.writing, async |session| documents::change(session, kind, account, id, change).await)
     }

@@ -56,6 +56,7 @@ mod reconcile;
 mod restart;
 mod retention;
 mod rules;
+mod stigg;
 mod stripe;
 mod sums_are_exact;
 mod the_books_balance;

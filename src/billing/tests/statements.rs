@@ -68,7 +68,7 @@ impl World {
 
     fn assigned_to(mut self, plan: &str, start_ms: i64, end_ms: Option<i64>) -> Self {
         let (plan_id, plan_version) = (plan.to_owned(), Some(1));
-        self.assignments.push(Assignment { life: 0, plan_id, plan_version, product_id: None, start_ms, end_ms, created_ms: 0 });
+        self.assignments.push(Assignment { plan_id, plan_version, start_ms, end_ms, ..Assignment::default() });
         self
     }
 

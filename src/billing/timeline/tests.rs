@@ -13,7 +13,7 @@ fn assignment(plan: &str, start_h: u32, end_h: Option<u32>) -> Assignment {
         product_id: None,
         start_ms: ms(start_h),
         end_ms: end_h.map(ms),
-        created_ms: 0,
+        ..Assignment::default()
     }
 }
 
@@ -78,9 +78,9 @@ proptest! {
             prop_assert_eq!(month_of(period.start_h), month_of(period.end_h - 1));
         }
         prop_assert!(found.windows(2).all(|pair| pair[0].end_h <= pair[1].start_h));
-        // Each hour has the plan of the last assignment that began by then, if that has not ended.
+        // Each hour has the plan of the last assignment that began by then, if that has not ended. One that was canceled before never began.
         for hour in (JANUARY_H..JANUARY_H + 4_000).step_by(37) {
-            let begun = assignments.iter().filter(|assignment| assignment.start_ms <= i64::from(hour) * HOUR_MS);
+            let begun = assignments.iter().filter(|made| made.start_ms <= i64::from(hour) * HOUR_MS && !made.is_void());
             let last = begun.max_by_key(|assignment| assignment.start_ms);
             let holds = last.filter(|assignment| assignment.end_ms.is_none_or(|end_ms| i64::from(hour) * HOUR_MS < end_ms));
             let period = found.iter().find(|period| period.start_h <= hour && hour < period.end_h);

@@ -41,6 +41,23 @@ pub(super) async fn all(session: &mut Session, kind: Kind, account: u32) -> Resu
     found.iter().map(|row| Ok((row.try_get(0)?, row.try_get::<_, String>(1)?.into_bytes()))).collect()
 }
 
+/// The first documents of a kind behind an id. No id is empty, so that stands before all.
+pub(super) async fn after(
+    session: &mut Session,
+    kind: Kind,
+    account: u32,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<Vec<(String, Vec<u8>)>, Failure> {
+    let select = "SELECT id, body::text FROM tollgate.documents
+        WHERE kind = $1 AND account = $2 AND id > $3 AND body IS NOT NULL ORDER BY id LIMIT $4";
+    let select = session.prepared(select).await?;
+    let (kind, account, after) = (code(kind), i64::from(account), after.unwrap_or_default());
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let found = session.in_time(session.client.query(&select, &[&kind, &account, &after, &limit])).await?;
+    found.iter().map(|row| Ok((row.try_get(0)?, row.try_get::<_, String>(1)?.into_bytes()))).collect()
+}
+
 /// Reads a document and writes what `change` makes of it.
 pub(super) async fn change(
     session: &mut Session,

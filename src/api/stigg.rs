@@ -1,0 +1,158 @@
+//! Stigg's routes (contract `stigg.md` sections 0 to 3). Paths are those below the prefix; errors become Stigg's where the routes are put together.
+
+mod customers;
+mod openapi;
+mod subscriptions;
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Extension, Path, State};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use serde_json::Value;
+
+use super::audit::Audited;
+use super::fields::{Parameters, Received, bytes, pairs};
+use super::openapi::STIGG;
+use super::refusals::{self, CHANGE_UNKNOWN, store_refusal};
+use crate::accounts::Caller;
+use crate::billing::{self, Billing, Refusal};
+use crate::customers::{CustomerId, Customers, Error};
+use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::stigg::envelope;
+use crate::dialect::stigg::pages::Query;
+use crate::openapi::Routes;
+use crate::store;
+
+/// Largest body: an import of 1,000 customers that say a little.
+const BODY_BYTES_MAX: usize = 1 << 20;
+
+/// What the routes work with.
+#[derive(Clone)]
+pub(super) struct Parts {
+    /// The customers of all accounts.
+    pub(super) customers: Arc<Customers>,
+    /// Subscriptions.
+    pub(super) billing: Arc<Billing>,
+}
+
+type Shared = State<Parts>;
+type By = Extension<Caller>;
+type InPath = Result<Path<String>, PathRejection>;
+type Answer = Result<Response, AmberfloError>;
+
+/// Customers and subscriptions. Needs an `Extension<Caller>` on every request.
+pub(super) fn routes(parts: Parts) -> Routes {
+    Routes::of(STIGG)
+        .get("/api/v1/customers", customers::list, openapi::list_customers())
+        .post("/api/v1/customers", customers::provision, openapi::provision_customer())
+        .get("/api/v1/customers/{id}", customers::show, openapi::show_customer())
+        .patch("/api/v1/customers/{id}", customers::change, openapi::change_customer())
+        .delete("/api/v1/customers/{id}", customers::archive, openapi::archive_customer())
+        // Only `import`, which is an id like any other for the rest.
+        .post("/api/v1/customers/{id}", customers::import, openapi::import_customers())
+        .post("/api/v1/customers/{id}/archive", customers::archive, openapi::archive_customer())
+        .post("/api/v1/customers/{id}/unarchive", customers::unarchive, openapi::unarchive_customer())
+        .post("/api/v1/customers/{id}/payment-method", customers::attach, openapi::attach_payment_method())
+        .delete("/api/v1/customers/{id}/payment-method", customers::detach, openapi::detach_payment_method())
+        .get("/api/v1/subscriptions", subscriptions::list, openapi::list_subscriptions())
+        .post("/api/v1/subscriptions", subscriptions::provision, openapi::provision_subscription())
+        .get("/api/v1/subscriptions/{id}", subscriptions::show, openapi::show_subscription())
+        .patch("/api/v1/subscriptions/{id}", subscriptions::change, openapi::change_subscription())
+        .post("/api/v1/subscriptions/{id}/cancel", subscriptions::cancel, openapi::cancel_subscription())
+        .body_max(BODY_BYTES_MAX)
+        .with_state(parts)
+}
+
+fn query(parameters: Parameters) -> Result<Query, AmberfloError> {
+    pairs(parameters).map(Query::new)
+}
+
+fn read(body: Received) -> Result<Bytes, AmberfloError> {
+    bytes(body, || format!("the body has more than {BODY_BYTES_MAX} bytes, the limit"))
+}
+
+/// The id in a path, of a customer or, with another `unknown`, of something else. What cannot be one is nobody's.
+fn customer_in(path: InPath) -> Result<CustomerId, AmberfloError> {
+    let Ok(Path(text)) = path else { return Err(unknown_customer("with this id")) };
+    CustomerId::parse(&text).map_err(|_| unknown_customer("with this id"))
+}
+
+/// Does `work` where it may block.
+async fn blocking<T, W>(parts: Parts, work: W) -> Result<T, AmberfloError>
+where
+    T: Send + 'static,
+    W: FnOnce(&Parts) -> Result<T, AmberfloError> + Send + 'static,
+{
+    refusals::blocking("a request of Stigg's", move || work(&parts)).await?
+}
+
+fn json(status: StatusCode, text: String) -> Response {
+    (status, [(CONTENT_TYPE, "application/json")], text).into_response()
+}
+
+/// An answer that says what was changed.
+fn changed(status: StatusCode, object: String, data: String) -> Response {
+    let mut response = json(status, data);
+    response.extensions_mut().insert(Audited { object, account: None });
+    response
+}
+
+fn one(data: Value) -> String {
+    envelope(data).to_string()
+}
+
+fn unknown_customer(id: &str) -> AmberfloError {
+    AmberfloError::new(StatusCode::NOT_FOUND, "CUSTOMER_NOT_FOUND", format!("customer {id} not found"))
+}
+
+fn unknown_subscription(id: &str) -> AmberfloError {
+    AmberfloError::new(StatusCode::NOT_FOUND, "SUBSCRIPTION_NOT_FOUND", format!("subscription {id} not found"))
+}
+
+fn duplicate(message: String) -> AmberfloError {
+    AmberfloError::new(StatusCode::CONFLICT, "DUPLICATED_ENTITY_NOT_ALLOWED", message)
+}
+
+/// What became of a customer.
+fn of_customer(id: &CustomerId, error: Error) -> AmberfloError {
+    match error {
+        Error::Exists => duplicate(format!("customer {id} exists, or is archived")),
+        Error::Unknown | Error::StepBack { .. } => unknown_customer(id.as_str()),
+        Error::Store(error) => of_store(&error),
+    }
+}
+
+/// What became of a subscription.
+fn of_billing(customer: Option<&CustomerId>, id: &str, error: billing::Error) -> AmberfloError {
+    match (error, customer) {
+        (billing::Error::Unknown("customer"), Some(customer)) => unknown_customer(customer.as_str()),
+        (billing::Error::Unknown(_) | billing::Error::Refused(Refusal::UnknownSubscription), _) => unknown_subscription(id),
+        (billing::Error::Refused(Refusal::OtherSubscription), _) => duplicate(format!("subscription {id} exists")),
+        (billing::Error::Refused(refusal), _) => AmberfloError::bad_field(field_of(&refusal), refusal),
+        (billing::Error::Store(error), _) => of_store(&error),
+        (error, _) => {
+            tracing::error!(%error, "a subscription was refused for what it does not depend on");
+            AmberfloError::internal()
+        }
+    }
+}
+
+fn field_of(refusal: &Refusal) -> &'static str {
+    match refusal {
+        Refusal::Closed(_) => "startDate",
+        Refusal::EndNotAfterStart | Refusal::EndClosed(_) => "cancellationDate",
+        Refusal::TooManyAssignments | Refusal::TooManyOrders => "customerId",
+        Refusal::OtherOrder | Refusal::DeletedOrder | Refusal::UnknownOrder | Refusal::OtherSubscription | Refusal::UnknownSubscription => {
+            "id"
+        }
+    }
+}
+
+fn of_store(error: &store::Error) -> AmberfloError {
+    tracing::error!(%error, "the store did not answer for Stigg's customers or subscriptions");
+    store_refusal(error, CHANGE_UNKNOWN)
+}
