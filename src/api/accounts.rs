@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use super::audit::Audited;
 use super::fields::{Fields, OwnQuery, Parameters, Received};
 use super::openapi::ACCOUNTS;
-use super::refusals::{CHANGE_UNKNOWN, store_refusal};
+use super::refusals::{CHANGE_UNKNOWN, blocking, store_refusal};
 use crate::accounts::{ACCOUNTS_MAX, Account, Accounts, Caller, Error, KEYS_MAX, Scope, is_account_name};
 use crate::clock::UnixMillis;
 use crate::dialect::amberflo::AmberfloError;
@@ -103,13 +103,7 @@ where
     T: Send + 'static,
     W: FnOnce(&Accounts) -> Result<T, Error> + Send + 'static,
 {
-    match tokio::task::spawn_blocking(move || work(&accounts)).await {
-        Ok(done) => done.map_err(refusal),
-        Err(error) => {
-            tracing::error!(%error, "a change of accounts or keys broke off");
-            Err(AmberfloError::internal())
-        }
-    }
+    blocking("a change of accounts or keys", move || work(&accounts)).await?.map_err(refusal)
 }
 
 /// The one place where an error of accounts and keys gets its status.

@@ -18,7 +18,7 @@ use serde_json::Value;
 use super::audit::Audited;
 use super::fields::{Received, bytes};
 use super::openapi::PLANS;
-use super::refusals::{CHANGE_UNKNOWN, RETRY_AFTER_S, store_refusal};
+use super::refusals::{CHANGE_UNKNOWN, RETRY_AFTER_S, blocking, store_refusal};
 use crate::accounts::Caller;
 use crate::billing::{Billing, Error, Refusal};
 use crate::dialect::amberflo::AmberfloError;
@@ -53,13 +53,7 @@ where
     T: Send + 'static,
     W: FnOnce(&Billing) -> Result<T, Error> + Send + 'static,
 {
-    match tokio::task::spawn_blocking(move || work(&billing)).await {
-        Ok(done) => done.map_err(refusal),
-        Err(error) => {
-            tracing::error!(%error, "a request for billing broke off");
-            Err(AmberfloError::internal())
-        }
-    }
+    blocking("a request for billing", move || work(&billing)).await?.map_err(refusal)
 }
 
 /// The one place where an error of billing gets its status.

@@ -20,7 +20,7 @@ use serde_json::{Map, Value};
 use super::audit::Audited;
 use super::fields::{Parameters, Received, bytes, pairs};
 use super::openapi::CUSTOMERS;
-use super::refusals::{CHANGE_UNKNOWN, check_scope, store_refusal};
+use super::refusals::{CHANGE_UNKNOWN, blocking, check_scope, store_refusal};
 use crate::accounts::{Accounts, Caller, Scope};
 use crate::customers::{Customer, CustomerId, Customers, Error};
 use crate::dialect::amberflo::AmberfloError;
@@ -217,13 +217,7 @@ where
     T: Send + 'static,
     W: FnOnce(&Customers) -> Result<T, Error> + Send + 'static,
 {
-    match tokio::task::spawn_blocking(move || work(&customers)).await {
-        Ok(done) => done.map_err(|error| refusal(error, unknown_status)),
-        Err(error) => {
-            tracing::error!(%error, "a request for customers broke off");
-            Err(AmberfloError::internal())
-        }
-    }
+    blocking("a request for customers", move || work(&customers)).await?.map_err(|error| refusal(error, unknown_status))
 }
 
 /// The one place where an error of the customers gets its status.

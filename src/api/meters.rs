@@ -24,7 +24,7 @@ use serde_json::Value;
 use super::audit::Audited;
 use super::fields::{Received, bytes};
 use super::openapi::METERS;
-use super::refusals::{CHANGE_UNKNOWN, check_scope, store_refusal};
+use super::refusals::{CHANGE_UNKNOWN, blocking, check_scope, store_refusal};
 use crate::accounts::{Caller, Scope};
 use crate::dialect::amberflo::AmberfloError;
 use crate::dialect::amberflo::meters::{MeterRequest, render};
@@ -96,19 +96,13 @@ where
     Ok(answer)
 }
 
-/// Does `work` where it may block. A client that hangs up does not take a change back.
+/// Does `work` where it may block.
 async fn done<T, W>(meters: Arc<Meters>, unknown_status: StatusCode, work: W) -> Result<T, AmberfloError>
 where
     T: Send + 'static,
     W: FnOnce(&Meters) -> Result<T, Error> + Send + 'static,
 {
-    match tokio::task::spawn_blocking(move || work(&meters)).await {
-        Ok(done) => done.map_err(|error| refusal(error, unknown_status)),
-        Err(error) => {
-            tracing::error!(%error, "a request for meter definitions broke off");
-            Err(AmberfloError::internal())
-        }
-    }
+    blocking("a request for meter definitions", move || work(&meters)).await?.map_err(|error| refusal(error, unknown_status))
 }
 
 fn too_large() -> String {

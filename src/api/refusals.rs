@@ -1,4 +1,4 @@
-//! Refusals that several routes have in common.
+//! Refusals that several routes have in common, and how they do what may block.
 
 use crate::accounts::{Caller, Scope};
 use crate::dialect::amberflo::AmberfloError;
@@ -8,6 +8,14 @@ use crate::store;
 pub(super) const RETRY_AFTER_S: u32 = 2;
 /// Of a change whose answer from the store was lost.
 pub(super) const CHANGE_UNKNOWN: &str = "the store failed: a change may have been made or not, ask before sending it again";
+
+/// Does what may block on a thread that may. A client that hangs up does not take a change back. `what`: what broke off, if it does.
+pub(super) async fn blocking<T: Send + 'static>(what: &'static str, work: impl FnOnce() -> T + Send + 'static) -> Result<T, AmberfloError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| {
+        tracing::error!(%error, "{what} broke off");
+        AmberfloError::internal()
+    })
+}
 
 /// 403 unless the key has a scope.
 pub(super) fn check_scope(caller: &Caller, scope: Scope) -> Result<(), AmberfloError> {

@@ -19,7 +19,7 @@ use serde_json::Value;
 use super::audit::Audited;
 use super::fields::{Parameters, Received, bytes, pairs};
 use super::openapi::METERS;
-use super::refusals::{CHANGE_UNKNOWN, check_scope, store_refusal};
+use super::refusals::{CHANGE_UNKNOWN, blocking, check_scope, store_refusal};
 use crate::accounts::{Caller, Scope};
 use crate::dialect::amberflo::AmberfloError;
 use crate::dialect::amberflo::rules::{parse, render};
@@ -51,10 +51,7 @@ async fn put(State(rules): Shared, Extension(caller): By, body: Received) -> Res
     check_scope(&caller, Scope::Admin)?;
     let new = parse(&bytes(body, too_large)?)?;
     let changing = rules.clone();
-    let changed = tokio::task::spawn_blocking(move || changing.put(caller.account, new)).await.map_err(|error| {
-        tracing::error!(%error, "a change of a filtering rule broke off");
-        AmberfloError::internal()
-    })?;
+    let changed = blocking("a change of a filtering rule", move || changing.put(caller.account, new)).await?;
     let (rule, must_be_heard) = changed.map_err(refusal)?;
     if must_be_heard {
         rules.settle().await;

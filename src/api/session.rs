@@ -13,7 +13,7 @@ use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HOST};
 
 use super::fields::{Received, bytes};
 use super::openapi::CUSTOMERS;
-use super::refusals::{RETRY_AFTER_S, check_scope, store_refusal};
+use super::refusals::{RETRY_AFTER_S, blocking, check_scope, store_refusal};
 use crate::accounts::{Caller, Scope};
 use crate::dialect::amberflo::{AmberfloError, session};
 use crate::openapi::Routes;
@@ -34,12 +34,8 @@ async fn make(State(portal): State<Arc<Portal>>, Extension(by): Extension<Caller
     let body = bytes(body, || format!("the body of a session has more than {BODY_BYTES_MAX} bytes"))?;
     let new = session::parse(&body, portal.now())?;
     let host = headers.get(HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
-    let made = tokio::task::spawn_blocking(move || portal.link(&by, new, host.as_deref())).await;
-    let link = made.map_err(|error| {
-        tracing::error!(%error, "a request for a session broke off");
-        AmberfloError::internal()
-    })?;
-    let link = link.map_err(refusal)?;
+    let made = blocking("a request for a session", move || portal.link(&by, new, host.as_deref())).await?;
+    let link = made.map_err(refusal)?;
     // Nobody on the way keeps it.
     let headers = [(CONTENT_TYPE, HeaderValue::from_static("application/json")), (CACHE_CONTROL, HeaderValue::from_static("no-store"))];
     Ok((headers, session::render(&link).to_string()).into_response())

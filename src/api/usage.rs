@@ -38,7 +38,7 @@ use self::body::Written;
 
 use super::fields::{Parameters, Received, bytes, pairs};
 use super::openapi::USAGE;
-use super::refusals::{RETRY_AFTER_S, check_scope};
+use super::refusals::{RETRY_AFTER_S, blocking, check_scope};
 use crate::accounts::{Caller, Scope};
 use crate::clock::{Clock, UnixMillis};
 use crate::dialect::amberflo::AmberfloError;
@@ -160,12 +160,12 @@ impl Usage {
         let Ok(Ok(turn)) = turn else { return Err(unavailable("too many usage queries are under way")) };
         let (meters, held) = (self.meters.clone(), self.held.clone());
         let is_csv = accept::prefers_csv(headers);
-        let answered = blocking(move || {
+        let answered = blocking("a usage query", move || {
             let _turn = turn;
             let (facts, reports) = asked.evaluate(&*rows, &meters, gaps, is_csv)?;
-            Ok(Answered { facts, body: Written::begin(reports, &held)?, is_csv })
+            Ok::<_, AmberfloError>(Answered { facts, body: Written::begin(reports, &held)?, is_csv })
         });
-        let answered = answered.await?;
+        let answered = answered.await??;
         let empty = self.reasons(&answered.facts.found).await;
         telemetry::observe_query(form, complete, answered.facts.rows_read, started.elapsed());
         Ok(respond(answered, complete, &positions, &empty))
@@ -181,7 +181,7 @@ impl Usage {
         let looked_at = found.iter().filter_map(Found::view_request).collect();
         let Ok(View { rows, .. }) = self.source.view(looked_at, Duration::ZERO).await else { return nothing_known() };
         let (meters, questions) = (self.meters.clone(), found.to_vec());
-        let reasons = blocking(move || {
+        let reasons = blocking("a look at why a usage query found nothing", move || {
             let mut look_ups_left = UNANSWERED_LOOK_UPS_MAX;
             let mut reason = |found: &Found| match found {
                 Found::Nothing(question) => {
@@ -192,7 +192,7 @@ impl Usage {
             };
             questions.iter().map(&mut reason).collect::<Result<Vec<_>, _>>().map_err(|error| refusal(error.into()))
         });
-        reasons.await.unwrap_or_else(|_| nothing_known())
+        reasons.await.flatten().unwrap_or_else(|_| nothing_known())
     }
 }
 
@@ -205,14 +205,6 @@ fn is_defined(meters: &Meters, account: u32, meter: &str) -> bool {
             true
         }
     }
-}
-
-/// Runs what reads rows on a thread that may block.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, AmberfloError> + Send + 'static) -> Result<T, AmberfloError> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| {
-        tracing::error!(%error, "a usage query broke off");
-        AmberfloError::internal()
-    })?
 }
 
 fn unavailable(message: &str) -> AmberfloError {
