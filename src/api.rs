@@ -14,6 +14,7 @@ mod fields;
 pub(crate) mod fuzz;
 mod keys;
 mod meters;
+mod octane;
 pub mod reconcile;
 mod refusals;
 mod rules;
@@ -77,6 +78,8 @@ pub struct Parts {
 
 /// All routes behind a key: our own and Amberflo's at the root, those of the other dialects under their prefixes.
 pub fn router(parts: Parts) -> Router {
+    let octane = octane::Parts { customers: parts.customers.clone(), billing: parts.billing.clone(), meters: parts.meters.clone() };
+    let octane = octane::routes(octane).route_layer(middleware::from_fn_with_state(parts.audit.clone(), audit::note));
     // Where every method but GET changes what is set up.
     let noted = Router::new()
         .merge(accounts::routes(parts.accounts.clone()))
@@ -94,7 +97,7 @@ pub fn router(parts: Parts) -> Router {
         .merge(billing::routes(parts.billing))
         .merge(events::routes(parts.verdicts.clone()))
         .merge(reconcile::routes(parts.verdicts))
-        .nest(Dialect::Octane.prefix(), in_words_of(Dialect::Octane, Router::new()))
+        .nest(Dialect::Octane.prefix(), in_words_of(Dialect::Octane, octane))
         .nest(Dialect::Stigg.prefix(), in_words_of(Dialect::Stigg, Router::new()))
         .nest(Dialect::CloudEvents.prefix(), in_words_of(Dialect::CloudEvents, Router::new()))
         .route_layer(middleware::from_fn(observe))

@@ -40,6 +40,7 @@ pub mod pricing;
 pub mod quantity;
 mod service;
 pub mod statement;
+pub mod subscriptions;
 pub mod timeline;
 
 #[cfg(test)]
@@ -50,5 +51,6 @@ pub use ledger::{NewAssignment, Refusal};
 pub use money::{Currency, Money};
 pub use plan::Plan;
 pub use plans::{MadePlan, PlanWritten};
-pub use service::{Billing, CardBalance, CustomerBalance, Error, OrderBalance, Shown, State, Statements, close_all};
+pub use service::{Billing, CardBalance, CustomerBalance, End, Error, OrderBalance, Shown, State, Statements, close_all};
+pub use subscriptions::{GivesWay, Subscription};
 pub use timeline::{Assignment, Period, PlanRef};

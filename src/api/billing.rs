@@ -64,7 +64,9 @@ where
 /// The one place where an error of billing gets its status.
 fn refusal(error: Error) -> AmberfloError {
     match error {
-        Error::Refused(Refusal::UnknownOrder) | Error::Unknown(_) => AmberfloError::not_found(StatusCode::NOT_FOUND, error.to_string()),
+        Error::Refused(Refusal::UnknownOrder | Refusal::UnknownAssignment) | Error::Unknown(_) => {
+            AmberfloError::not_found(StatusCode::NOT_FOUND, error.to_string())
+        }
         Error::Refused(refusal) => AmberfloError::bad_field(field_of(&refusal), refusal),
         Error::StillOpen | Error::Settled(_) => AmberfloError::bad_request(format!("the invoice {error}")),
         Error::TooMany(_) | Error::CannotBill(_) => AmberfloError::bad_request(error.to_string()),
@@ -84,7 +86,7 @@ fn field_of(refusal: &Refusal) -> &'static str {
         Refusal::Closed(_) => "startTimeInSeconds",
         Refusal::EndNotAfterStart => "endTimeInSeconds",
         Refusal::TooManyAssignments | Refusal::TooManyOrders => "customerId",
-        Refusal::OtherOrder | Refusal::DeletedOrder | Refusal::UnknownOrder => "id",
+        Refusal::OtherOrder | Refusal::DeletedOrder | Refusal::UnknownOrder | Refusal::UnknownAssignment => "id",
     }
 }
 

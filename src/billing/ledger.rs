@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::prepaid::{Order, Payment, PaymentStatus, Terms};
 use super::timeline::{Assignment, HOUR_MAX, Period, begin_of, hour_of, periods, seconds};
 use crate::clock::UnixMillis;
-use crate::customers::{Life, Lives};
+use crate::customers::{Extensions, Life, Lives};
 use crate::store;
 
 /// Version of what is stored.
@@ -30,6 +30,9 @@ pub enum Refusal {
     /// The assignment ends before it begins.
     #[error("must be after the start")]
     EndNotAfterStart,
+    /// There is no assignment with this number.
+    #[error("no plan assignment of this customer has this number")]
+    UnknownAssignment,
     /// More than [`ASSIGNMENTS_MAX`].
     #[error("the customer has {ASSIGNMENTS_MAX} plan assignments, the limit")]
     TooManyAssignments,
@@ -78,6 +81,23 @@ pub struct NewAssignment {
     pub start_ms: Option<i64>,
     /// `None`: until the next one.
     pub end_ms: Option<i64>,
+    /// What only one dialect says of it.
+    pub ext: Extensions,
+}
+
+impl NewAssignment {
+    pub(super) fn into_assignment(self, plan_version: Option<u32>, life: Life, now: UnixMillis) -> Assignment {
+        Assignment {
+            life,
+            plan_id: self.plan_id,
+            plan_version,
+            product_id: self.product_id,
+            start_ms: self.start_ms.unwrap_or(now.0),
+            end_ms: self.end_ms,
+            created_ms: now.0,
+            ext: self.ext,
+        }
+    }
 }
 
 impl Ledger {
@@ -107,27 +127,15 @@ impl Ledger {
     /// # Errors
     /// [`Refusal::Closed`], [`Refusal::EndNotAfterStart`], [`Refusal::TooManyAssignments`].
     pub fn assign(&mut self, new: NewAssignment, plan_version: Option<u32>, lives: &Lives, now: UnixMillis) -> Result<Assignment, Refusal> {
-        let life = lives.current();
-        let start_ms = new.start_ms.unwrap_or(now.0);
-        let assignment = Assignment {
-            life,
-            plan_id: new.plan_id,
-            plan_version,
-            product_id: new.product_id,
-            start_ms,
-            end_ms: new.end_ms,
-            created_ms: now.0,
-        };
-        let is_same = |made: &&Assignment| Assignment { created_ms: made.created_ms, ..assignment.clone() } == **made;
-        // Only if nothing was assigned behind it: otherwise it says that the plan holds again.
-        if let Some(made) = self.assignments.iter().rfind(|made| made.life == life).filter(is_same) {
+        let assignment = new.into_assignment(plan_version, lives.current(), now);
+        if let Some(made) = self.same_as_last(&assignment) {
             return Ok(made.clone());
         }
-        if assignment.end_ms.is_some_and(|end_ms| end_ms <= start_ms) {
+        if assignment.is_void() {
             return Err(Refusal::EndNotAfterStart);
         }
         // What lies before the customer is not its own, closed or not.
-        if hour_of(UnixMillis(start_ms)).max(begin_of(lives, life)) < self.closed_until_h {
+        if hour_of(UnixMillis(assignment.start_ms)).max(begin_of(lives, assignment.life)) < self.closed_until_h {
             return Err(Refusal::Closed(seconds(self.closed_until_h)));
         }
         if self.assignments.len() >= ASSIGNMENTS_MAX {
@@ -137,9 +145,35 @@ impl Ledger {
         Ok(assignment)
     }
 
+    /// The newest of its life, if it says the same. Only that one: behind another, it says that the plan holds again.
+    pub(super) fn same_as_last(&self, assignment: &Assignment) -> Option<&Assignment> {
+        let is_same = |made: &&Assignment| Assignment { created_ms: made.created_ms, ..assignment.clone() } == **made;
+        self.assignments.iter().rfind(|made| made.life == assignment.life).filter(is_same)
+    }
+
+    /// Ends an assignment at a moment, or where it begins if that is later: then it never was one. One that ends earlier stays as it is.
+    /// `number`: its place among all.
+    ///
+    /// # Errors
+    /// [`Refusal::UnknownAssignment`], [`Refusal::Closed`].
+    pub fn end(&mut self, number: usize, end_ms: i64) -> Result<(), Refusal> {
+        let closed_until_h = self.closed_until_h;
+        let assignment = self.assignments.get_mut(number).ok_or(Refusal::UnknownAssignment)?;
+        let end_ms = end_ms.max(assignment.start_ms);
+        if assignment.end_ms.is_some_and(|known_ms| known_ms <= end_ms) {
+            return Ok(());
+        }
+        if hour_of(UnixMillis(end_ms)) < closed_until_h {
+            return Err(Refusal::Closed(seconds(closed_until_h)));
+        }
+        assignment.end_ms = Some(end_ms);
+        Ok(())
+    }
+
     /// The assignments from a life on, oldest first: by start, of equal ones the one made first.
     pub fn assignments_from(&self, life: Life) -> Vec<Assignment> {
-        let mut found: Vec<_> = self.assignments.iter().filter(|assignment| assignment.life >= life).cloned().collect();
+        let is_shown = |assignment: &&Assignment| assignment.life >= life && !assignment.is_void();
+        let mut found: Vec<_> = self.assignments.iter().filter(is_shown).cloned().collect();
         found.sort_by_key(|assignment| (assignment.life, assignment.start_ms));
         found
     }

@@ -2,6 +2,7 @@
 
 mod balance;
 mod close;
+mod subscriptions;
 #[cfg(test)]
 mod tests;
 
@@ -12,6 +13,7 @@ use tokio::sync::Semaphore;
 
 pub use balance::{CardBalance, CustomerBalance, OrderBalance};
 pub use close::close_all;
+pub use subscriptions::End;
 
 use super::invoice::{Closed, Invoice, InvoiceId, Status};
 use super::ledger::{Ledger, NewAssignment, Refusal};
@@ -82,7 +84,11 @@ impl From<customers::Error> for Error {
     fn from(error: customers::Error) -> Self {
         match error {
             customers::Error::Store(error) => Self::Store(error),
-            customers::Error::Exists | customers::Error::Unknown | customers::Error::StepBack { .. } => Self::Unknown("customer"),
+            customers::Error::Exists
+            | customers::Error::Unknown
+            | customers::Error::StepBack { .. }
+            | customers::Error::TooMany { .. }
+            | customers::Error::UnknownMapping => Self::Unknown("customer"),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Which plan applies when: from assignments to the periods that are billed.
 //!
-//! An assignment holds from its start until its end, or until the start of the next one; of two with the same start the one made later. A
+//! An assignment holds from its start until its end, or until the start of the next one; of two with the same start the one made later; one that
+//! ends where it begins is none. A
 //! moment inside of an hour takes the hour's start, because rows are hours: the whole hour is the new plan's. A customer's removal ends what
 //! was assigned to it, and its last, broken hour is nobody's: it may hold events of whoever has the id next.
 //!
@@ -14,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::money::Part;
 use crate::clock::{UnixMicros, UnixMillis};
-use crate::customers::{Life, Lives};
+use crate::customers::{Extensions, Life, Lives};
 use crate::store::row::HOUR_S;
 use crate::usage::Interval;
 
@@ -68,6 +69,16 @@ pub struct Assignment {
     pub end_ms: Option<i64>,
     /// When it was made, in ms since 1970.
     pub created_ms: i64,
+    /// What only one dialect says of it.
+    #[serde(default, skip_serializing_if = "Extensions::is_empty")]
+    pub ext: Extensions,
+}
+
+impl Assignment {
+    /// Whether it ended before it could begin: then it never was one.
+    pub fn is_void(&self) -> bool {
+        self.end_ms.is_some_and(|end_ms| end_ms <= self.start_ms)
+    }
 }
 
 /// A version of a plan, or a plan that nobody has made: everything is free.
@@ -107,7 +118,8 @@ impl Period {
 pub fn periods(assignments: &[Assignment], lives: &Lives, until_h: u32, made: &dyn Fn(&str) -> bool) -> Vec<Period> {
     let mut stretches: Vec<Period> = Vec::new();
     for life in 0..=lives.current() {
-        let mut of_life: Vec<&Assignment> = assignments.iter().filter(|assignment| assignment.life == life).collect();
+        let mut of_life: Vec<&Assignment> =
+            assignments.iter().filter(|assignment| assignment.life == life && !assignment.is_void()).collect();
         // Stable: of equal starts the one made later stays behind, and leaves nothing to the other.
         of_life.sort_by_key(|assignment| assignment.start_ms);
         let begin = begin_of(lives, life);

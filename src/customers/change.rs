@@ -27,9 +27,25 @@ pub(super) fn create(stored: Option<&Customer>, id: &CustomerId, fill: &dyn Fn(&
 /// # Errors
 /// [`Error::Unknown`].
 pub(super) fn edit(stored: Option<&Customer>, edit: &dyn Fn(&mut Customer), now: UnixMicros) -> Result<Customer, Error> {
+    let always = |customer: &mut Customer| {
+        edit(customer);
+        Ok(())
+    };
+    try_edit(stored, &always, now)
+}
+
+/// The same, unless `edit` refuses.
+///
+/// # Errors
+/// [`Error::Unknown`], and whatever `edit` returns.
+pub(super) fn try_edit(
+    stored: Option<&Customer>,
+    edit: &dyn Fn(&mut Customer) -> Result<(), Error>,
+    now: UnixMicros,
+) -> Result<Customer, Error> {
     let stored = present(stored)?;
     let mut customer = stored.clone();
-    edit(&mut customer);
+    edit(&mut customer)?;
     stamp(&mut customer, Some(stored), now);
     Ok(customer)
 }

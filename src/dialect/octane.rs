@@ -1,3 +1,9 @@
 //! Octane's wire format (contract `octane.md`).
 
+pub mod customers;
 pub mod error;
+mod fields;
+pub mod mappings;
+pub mod metadata;
+pub mod meters;
+pub mod subscriptions;

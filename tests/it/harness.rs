@@ -642,8 +642,17 @@ impl Client {
     /// Sends a request of any method, to the main address.
     #[track_caller]
     pub(crate) fn call(&self, method: &str, path: &str, body: &str) -> Answer {
-        let request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.url));
-        let request = request.header("content-type", "application/json");
+        self.call_with(&[], method, path, body)
+    }
+
+    /// The same, with headers.
+    #[track_caller]
+    pub(crate) fn call_with(&self, headers: &[(&str, &str)], method: &str, path: &str, body: &str) -> Answer {
+        let mut request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.url));
+        request = request.header("content-type", "application/json");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
         let answered = if body.is_empty() { self.run(request, ()) } else { self.run(request, body.as_bytes()) };
         answered.unwrap_or_else(|error| panic!("{method} {path}: {error}"))
     }

@@ -38,6 +38,7 @@ mod log_formats;
 mod logs;
 mod meters;
 mod model;
+mod octane;
 mod one_bad_event;
 mod poison;
 #[expect(dead_code, reason = "the store's own tests use more of it")]

@@ -6,7 +6,7 @@ use crate::billing::prepaid::Terms;
 const NOW: UnixMillis = UnixMillis(1_767_225_600_000);
 
 fn new(plan: &str, start_ms: Option<i64>) -> NewAssignment {
-    NewAssignment { plan_id: plan.into(), product_id: None, start_ms, end_ms: None }
+    NewAssignment { plan_id: plan.into(), product_id: None, start_ms, end_ms: None, ext: Extensions::default() }
 }
 
 fn terms(amount: &str) -> Terms {

@@ -5,6 +5,7 @@ use super::*;
 use crate::billing::invoice::LineKind;
 use crate::billing::plan::json;
 use crate::billing::{Currency, Money};
+use crate::customers::Extensions;
 use crate::store::memory::MemoryStore;
 use crate::usage::memory::{ACCOUNT, Event, MemoryRows, event};
 use crate::usage::{View, ViewFuture};
@@ -65,7 +66,13 @@ impl Node {
     }
 
     fn assign(&self, plan: &str, start_s: i64) -> Result<Assignment, Error> {
-        let new = NewAssignment { plan_id: plan.into(), product_id: None, start_ms: Some(start_s * 1_000), end_ms: None };
+        let new = NewAssignment {
+            plan_id: plan.into(),
+            product_id: None,
+            start_ms: Some(start_s * 1_000),
+            end_ms: None,
+            ext: Extensions::default(),
+        };
         self.billing.assign(ACCOUNT, &acme(), &new)
     }
 

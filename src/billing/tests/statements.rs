@@ -13,7 +13,7 @@ use crate::billing::plan::{Plan, json};
 use crate::billing::prepaid::{Card, Draw, Interval, Order, PaymentStatus, Recurrence, Terms};
 use crate::billing::statement::{Drawn, Item, Source, Statement};
 use crate::billing::timeline::{Assignment, Period, periods};
-use crate::customers::{CustomerId, Lives};
+use crate::customers::{CustomerId, Extensions, Lives};
 use crate::event::Amount;
 use crate::usage::memory::{ACCOUNT, Event, MemoryRows, event};
 
@@ -68,7 +68,16 @@ impl World {
 
     fn assigned_to(mut self, plan: &str, start_ms: i64, end_ms: Option<i64>) -> Self {
         let (plan_id, plan_version) = (plan.to_owned(), Some(1));
-        self.assignments.push(Assignment { life: 0, plan_id, plan_version, product_id: None, start_ms, end_ms, created_ms: 0 });
+        self.assignments.push(Assignment {
+            life: 0,
+            plan_id,
+            plan_version,
+            product_id: None,
+            start_ms,
+            end_ms,
+            created_ms: 0,
+            ext: Extensions::default(),
+        });
         self
     }
 

@@ -14,6 +14,7 @@ fn assignment(plan: &str, start_h: u32, end_h: Option<u32>) -> Assignment {
         start_ms: ms(start_h),
         end_ms: end_h.map(ms),
         created_ms: 0,
+        ext: Extensions::default(),
     }
 }
 
@@ -78,13 +79,21 @@ proptest! {
             prop_assert_eq!(month_of(period.start_h), month_of(period.end_h - 1));
         }
         prop_assert!(found.windows(2).all(|pair| pair[0].end_h <= pair[1].start_h));
-        // Each hour has the plan of the last assignment that began by then, if that has not ended.
+        // Each hour has the plan of the last assignment that began by then, if that has not ended. What ended before it began is none.
         for hour in (JANUARY_H..JANUARY_H + 4_000).step_by(37) {
-            let begun = assignments.iter().filter(|assignment| assignment.start_ms <= i64::from(hour) * HOUR_MS);
+            let real = assignments.iter().filter(|assignment| assignment.end_ms.is_none_or(|end_ms| assignment.start_ms < end_ms));
+            let begun = real.filter(|assignment| assignment.start_ms <= i64::from(hour) * HOUR_MS);
             let last = begun.max_by_key(|assignment| assignment.start_ms);
             let holds = last.filter(|assignment| assignment.end_ms.is_none_or(|end_ms| i64::from(hour) * HOUR_MS < end_ms));
             let period = found.iter().find(|period| period.start_h <= hour && hour < period.end_h);
             prop_assert_eq!(period.map(|period| &period.plan.id), holds.map(|assignment| &assignment.plan_id));
         }
     }
+}
+
+#[test]
+fn an_assignment_that_ends_where_it_begins_ends_no_other_one() {
+    let never = assignment("b", JANUARY_H + 10, Some(JANUARY_H + 10));
+    let assignments = [assignment("a", JANUARY_H, None), never, assignment("c", JANUARY_H + 20, Some(JANUARY_H + 30))];
+    assert_eq!(shown(&assignments, JANUARY_H + 100), [of("a", 0, 20), of("c", 20, 30)]);
 }

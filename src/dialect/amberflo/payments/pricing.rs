@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::{Family, Fields, ID_BYTES_MAX};
 use crate::billing::{Assignment, MadePlan, NewAssignment};
 use crate::clock::UnixMillis;
-use crate::customers::CustomerId;
+use crate::customers::{CustomerId, Extensions};
 use crate::dialect::amberflo::AmberfloError;
 
 /// The plan that is always there (contract 6.1). Nobody has to be assigned to it, and unless somebody makes it, it is free.
@@ -35,7 +35,13 @@ impl AssignRequest {
         let plan_id = plan_id.ok_or_else(|| AmberfloError::bad_field("productPlanId", "is missing, and so is productId"))?;
         let start = fields.seconds("startTimeInSeconds")?.or(fields.millis("startTime")?);
         let end = fields.seconds("endTimeInSeconds")?.or(fields.millis("endTime")?);
-        let new = NewAssignment { plan_id, product_id, start_ms: start.map(|time| time.0), end_ms: end.map(|time| time.0) };
+        let new = NewAssignment {
+            plan_id,
+            product_id,
+            start_ms: start.map(|time| time.0),
+            end_ms: end.map(|time| time.0),
+            ext: Extensions::default(),
+        };
         Ok(Self { customer, new })
     }
 }

@@ -1,0 +1,151 @@
+//! Octane's routes (contract `octane.md`), but for measurements, which the gateway takes.
+//!
+//! | | |
+//! |---|---|
+//! | `GET` `POST /customers`, `GET` `PUT` `DELETE /customers/{name}` | [`customers`] |
+//! | `…/mappings`, `…/metadata`, `…/status` of a customer | [`customers`] |
+//! | `…/subscriptions`, `…/active_subscription`, `…/subscription` of a customer | [`subscriptions`] |
+//! | `GET` `POST /meters`, `GET` `PUT` `DELETE /meters/{name}`, `POST /meters/{name}/archive` | [`meters`] |
+//!
+//! Reading needs the scope `read`, anything else `admin`. Every success has a body of JSON, since the Python client takes an answer without one
+//! for an error; only a deletion that another client asked for is a 204.
+
+mod customers;
+mod meters;
+mod subscriptions;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{DefaultBodyLimit, Extension, Path, State};
+use axum::response::{IntoResponse, Response};
+use hyper::StatusCode;
+use hyper::header::{CONTENT_TYPE, HeaderMap};
+use serde_json::Value;
+
+use super::audit::Audited;
+use super::customers::unanswered;
+use super::fields::{Received, bytes};
+use crate::accounts::Caller;
+use crate::billing::Billing;
+use crate::customers::{Customer, CustomerId, Customers, Error};
+use crate::dialect::amberflo::AmberfloError;
+use crate::meters::Meters;
+
+/// Largest body.
+const BODY_BYTES_MAX: usize = 1 << 20;
+/// Only the Python client sends it.
+const PYTHON_CLIENT: &str = "x-octane-client-user-agent";
+
+/// What the routes work with.
+pub(super) struct Parts {
+    /// The customers of all accounts.
+    pub(super) customers: Arc<Customers>,
+    /// What they are subscribed to.
+    pub(super) billing: Arc<Billing>,
+    /// Definitions of meters.
+    pub(super) meters: Arc<Meters>,
+}
+
+type Shared = State<Arc<Parts>>;
+type By = Extension<Caller>;
+type InPath = Result<Path<String>, PathRejection>;
+type InPathTwo = Result<Path<(String, String)>, PathRejection>;
+type Answer = Result<Response, AmberfloError>;
+
+/// All of them, below no prefix.
+pub(super) fn routes(parts: Parts) -> Router {
+    Router::new()
+        .merge(customers::routes())
+        .merge(subscriptions::routes())
+        .merge(meters::routes())
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(Arc::new(parts))
+}
+
+fn read(body: Received) -> Result<axum::body::Bytes, AmberfloError> {
+    bytes(body, || format!("the body has more than {BODY_BYTES_MAX} bytes, the limit"))
+}
+
+/// Does what may block.
+async fn work<T, W>(parts: Arc<Parts>, work: W) -> Result<T, AmberfloError>
+where
+    T: Send + 'static,
+    W: FnOnce(&Parts) -> Result<T, AmberfloError> + Send + 'static,
+{
+    match tokio::task::spawn_blocking(move || work(&parts)).await {
+        Ok(done) => done,
+        Err(error) => {
+            tracing::error!(%error, "a request in Octane's words broke off");
+            Err(AmberfloError::internal())
+        }
+    }
+}
+
+/// What a segment of a path may name. The Python client writes a space as `+`; what has that name as it stands goes first.
+fn names(segment: &str) -> Vec<String> {
+    let mut names = vec![segment.to_owned()];
+    if segment.contains('+') {
+        names.push(segment.replace('+', " "));
+    }
+    names
+}
+
+/// The customer that a segment of a path names.
+fn find(parts: &Parts, account: u32, segment: &str) -> Result<Customer, AmberfloError> {
+    for name in names(segment) {
+        // What cannot be a name is nobody's.
+        let Ok(id) = CustomerId::parse(&name) else { continue };
+        match parts.customers.get(account, &id) {
+            Ok(customer) => return Ok(customer),
+            Err(Error::Unknown) => {}
+            Err(error) => return Err(refusal(error)),
+        }
+    }
+    Err(refusal(Error::Unknown))
+}
+
+/// The one place where an error of the customers gets its status here.
+fn refusal(error: Error) -> AmberfloError {
+    match error {
+        Error::Exists => about("name", AmberfloError::duplicate("a customer with this name exists")),
+        Error::Unknown => unknown("name", "customer not found"),
+        Error::UnknownMapping => unknown("label", error.to_string()),
+        Error::TooMany { .. } | Error::StepBack { .. } => AmberfloError::bad_request(error.to_string()),
+        Error::Store(error) => unanswered(&error),
+    }
+}
+
+fn about(field: &str, error: AmberfloError) -> AmberfloError {
+    AmberfloError { field: Some(field.into()), ..error }
+}
+
+fn unknown(field: &str, message: impl Into<String>) -> AmberfloError {
+    about(field, AmberfloError::not_found(StatusCode::NOT_FOUND, message))
+}
+
+/// The segments of a path that are names. What does not decode to UTF-8 names nothing.
+fn in_path<T>(path: Result<Path<T>, PathRejection>) -> Result<T, AmberfloError> {
+    path.map(|Path(names)| names).map_err(|_| unknown("name", "nothing has a name that is not UTF-8"))
+}
+
+fn json(body: &Value) -> Response {
+    ([(CONTENT_TYPE, "application/json")], body.to_string()).into_response()
+}
+
+/// An answer that says what was changed.
+fn changed(object: String, mut answer: Response) -> Response {
+    answer.extensions_mut().insert(Audited { object, account: None });
+    answer
+}
+
+/// The answer to a deletion.
+fn deleted(headers: &HeaderMap, object: String) -> Response {
+    let answer = if headers.contains_key(PYTHON_CLIENT) {
+        json(&Value::Object(serde_json::Map::new()))
+    } else {
+        StatusCode::NO_CONTENT.into_response()
+    };
+    changed(object, answer)
+}

@@ -1,0 +1,147 @@
+//! Customers, and what is theirs but for subscriptions (contract `octane.md` section 1).
+//!
+//! A new customer with a plan is made first and subscribed then. If the store fails in between, the answer is a 503 that says so: the customer
+//! may be there, and without the plan.
+
+use axum::Router;
+use axum::extract::{Extension, State};
+use axum::response::Response;
+use axum::routing::{delete, get};
+use hyper::header::HeaderMap;
+use serde_json::{Map, Value, json};
+
+use super::subscriptions::refusal as plan_refusal;
+use super::{Answer, By, InPath, InPathTwo, Parts, Shared, changed, deleted, find, in_path, names, read, refusal, work};
+use crate::accounts::Scope;
+use crate::api::fields::Received;
+use crate::api::refusals::check_scope;
+use crate::customers::Customer;
+use crate::dialect::octane::customers::{CustomerPatch, NewCustomer, render, status_label};
+use crate::dialect::octane::mappings::{self, SentMapping};
+use crate::dialect::octane::metadata::{self, Metadata};
+
+pub(super) fn routes() -> Router<std::sync::Arc<Parts>> {
+    Router::new()
+        .route("/customers", get(list).post(create))
+        .route("/customers/{name}", get(show).put(merge).delete(remove))
+        .route("/customers/{name}/mappings", get(list_mappings).post(add_mapping))
+        .route("/customers/{name}/mappings/{label}", delete(remove_mappings))
+        .route("/customers/{name}/metadata", get(list_metadata).post(merge_metadata))
+        .route("/customers/{name}/status", get(status))
+}
+
+async fn list(State(parts): Shared, Extension(by): By) -> Answer {
+    check_scope(&by, Scope::Read)?;
+    // A list can be long: it becomes text where it may take its time.
+    let text = work(parts, move |parts| {
+        let all = parts.customers.list(by.account).map_err(refusal)?;
+        Ok(all.iter().map(render).collect::<Value>().to_string())
+    });
+    Ok(text_answer(text.await?))
+}
+
+fn text_answer(text: String) -> Response {
+    axum::response::IntoResponse::into_response(([(hyper::header::CONTENT_TYPE, "application/json")], text))
+}
+
+async fn create(State(parts): Shared, Extension(by): By, body: Received) -> Answer {
+    check_scope(&by, Scope::Admin)?;
+    let body = read(body)?;
+    let made = work(parts, move |parts| {
+        let request = NewCustomer::parse(&body, parts.customers.now())?;
+        let made = parts.customers.create(by.account, request.id(), |new| request.fill(new)).map_err(refusal)?;
+        if let Some(plan) = request.plan() {
+            parts.billing.subscribe(by.account, made.id(), None, plan).map_err(|error| plan_refusal(error, "price_plan_name"))?;
+        }
+        Ok(made)
+    });
+    Ok(one(&made.await?, render))
+}
+
+async fn show(State(parts): Shared, Extension(by): By, path: InPath) -> Answer {
+    look(parts, by, path, render).await
+}
+
+async fn merge(State(parts): Shared, Extension(by): By, path: InPath, body: Received) -> Answer {
+    check_scope(&by, Scope::Admin)?;
+    let (name, body) = (in_path(path)?, read(body)?);
+    let merged = work(parts, move |parts| {
+        let patch = CustomerPatch::parse(&body, parts.customers.now())?;
+        let found = find(parts, by.account, &name)?;
+        patch.check_name(found.id())?;
+        parts.customers.change(by.account, found.id(), |customer| patch.apply(customer)).map_err(refusal)
+    });
+    Ok(one(&merged.await?, render))
+}
+
+async fn remove(State(parts): Shared, Extension(by): By, path: InPath, headers: HeaderMap) -> Answer {
+    check_scope(&by, Scope::Admin)?;
+    let name = in_path(path)?;
+    let removed = work(parts, move |parts| {
+        let found = find(parts, by.account, &name)?;
+        parts.customers.remove(by.account, found.id()).map_err(refusal)
+    });
+    Ok(deleted(&headers, id_of(&removed.await?)))
+}
+
+async fn list_mappings(State(parts): Shared, Extension(by): By, path: InPath) -> Answer {
+    look(parts, by, path, mappings::render).await
+}
+
+async fn add_mapping(State(parts): Shared, Extension(by): By, path: InPath, body: Received) -> Answer {
+    check_scope(&by, Scope::Admin)?;
+    let (name, body) = (in_path(path)?, read(body)?);
+    let added = work(parts, move |parts| {
+        let sent = SentMapping::parse(&body)?;
+        let found = find(parts, by.account, &name)?;
+        let customer = parts.customers.try_change(by.account, found.id(), |customer| sent.add_to(customer)).map_err(refusal)?;
+        Ok((customer, sent.render()))
+    });
+    let (customer, mapping) = added.await?;
+    Ok(changed(id_of(&customer), super::json(&mapping)))
+}
+
+async fn remove_mappings(State(parts): Shared, Extension(by): By, path: InPathTwo, headers: HeaderMap) -> Answer {
+    check_scope(&by, Scope::Admin)?;
+    let (name, label) = in_path(path)?;
+    let removed = work(parts, move |parts| {
+        let (found, labels) = (find(parts, by.account, &name)?, names(&label));
+        parts.customers.try_change(by.account, found.id(), |customer| mappings::remove(customer, &labels)).map_err(refusal)
+    });
+    Ok(deleted(&headers, id_of(&removed.await?)))
+}
+
+async fn list_metadata(State(parts): Shared, Extension(by): By, path: InPath) -> Answer {
+    look(parts, by, path, metadata::render).await
+}
+
+async fn merge_metadata(State(parts): Shared, Extension(by): By, path: InPath, body: Received) -> Answer {
+    check_scope(&by, Scope::Admin)?;
+    let (name, body) = (in_path(path)?, read(body)?);
+    let merged = work(parts, move |parts| {
+        let sent = Metadata::parse(&body)?;
+        let found = find(parts, by.account, &name)?;
+        parts.customers.try_change(by.account, found.id(), |customer| sent.merge(customer)).map_err(refusal)
+    });
+    Ok(one(&merged.await?, |_| Map::new().into()))
+}
+
+async fn status(State(parts): Shared, Extension(by): By, path: InPath) -> Answer {
+    look(parts, by, path, |customer| json!({"status": status_label(customer)})).await
+}
+
+/// Answers with something of a customer.
+async fn look(parts: std::sync::Arc<Parts>, by: crate::accounts::Caller, path: InPath, shown: fn(&Customer) -> Value) -> Answer {
+    check_scope(&by, Scope::Read)?;
+    let name = in_path(path)?;
+    let found = work(parts, move |parts| Ok(shown(&find(parts, by.account, &name)?)));
+    Ok(super::json(&found.await?))
+}
+
+fn one(customer: &Customer, shown: fn(&Customer) -> Value) -> Response {
+    changed(id_of(customer), super::json(&shown(customer)))
+}
+
+fn id_of(customer: &Customer) -> String {
+    customer.id().as_str().to_owned()
+}

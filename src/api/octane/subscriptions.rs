@@ -1,0 +1,132 @@
+//! Subscriptions of a customer (contract `octane.md` section 5), on the plan assignments that billing keeps.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Extension, State};
+use axum::routing::{get, post, put};
+use hyper::StatusCode;
+use hyper::header::HeaderMap;
+use serde_json::Value;
+
+use super::{Answer, By, InPath, InPathTwo, Parts, Shared, changed, deleted, find, in_path, json, read, unknown, work};
+use crate::accounts::{Caller, Scope};
+use crate::api::fields::Received;
+use crate::api::refusals::{CHANGE_UNKNOWN, check_scope, store_refusal};
+use crate::billing::{Error, GivesWay, Refusal};
+use crate::customers::CustomerId;
+use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::octane::subscriptions::{PlanChoice, SubscriptionRequest, parse_end, plan_uuid, render, subscription_uuid};
+
+pub(super) fn routes() -> Router<Arc<Parts>> {
+    Router::new()
+        .route("/customers/{name}/subscriptions", get(list).post(create))
+        .route("/customers/{name}/subscriptions/{uuid}", post(replace_one))
+        .route("/customers/{name}/active_subscription", get(active))
+        .route("/customers/{name}/subscription", put(replace_active).delete(end))
+}
+
+async fn list(State(parts): Shared, Extension(by): By, path: InPath) -> Answer {
+    check_scope(&by, Scope::Read)?;
+    let name = in_path(path)?;
+    let all = work(parts, move |parts| {
+        let customer = find(parts, by.account, &name)?;
+        let all = parts.billing.subscriptions(by.account, customer.id()).map_err(|error| refusal(error, "name"))?;
+        Ok(all.iter().map(|one| render(by.account, customer.id(), one)).collect::<Value>())
+    });
+    Ok(json(&all.await?))
+}
+
+async fn active(State(parts): Shared, Extension(by): By, path: InPath) -> Answer {
+    check_scope(&by, Scope::Read)?;
+    let name = in_path(path)?;
+    let found = work(parts, move |parts| {
+        let customer = find(parts, by.account, &name)?;
+        let all = parts.billing.subscriptions(by.account, customer.id()).map_err(|error| refusal(error, "name"))?;
+        let now = parts.billing.now();
+        let active = all.iter().rfind(|one| one.holds_at(now)).ok_or_else(none_active)?;
+        Ok(render(by.account, customer.id(), active))
+    });
+    Ok(json(&found.await?))
+}
+
+async fn create(State(parts): Shared, Extension(by): By, path: InPath, body: Received) -> Answer {
+    subscribe(parts, by, in_path(path)?, body, |_, _| Ok(None)).await
+}
+
+async fn replace_active(State(parts): Shared, Extension(by): By, path: InPath, body: Received) -> Answer {
+    subscribe(parts, by, in_path(path)?, body, |_, _| Ok(Some(GivesWay::Active))).await
+}
+
+async fn replace_one(State(parts): Shared, Extension(by): By, path: InPathTwo, body: Received) -> Answer {
+    let (name, uuid) = in_path(path)?;
+    let account = by.account;
+    let numbered = move |parts: &Parts, customer: &CustomerId| {
+        let all = parts.billing.subscriptions(account, customer).map_err(|error| refusal(error, "uuid"))?;
+        let found = all.iter().find(|one| subscription_uuid(account, customer, one) == uuid);
+        found.map(|one| Some(GivesWay::Numbered(one.number))).ok_or_else(|| unknown("uuid", "subscription not found"))
+    };
+    subscribe(parts, by, name, body, numbered).await
+}
+
+/// Subscribes a customer, in place of what `old` finds.
+async fn subscribe<O>(parts: Arc<Parts>, by: Caller, name: String, body: Received, old: O) -> Answer
+where
+    O: FnOnce(&Parts, &CustomerId) -> Result<Option<GivesWay>, AmberfloError> + Send + 'static,
+{
+    check_scope(&by, Scope::Admin)?;
+    let body = read(body)?;
+    let made = work(parts, move |parts| {
+        let request = SubscriptionRequest::parse(&body)?;
+        let customer = find(parts, by.account, &name)?;
+        let old = old(parts, customer.id())?;
+        let plan_id = plan_id(parts, by.account, request.plan.clone())?;
+        let new = request.assignment(plan_id);
+        let made = parts.billing.subscribe(by.account, customer.id(), old, &new).map_err(|error| refusal(error, "effective_at"))?;
+        Ok((customer.id().as_str().to_owned(), render(by.account, customer.id(), &made)))
+    });
+    let (object, made) = made.await?;
+    Ok(changed(object, json(&made)))
+}
+
+async fn end(State(parts): Shared, Extension(by): By, path: InPath, headers: HeaderMap, body: Received) -> Answer {
+    check_scope(&by, Scope::Admin)?;
+    let (name, body) = (in_path(path)?, read(body)?);
+    let ended = work(parts, move |parts| {
+        let end = parse_end(&body)?;
+        let customer = find(parts, by.account, &name)?;
+        parts.billing.end_active(by.account, customer.id(), end).map_err(|error| refusal(error, "expire_at"))?;
+        Ok(customer.id().as_str().to_owned())
+    });
+    Ok(deleted(&headers, ended.await?))
+}
+
+/// The id of a plan. Any name is one, made or not; a `uuid` must be that of a plan that was made or assigned.
+fn plan_id(parts: &Parts, account: u32, plan: PlanChoice) -> Result<String, AmberfloError> {
+    let uuid = match plan {
+        PlanChoice::Id(id) => return Ok(id),
+        PlanChoice::Uuid(uuid) => uuid,
+    };
+    let of_plan = |error| refusal(error, "price_plan_uuid");
+    let made = parts.billing.plans(account).map_err(of_plan)?.into_iter().map(|made| made.plan.id);
+    let mut ids = made.chain(parts.billing.assigned_plan_ids(account).map_err(of_plan)?);
+    ids.find(|id| plan_uuid(account, id) == uuid).ok_or_else(|| AmberfloError::bad_field("price_plan_uuid", "is of no price plan"))
+}
+
+fn none_active() -> AmberfloError {
+    AmberfloError::not_found(StatusCode::NOT_FOUND, "the customer has no active subscription")
+}
+
+/// The one place where an error of billing gets its status here. `time`: the field that a refused time came in.
+pub(super) fn refusal(error: Error, time: &str) -> AmberfloError {
+    match error {
+        Error::Unknown(_) | Error::Refused(Refusal::UnknownAssignment) => none_active(),
+        Error::Refused(refusal) => AmberfloError::bad_field(time, refusal),
+        Error::TooMany(_) | Error::CannotBill(_) | Error::StillOpen | Error::Settled(_) => AmberfloError::bad_request(error.to_string()),
+        Error::Unavailable(message) => AmberfloError::unavailable(message, crate::api::refusals::RETRY_AFTER_S),
+        Error::Store(error) => {
+            tracing::error!(%error, "the store did not answer for subscriptions");
+            store_refusal(&error, CHANGE_UNKNOWN)
+        }
+    }
+}
