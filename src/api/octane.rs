@@ -17,11 +17,12 @@ mod subscriptions;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{DefaultBodyLimit, Extension, Path, State};
+use axum::extract::{DefaultBodyLimit, Extension, FromRequestParts, State};
+use axum::http::request;
 use axum::response::{IntoResponse, Response};
 use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, HeaderMap};
+use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
 use super::audit::Audited;
@@ -50,8 +51,10 @@ pub(super) struct Parts {
 
 type Shared = State<Arc<Parts>>;
 type By = Extension<Caller>;
-type InPath = Result<Path<String>, PathRejection>;
-type InPathTwo = Result<Path<(String, String)>, PathRejection>;
+/// The customer or the meter that a path is about.
+type Name = Segment<2>;
+/// What is below it.
+type Below = Segment<4>;
 type Answer = Result<Response, AmberfloError>;
 
 /// All of them, below no prefix.
@@ -83,20 +86,35 @@ where
     }
 }
 
-/// What a segment of a path may name. The Python client writes a space as `+`; what has that name as it stands goes first.
+/// A segment of a path, counted from 1: what it may name, best first.
+struct Segment<const AT: usize>(Vec<String>);
+
+impl<S: Sync, const AT: usize> FromRequestParts<S> for Segment<AT> {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut request::Parts, _: &S) -> Result<Self, Self::Rejection> {
+        Ok(Self(parts.uri.path().split('/').nth(AT).map(names).unwrap_or_default()))
+    }
+}
+
+/// What a segment may name. As it stands goes first. The Python client writes a space as `+` and a `+` as `%2B`; who has a `+` decoded before it
+/// comes here may mean a space by any. What does not decode to UTF-8 names nothing.
 fn names(segment: &str) -> Vec<String> {
-    let mut names = vec![segment.to_owned()];
-    if segment.contains('+') {
-        names.push(segment.replace('+', " "));
+    let decoded = |text: &str| percent_decode_str(text).decode_utf8().ok().map(|text| text.into_owned());
+    let as_it_stands = decoded(segment);
+    let mut names: Vec<_> = as_it_stands.clone().into_iter().collect();
+    if as_it_stands.as_ref().is_some_and(|text| text.contains('+')) {
+        names.extend(decoded(&segment.replace('+', " ")));
+        names.extend(as_it_stands.map(|text| text.replace('+', " ")));
     }
     names
 }
 
-/// The customer that a segment of a path names.
-fn find(parts: &Parts, account: u32, segment: &str) -> Result<Customer, AmberfloError> {
-    for name in names(segment) {
+/// The customer that a path is about.
+fn find(parts: &Parts, account: u32, name: &Name) -> Result<Customer, AmberfloError> {
+    for name in &name.0 {
         // What cannot be a name is nobody's.
-        let Ok(id) = CustomerId::parse(&name) else { continue };
+        let Ok(id) = CustomerId::parse(name) else { continue };
         match parts.customers.get(account, &id) {
             Ok(customer) => return Ok(customer),
             Err(Error::Unknown) => {}
@@ -125,11 +143,6 @@ fn unknown(field: &str, message: impl Into<String>) -> AmberfloError {
     about(field, AmberfloError::not_found(StatusCode::NOT_FOUND, message))
 }
 
-/// The segments of a path that are names. What does not decode to UTF-8 names nothing.
-fn in_path<T>(path: Result<Path<T>, PathRejection>) -> Result<T, AmberfloError> {
-    path.map(|Path(names)| names).map_err(|_| unknown("name", "nothing has a name that is not UTF-8"))
-}
-
 fn json(body: &Value) -> Response {
     ([(CONTENT_TYPE, "application/json")], body.to_string()).into_response()
 }
@@ -148,4 +161,24 @@ fn deleted(headers: &HeaderMap, object: String) -> Response {
         StatusCode::NO_CONTENT.into_response()
     };
     changed(object, answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::names;
+
+    #[test]
+    fn a_segment_names_what_it_says_before_what_it_may_mean() {
+        for (segment, expected) in [
+            ("acme", vec!["acme"]),
+            ("a%2Fb%20c", vec!["a/b c"]),
+            ("a+b%2Bc", vec!["a+b+c", "a b+c", "a b c"]),
+            ("%2B", vec!["+", "+", " "]),
+            ("%252F", vec!["%2F"]),
+            ("%ff", vec![]),
+            ("", vec![""]),
+        ] {
+            assert_eq!(names(segment), expected, "{segment}");
+        }
+    }
 }

@@ -11,7 +11,7 @@ use hyper::header::HeaderMap;
 use serde_json::{Map, Value, json};
 
 use super::subscriptions::refusal as plan_refusal;
-use super::{Answer, By, InPath, InPathTwo, Parts, Shared, changed, deleted, find, in_path, names, read, refusal, work};
+use super::{Answer, Below, By, Name, Parts, Shared, changed, deleted, find, read, refusal, work};
 use crate::accounts::Scope;
 use crate::api::fields::Received;
 use crate::api::refusals::check_scope;
@@ -58,13 +58,13 @@ async fn create(State(parts): Shared, Extension(by): By, body: Received) -> Answ
     Ok(one(&made.await?, render))
 }
 
-async fn show(State(parts): Shared, Extension(by): By, path: InPath) -> Answer {
-    look(parts, by, path, render).await
+async fn show(State(parts): Shared, Extension(by): By, name: Name) -> Answer {
+    look(parts, by, name, render).await
 }
 
-async fn merge(State(parts): Shared, Extension(by): By, path: InPath, body: Received) -> Answer {
+async fn merge(State(parts): Shared, Extension(by): By, name: Name, body: Received) -> Answer {
     check_scope(&by, Scope::Admin)?;
-    let (name, body) = (in_path(path)?, read(body)?);
+    let body = read(body)?;
     let merged = work(parts, move |parts| {
         let patch = CustomerPatch::parse(&body, parts.customers.now())?;
         let found = find(parts, by.account, &name)?;
@@ -74,9 +74,8 @@ async fn merge(State(parts): Shared, Extension(by): By, path: InPath, body: Rece
     Ok(one(&merged.await?, render))
 }
 
-async fn remove(State(parts): Shared, Extension(by): By, path: InPath, headers: HeaderMap) -> Answer {
+async fn remove(State(parts): Shared, Extension(by): By, name: Name, headers: HeaderMap) -> Answer {
     check_scope(&by, Scope::Admin)?;
-    let name = in_path(path)?;
     let removed = work(parts, move |parts| {
         let found = find(parts, by.account, &name)?;
         parts.customers.remove(by.account, found.id()).map_err(refusal)
@@ -84,13 +83,13 @@ async fn remove(State(parts): Shared, Extension(by): By, path: InPath, headers: 
     Ok(deleted(&headers, id_of(&removed.await?)))
 }
 
-async fn list_mappings(State(parts): Shared, Extension(by): By, path: InPath) -> Answer {
-    look(parts, by, path, mappings::render).await
+async fn list_mappings(State(parts): Shared, Extension(by): By, name: Name) -> Answer {
+    look(parts, by, name, mappings::render).await
 }
 
-async fn add_mapping(State(parts): Shared, Extension(by): By, path: InPath, body: Received) -> Answer {
+async fn add_mapping(State(parts): Shared, Extension(by): By, name: Name, body: Received) -> Answer {
     check_scope(&by, Scope::Admin)?;
-    let (name, body) = (in_path(path)?, read(body)?);
+    let body = read(body)?;
     let added = work(parts, move |parts| {
         let sent = SentMapping::parse(&body)?;
         let found = find(parts, by.account, &name)?;
@@ -101,23 +100,22 @@ async fn add_mapping(State(parts): Shared, Extension(by): By, path: InPath, body
     Ok(changed(id_of(&customer), super::json(&mapping)))
 }
 
-async fn remove_mappings(State(parts): Shared, Extension(by): By, path: InPathTwo, headers: HeaderMap) -> Answer {
+async fn remove_mappings(State(parts): Shared, Extension(by): By, name: Name, label: Below, headers: HeaderMap) -> Answer {
     check_scope(&by, Scope::Admin)?;
-    let (name, label) = in_path(path)?;
     let removed = work(parts, move |parts| {
-        let (found, labels) = (find(parts, by.account, &name)?, names(&label));
-        parts.customers.try_change(by.account, found.id(), |customer| mappings::remove(customer, &labels)).map_err(refusal)
+        let found = find(parts, by.account, &name)?;
+        parts.customers.try_change(by.account, found.id(), |customer| mappings::remove(customer, &label.0)).map_err(refusal)
     });
     Ok(deleted(&headers, id_of(&removed.await?)))
 }
 
-async fn list_metadata(State(parts): Shared, Extension(by): By, path: InPath) -> Answer {
-    look(parts, by, path, metadata::render).await
+async fn list_metadata(State(parts): Shared, Extension(by): By, name: Name) -> Answer {
+    look(parts, by, name, metadata::render).await
 }
 
-async fn merge_metadata(State(parts): Shared, Extension(by): By, path: InPath, body: Received) -> Answer {
+async fn merge_metadata(State(parts): Shared, Extension(by): By, name: Name, body: Received) -> Answer {
     check_scope(&by, Scope::Admin)?;
-    let (name, body) = (in_path(path)?, read(body)?);
+    let body = read(body)?;
     let merged = work(parts, move |parts| {
         let sent = Metadata::parse(&body)?;
         let found = find(parts, by.account, &name)?;
@@ -126,14 +124,13 @@ async fn merge_metadata(State(parts): Shared, Extension(by): By, path: InPath, b
     Ok(one(&merged.await?, |_| Map::new().into()))
 }
 
-async fn status(State(parts): Shared, Extension(by): By, path: InPath) -> Answer {
-    look(parts, by, path, |customer| json!({"status": status_label(customer)})).await
+async fn status(State(parts): Shared, Extension(by): By, name: Name) -> Answer {
+    look(parts, by, name, |customer| json!({"status": status_label(customer)})).await
 }
 
 /// Answers with something of a customer.
-async fn look(parts: std::sync::Arc<Parts>, by: crate::accounts::Caller, path: InPath, shown: fn(&Customer) -> Value) -> Answer {
+async fn look(parts: std::sync::Arc<Parts>, by: crate::accounts::Caller, name: Name, shown: fn(&Customer) -> Value) -> Answer {
     check_scope(&by, Scope::Read)?;
-    let name = in_path(path)?;
     let found = work(parts, move |parts| Ok(shown(&find(parts, by.account, &name)?)));
     Ok(super::json(&found.await?))
 }

@@ -8,7 +8,7 @@ use axum::routing::{get, post};
 use hyper::header::HeaderMap;
 use serde_json::Value;
 
-use super::{Answer, By, InPath, Parts, Shared, about, changed, deleted, in_path, json, names, read, unknown, work};
+use super::{Answer, By, Name, Parts, Shared, about, changed, deleted, json, read, unknown, work};
 use crate::accounts::Scope;
 use crate::api::fields::Received;
 use crate::api::refusals::{CHANGE_UNKNOWN, check_scope, store_refusal};
@@ -43,16 +43,15 @@ async fn create(State(parts): Shared, Extension(by): By, body: Received) -> Answ
     Ok(one(made.await?))
 }
 
-async fn show(State(parts): Shared, Extension(by): By, path: InPath) -> Answer {
+async fn show(State(parts): Shared, Extension(by): By, name: Name) -> Answer {
     check_scope(&by, Scope::Read)?;
-    let name = in_path(path)?;
     let found = work(parts, move |parts| find(parts, by.account, &name));
     Ok(json(&render(&found.await?)))
 }
 
-async fn merge(State(parts): Shared, Extension(by): By, path: InPath, body: Received) -> Answer {
+async fn merge(State(parts): Shared, Extension(by): By, name: Name, body: Received) -> Answer {
     check_scope(&by, Scope::Admin)?;
-    let (name, body) = (in_path(path)?, read(body)?);
+    let body = read(body)?;
     let merged = work(parts, move |parts| {
         let patch = MeterPatch::parse(&body)?;
         let found = find(parts, by.account, &name)?;
@@ -61,9 +60,8 @@ async fn merge(State(parts): Shared, Extension(by): By, path: InPath, body: Rece
     Ok(one(merged.await?))
 }
 
-async fn archive(State(parts): Shared, Extension(by): By, path: InPath) -> Answer {
+async fn archive(State(parts): Shared, Extension(by): By, name: Name) -> Answer {
     check_scope(&by, Scope::Admin)?;
-    let name = in_path(path)?;
     let archived = work(parts, move |parts| {
         let found = find(parts, by.account, &name)?;
         parts.meters.change(by.account, &found.name, set_archived).map_err(refusal)
@@ -72,9 +70,8 @@ async fn archive(State(parts): Shared, Extension(by): By, path: InPath) -> Answe
 }
 
 /// Forgets the definition. The meter's usage stays.
-async fn remove(State(parts): Shared, Extension(by): By, path: InPath, headers: HeaderMap) -> Answer {
+async fn remove(State(parts): Shared, Extension(by): By, name: Name, headers: HeaderMap) -> Answer {
     check_scope(&by, Scope::Admin)?;
-    let name = in_path(path)?;
     let removed = work(parts, move |parts| {
         let found = find(parts, by.account, &name)?;
         parts.meters.remove(by.account, &found.name).map_err(refusal)
@@ -82,10 +79,10 @@ async fn remove(State(parts): Shared, Extension(by): By, path: InPath, headers: 
     Ok(deleted(&headers, removed.await?.name))
 }
 
-/// The meter that a segment of a path names. What no meter can be called is no meter's: a database cannot even be asked for it.
-fn find(parts: &Parts, account: u32, segment: &str) -> Result<Meter, AmberfloError> {
-    for name in names(segment).into_iter().filter(|name| !name.contains('\0')) {
-        match parts.meters.get(account, &name) {
+/// The meter that a path is about. What no meter can be called is no meter's: a database cannot even be asked for it.
+fn find(parts: &Parts, account: u32, name: &Name) -> Result<Meter, AmberfloError> {
+    for name in name.0.iter().filter(|name| !name.contains('\0')) {
+        match parts.meters.get(account, name) {
             Ok(meter) => return Ok(meter),
             Err(Error::Unknown) => {}
             Err(error) => return Err(refusal(error)),

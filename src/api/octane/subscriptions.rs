@@ -9,7 +9,7 @@ use hyper::StatusCode;
 use hyper::header::HeaderMap;
 use serde_json::Value;
 
-use super::{Answer, By, InPath, InPathTwo, Parts, Shared, changed, deleted, find, in_path, json, read, unknown, work};
+use super::{Answer, Below, By, Name, Parts, Shared, changed, deleted, find, json, read, unknown, work};
 use crate::accounts::{Caller, Scope};
 use crate::api::fields::Received;
 use crate::api::refusals::{CHANGE_UNKNOWN, check_scope, store_refusal};
@@ -26,9 +26,8 @@ pub(super) fn routes() -> Router<Arc<Parts>> {
         .route("/customers/{name}/subscription", put(replace_active).delete(end))
 }
 
-async fn list(State(parts): Shared, Extension(by): By, path: InPath) -> Answer {
+async fn list(State(parts): Shared, Extension(by): By, name: Name) -> Answer {
     check_scope(&by, Scope::Read)?;
-    let name = in_path(path)?;
     let all = work(parts, move |parts| {
         let customer = find(parts, by.account, &name)?;
         let all = parts.billing.subscriptions(by.account, customer.id()).map_err(|error| refusal(error, "name"))?;
@@ -37,9 +36,8 @@ async fn list(State(parts): Shared, Extension(by): By, path: InPath) -> Answer {
     Ok(json(&all.await?))
 }
 
-async fn active(State(parts): Shared, Extension(by): By, path: InPath) -> Answer {
+async fn active(State(parts): Shared, Extension(by): By, name: Name) -> Answer {
     check_scope(&by, Scope::Read)?;
-    let name = in_path(path)?;
     let found = work(parts, move |parts| {
         let customer = find(parts, by.account, &name)?;
         let all = parts.billing.subscriptions(by.account, customer.id()).map_err(|error| refusal(error, "name"))?;
@@ -50,27 +48,26 @@ async fn active(State(parts): Shared, Extension(by): By, path: InPath) -> Answer
     Ok(json(&found.await?))
 }
 
-async fn create(State(parts): Shared, Extension(by): By, path: InPath, body: Received) -> Answer {
-    subscribe(parts, by, in_path(path)?, body, |_, _| Ok(None)).await
+async fn create(State(parts): Shared, Extension(by): By, name: Name, body: Received) -> Answer {
+    subscribe(parts, by, name, body, |_, _| Ok(None)).await
 }
 
-async fn replace_active(State(parts): Shared, Extension(by): By, path: InPath, body: Received) -> Answer {
-    subscribe(parts, by, in_path(path)?, body, |_, _| Ok(Some(GivesWay::Active))).await
+async fn replace_active(State(parts): Shared, Extension(by): By, name: Name, body: Received) -> Answer {
+    subscribe(parts, by, name, body, |_, _| Ok(Some(GivesWay::Active))).await
 }
 
-async fn replace_one(State(parts): Shared, Extension(by): By, path: InPathTwo, body: Received) -> Answer {
-    let (name, uuid) = in_path(path)?;
+async fn replace_one(State(parts): Shared, Extension(by): By, name: Name, uuid: Below, body: Received) -> Answer {
     let account = by.account;
     let numbered = move |parts: &Parts, customer: &CustomerId| {
         let all = parts.billing.subscriptions(account, customer).map_err(|error| refusal(error, "uuid"))?;
-        let found = all.iter().find(|one| subscription_uuid(account, customer, one) == uuid);
+        let found = all.iter().find(|one| uuid.0.first() == Some(&subscription_uuid(account, customer, one)));
         found.map(|one| Some(GivesWay::Numbered(one.number))).ok_or_else(|| unknown("uuid", "subscription not found"))
     };
     subscribe(parts, by, name, body, numbered).await
 }
 
 /// Subscribes a customer, in place of what `old` finds.
-async fn subscribe<O>(parts: Arc<Parts>, by: Caller, name: String, body: Received, old: O) -> Answer
+async fn subscribe<O>(parts: Arc<Parts>, by: Caller, name: Name, body: Received, old: O) -> Answer
 where
     O: FnOnce(&Parts, &CustomerId) -> Result<Option<GivesWay>, AmberfloError> + Send + 'static,
 {
@@ -89,9 +86,9 @@ where
     Ok(changed(object, json(&made)))
 }
 
-async fn end(State(parts): Shared, Extension(by): By, path: InPath, headers: HeaderMap, body: Received) -> Answer {
+async fn end(State(parts): Shared, Extension(by): By, name: Name, headers: HeaderMap, body: Received) -> Answer {
     check_scope(&by, Scope::Admin)?;
-    let (name, body) = (in_path(path)?, read(body)?);
+    let body = read(body)?;
     let ended = work(parts, move |parts| {
         let end = parse_end(&body)?;
         let customer = find(parts, by.account, &name)?;
