@@ -15,6 +15,7 @@ mod fields;
 pub(crate) mod fuzz;
 mod keys;
 mod meters;
+mod octane;
 mod openapi;
 pub mod reconcile;
 mod refusals;
@@ -103,6 +104,9 @@ pub fn router(parts: Parts, beside: Vec<Described>) -> Router {
 fn routes(parts: Parts) -> Routes {
     let stigg = stigg::routes(stigg::Parts { customers: parts.customers.clone(), billing: parts.billing.clone() })
         .layered(|router| router.route_layer(middleware::from_fn_with_state(parts.audit.clone(), audit::note)));
+    let octane = octane::Parts { customers: parts.customers.clone(), billing: parts.billing.clone(), meters: parts.meters.clone() };
+    let octane =
+        octane::routes(octane).layered(|router| router.route_layer(middleware::from_fn_with_state(parts.audit.clone(), audit::note)));
     // Where every method but GET changes what is set up.
     let noted = Routes::of(OPERATION)
         .merge(accounts::routes(parts.accounts.clone()))
@@ -125,7 +129,7 @@ fn routes(parts: Parts) -> Routes {
         .merge(events::routes(parts.verdicts.clone()))
         .merge(reconcile::routes(parts.verdicts))
         .merge(session::routes(parts.portal))
-        .merge(in_words_of(Dialect::Octane, Routes::of(OCTANE)))
+        .merge(in_words_of(Dialect::Octane, octane))
         .merge(in_words_of(Dialect::Stigg, stigg))
         .merge(in_words_of(Dialect::CloudEvents, Routes::of(OPENMETER)))
 }

@@ -52,5 +52,5 @@ pub use money::{Currency, Money};
 pub use plan::Plan;
 pub use plans::{MadePlan, PlanWritten};
 pub use service::{Billing, CardBalance, CustomerBalance, Error, OrderBalance, Shown, State, Statements, close_all};
-pub use subscription::{CancelReason, CancelTime, Subscription, SubscriptionStatus, Trial, is_own_subscription_id};
+pub use subscription::{CancelReason, CancelTime, GivesWay, Subscription, SubscriptionStatus, Trial, is_own_subscription_id};
 pub use timeline::{Assignment, Period, PlanRef};

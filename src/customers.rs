@@ -12,6 +12,7 @@
 pub(crate) mod arbitrary;
 mod change;
 mod lives;
+pub mod mappings;
 mod model;
 pub mod page;
 mod records;
@@ -24,7 +25,7 @@ use crate::store::{self, Change, Kind, Store};
 pub use lives::{LIVES_MAX, Life, Lives};
 pub use model::{
     ATTRIBUTE_KEY_BYTES_MAX, ATTRIBUTE_VALUE_BYTES_MAX, ATTRIBUTES_MAX, Address, Contact, Customer, CustomerId, Extensions, IdError,
-    Mapping, Stage, TEXT_BYTES_MAX,
+    MAPPINGS_MAX, Mapping, SECONDARY_EMAILS_MAX, Stage, TAG_BYTES_MAX, TAGS_MAX, TEXT_BYTES_MAX,
 };
 pub use records::LivesInOrder;
 
@@ -45,6 +46,17 @@ pub enum Error {
         /// What was asked for.
         to: Stage,
     },
+    /// It would have more of something than it may have.
+    #[error("the customer would have more than {max} {what}, the limit")]
+    TooMany {
+        /// Of what, for people.
+        what: &'static str,
+        /// How many it may have.
+        max: usize,
+    },
+    /// There is no mapping of this label.
+    #[error("the customer has no mapping of this label")]
+    UnknownMapping,
     /// The store's error; after [`store::Error::Failed`] it is **unknown** whether a change happened.
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -60,6 +72,11 @@ impl Customers {
     /// The customers that a store keeps.
     pub fn new(store: Arc<dyn Store>, clock: Clock) -> Self {
         Self { store, clock }
+    }
+
+    /// Now, for what a request says of times.
+    pub fn now(&self) -> UnixMicros {
+        self.clock.now().micros()
     }
 
     /// Makes a customer and lets `fill` write its fields, on a record that is new in everything: also where a removed one
@@ -113,6 +130,14 @@ impl Customers {
     /// [`Error::Unknown`], [`Error::Store`].
     pub fn change(&self, account: u32, id: &CustomerId, edit: impl Fn(&mut Customer)) -> Result<Customer, Error> {
         self.decide(account, id, |stored, now| change::edit(stored, &edit, now))
+    }
+
+    /// The same, where `edit` may refuse: nothing happened then.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`], [`Error::Store`], and whatever `edit` returns.
+    pub fn try_change(&self, account: u32, id: &CustomerId, edit: impl Fn(&mut Customer) -> Result<(), Error>) -> Result<Customer, Error> {
+        self.decide(account, id, |stored, now| change::try_edit(stored, &edit, now))
     }
 
     /// Moves a customer to its own or a later stage.
@@ -234,6 +259,18 @@ mod tests {
         let refused = customers.set_stage(1, &id("acme-7"), Stage::Onboarding);
         assert!(matches!(refused, Err(Error::StepBack { from: Stage::Active, to: Stage::Onboarding })));
         assert!(customers.create(1, &id("acme-7"), |new| new.test = Some(true)).is_err());
+        assert_eq!(customers.get(1, &id("acme-7")).expect("is there"), made);
+    }
+
+    #[test]
+    fn a_change_that_is_refused_half_way_changes_nothing() {
+        let customers = customers();
+        let made = customers.create(1, &id("acme-7"), |_| ()).expect("a free id");
+        let refused = customers.try_change(1, &id("acme-7"), |customer| {
+            customer.tags.push("x".into());
+            Err(Error::UnknownMapping)
+        });
+        assert!(matches!(refused, Err(Error::UnknownMapping)));
         assert_eq!(customers.get(1, &id("acme-7")).expect("is there"), made);
     }
 

@@ -1,6 +1,9 @@
 //! Meter definitions: what people say a meter is. A meter needs none to be used; a definition gives it names for people, and the type that
 //! decides what a usage query gets that names no aggregation.
 //!
+//! Each dialect shows its own part of a definition and changes no other. What only one of them knows is kept for it as it was sent
+//! ([`Extensions`]).
+//!
 //! Definitions are documents of the store and nowhere else: whoever needs one reads it, so one that was made on a node holds on every
 //! node from its answer on.
 
@@ -8,6 +11,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::clock::{Clock, UnixMillis};
 use crate::store::{self, Change, Kind, Store};
@@ -32,6 +36,22 @@ pub struct Said {
     pub dimensions: Vec<String>,
 }
 
+/// What only one dialect says of a meter.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Extensions {
+    /// Everything that Octane sends but the display name and the expected labels, which are dimensions.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub octane: Map<String, Value>,
+}
+
+impl Extensions {
+    /// Whether no dialect has anything.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// A definition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Meter {
@@ -39,6 +59,8 @@ pub struct Meter {
     pub name: String,
     /// What is said of it.
     pub said: Said,
+    /// The same, where only one dialect says it.
+    pub ext: Extensions,
     /// When the definition was made.
     pub created_at: UnixMillis,
 }
@@ -76,24 +98,34 @@ impl Meters {
     ///
     /// # Errors
     /// [`Error::Exists`], [`Error::TooMany`], [`Error::Store`].
-    pub fn create(&self, account: u32, name: &str, said: Said) -> Result<Meter, Error> {
+    pub fn create(&self, account: u32, name: &str, said: Said, ext: Extensions) -> Result<Meter, Error> {
         let is_full = self.store.documents(Kind::Meter, account)?.len() >= METERS_MAX;
         let created_at = self.clock.now();
         self.decide(account, name, |stored| match stored {
             Some(_) => Err(Error::Exists),
             None if is_full => Err(Error::TooMany),
-            None => Ok(Meter { name: name.into(), said: said.clone(), created_at }),
+            None => Ok(Meter { name: name.into(), said: said.clone(), ext: ext.clone(), created_at }),
         })
     }
 
-    /// Says something else of a meter: all of it is replaced but the time when it was made.
+    /// Says something else of a meter: all of it is replaced but the time when it was made and what only one dialect says.
     ///
     /// # Errors
     /// [`Error::Unknown`], [`Error::Store`].
     pub fn replace(&self, account: u32, name: &str, said: Said) -> Result<Meter, Error> {
+        self.change(account, name, |meter| meter.said.clone_from(&said))
+    }
+
+    /// Changes a definition, but for its name and the time when it was made. `edit` may be called more than once.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`], [`Error::Store`].
+    pub fn change(&self, account: u32, name: &str, edit: impl Fn(&mut Meter)) -> Result<Meter, Error> {
         self.decide(account, name, |stored| {
-            let Meter { name, created_at, .. } = stored.ok_or(Error::Unknown)?;
-            Ok(Meter { name, said: said.clone(), created_at })
+            let stored = stored.ok_or(Error::Unknown)?;
+            let mut meter = stored.clone();
+            edit(&mut meter);
+            Ok(Meter { name: stored.name, created_at: stored.created_at, ..meter })
         })
     }
 
@@ -181,6 +213,8 @@ struct Stored {
     meter_type: StoredType,
     dimensions: Vec<String>,
     created_at: i64,
+    #[serde(default, skip_serializing_if = "Extensions::is_empty")]
+    ext: Extensions,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -207,7 +241,7 @@ fn read(name: &str, bytes: &[u8]) -> Result<Meter, store::Error> {
         StoredType::Latest => MeterType::Latest,
     };
     let said = Said { display_name: stored.display_name, label: stored.label, meter_type, dimensions: stored.dimensions };
-    Ok(Meter { name: name.into(), said, created_at: UnixMillis(stored.created_at) })
+    Ok(Meter { name: name.into(), said, ext: stored.ext, created_at: UnixMillis(stored.created_at) })
 }
 
 fn write(meter: &Meter) -> Result<Vec<u8>, store::Error> {
@@ -219,7 +253,8 @@ fn write(meter: &Meter) -> Result<Vec<u8>, store::Error> {
         MeterType::Average => StoredType::Average,
         MeterType::Latest => StoredType::Latest,
     };
-    let stored = Stored { version: VERSION, display_name, label, meter_type, dimensions, created_at: meter.created_at.0 };
+    let (created_at, ext) = (meter.created_at.0, meter.ext.clone());
+    let stored = Stored { version: VERSION, display_name, label, meter_type, dimensions, created_at, ext };
     serde_json::to_vec(&stored).map_err(|error| store::Error::Failed(error.to_string()))
 }
 
@@ -232,12 +267,27 @@ mod tests {
         Said { display_name: "Calls".into(), label: "calls".into(), meter_type, dimensions: vec!["region".into()] }
     }
 
+    fn octane(aggregation: &str) -> Extensions {
+        Extensions { octane: Map::from_iter([("aggregation".to_owned(), aggregation.into())]) }
+    }
+
+    /// Must stay readable for good: never edit this text.
+    #[test]
+    fn a_definition_of_version_1_without_anything_of_a_dialect_is_read() {
+        let stored =
+            br#"{"version":1,"display_name":"Calls","label":"calls","type":"max_in_period","dimensions":["region"],"created_at":7}"#;
+        let expected =
+            Meter { name: "m".into(), said: said(MeterType::MaxInPeriod), ext: Extensions::default(), created_at: UnixMillis(7) };
+        assert_eq!(read("m", stored).expect("version 1"), expected);
+        assert_eq!(write(&expected).expect("JSON"), stored);
+    }
+
     #[test]
     fn a_definition_is_made_replaced_and_removed_in_its_account_alone() {
         let meters = Meters::new(Arc::new(MemoryStore::default()), Clock::start());
-        let made = meters.create(1, "m", said(MeterType::MaxInPeriod)).expect("is made");
+        let made = meters.create(1, "m", said(MeterType::MaxInPeriod), octane("SUM")).expect("is made");
         assert_eq!((meters.get(1, "m").expect("is there"), meters.list(1).expect("a list")), (made.clone(), vec![made.clone()]));
-        assert!(matches!(meters.create(1, "m", said(MeterType::SumOfAllUsage)), Err(Error::Exists)));
+        assert!(matches!(meters.create(1, "m", said(MeterType::SumOfAllUsage), Extensions::default()), Err(Error::Exists)));
         assert!(matches!(meters.get(2, "m"), Err(Error::Unknown)));
         assert!(matches!(meters.replace(2, "m", said(MeterType::SumOfAllUsage)), Err(Error::Unknown)));
         assert_eq!(
@@ -256,10 +306,10 @@ mod tests {
     fn there_is_an_end_to_definitions() {
         let meters = Meters::new(Arc::new(MemoryStore::default()), Clock::start());
         for name in ["a", "b", "c"] {
-            meters.create(1, name, said(MeterType::SumOfAllUsage)).expect("is made");
+            meters.create(1, name, said(MeterType::SumOfAllUsage), Extensions::default()).expect("is made");
         }
-        assert!(matches!(meters.create(1, "d", said(MeterType::SumOfAllUsage)), Err(Error::TooMany)));
-        meters.create(2, "d", said(MeterType::SumOfAllUsage)).expect("another account's");
+        assert!(matches!(meters.create(1, "d", said(MeterType::SumOfAllUsage), Extensions::default()), Err(Error::TooMany)));
+        meters.create(2, "d", said(MeterType::SumOfAllUsage), Extensions::default()).expect("another account's");
     }
 
     #[test]

@@ -155,10 +155,8 @@ impl Portal {
     fn lives(&self, account: u32, customer: &CustomerId) -> Result<Lives, store::Error> {
         self.parts.customers.lives(account, customer).map_err(|error| match error {
             customers::Error::Store(error) => error,
-            // None of these comes of reading.
-            error @ (customers::Error::Exists | customers::Error::Unknown | customers::Error::StepBack { .. }) => {
-                store::Error::Failed(error.to_string())
-            }
+            // No other comes of reading.
+            error => store::Error::Failed(error.to_string()),
         })
     }
 

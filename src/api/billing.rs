@@ -59,7 +59,9 @@ where
 /// The one place where an error of billing gets its status.
 fn refusal(error: Error) -> AmberfloError {
     match error {
-        Error::Refused(Refusal::UnknownOrder) | Error::Unknown(_) => AmberfloError::not_found(StatusCode::NOT_FOUND, error.to_string()),
+        Error::Refused(Refusal::UnknownOrder | Refusal::UnknownSubscription) | Error::Unknown(_) => {
+            AmberfloError::not_found(StatusCode::NOT_FOUND, error.to_string())
+        }
         Error::Refused(refusal) => AmberfloError::bad_field(field_of(&refusal), refusal),
         Error::StillOpen | Error::Settled(_) => AmberfloError::bad_request(format!("the invoice {error}")),
         Error::TooMany(_) | Error::CannotBill(_) => AmberfloError::bad_request(error.to_string()),

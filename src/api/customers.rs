@@ -26,6 +26,7 @@ use crate::customers::{Customer, CustomerId, Customers, Error};
 use crate::dialect::amberflo::AmberfloError;
 use crate::dialect::amberflo::customers::{AutoCreate, CustomerRequest, StageRequest, render, stage_label};
 use crate::openapi::Routes;
+use crate::store;
 use crate::stripe::{IdempotencyKeys, Stripe};
 
 /// Largest body. A customer at all its limits with every character escaped has half of it, and a body as large as the
@@ -229,11 +230,15 @@ fn refusal(error: Error, unknown_status: StatusCode) -> AmberfloError {
             let reason = format!("cannot go back from {} to {}", stage_label(from), stage_label(to));
             AmberfloError::bad_field("lifecycleStage", reason)
         }
-        Error::Store(error) => {
-            tracing::error!(%error, "the store did not answer for a customer");
-            store_refusal(&error, CHANGE_UNKNOWN)
-        }
+        Error::TooMany { .. } | Error::UnknownMapping => AmberfloError::bad_request(error.to_string()),
+        Error::Store(error) => unanswered(&error),
     }
+}
+
+/// Where the store did not answer for a customer, in any dialect.
+pub(super) fn unanswered(error: &store::Error) -> AmberfloError {
+    tracing::error!(%error, "the store did not answer for a customer");
+    store_refusal(error, CHANGE_UNKNOWN)
 }
 
 fn unknown(status: StatusCode) -> AmberfloError {

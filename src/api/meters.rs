@@ -28,7 +28,7 @@ use super::refusals::{CHANGE_UNKNOWN, blocking, check_scope, store_refusal};
 use crate::accounts::{Caller, Scope};
 use crate::dialect::amberflo::AmberfloError;
 use crate::dialect::amberflo::meters::{MeterRequest, render};
-use crate::meters::{Error, Meter, Meters};
+use crate::meters::{Error, Extensions, Meter, Meters};
 use crate::openapi::Routes;
 
 /// Largest body: all limits reached, every character escaped.
@@ -59,7 +59,7 @@ async fn list(State(meters): Shared, Extension(caller): By) -> Result<Json<Value
 async fn create(State(meters): Shared, Extension(caller): By, body: Received) -> Answer {
     check_scope(&caller, Scope::Admin)?;
     let MeterRequest { name, said } = MeterRequest::parse(&bytes(body, too_large)?)?;
-    answer_one(meters, StatusCode::BAD_REQUEST, move |meters| meters.create(caller.account, &name, said)).await
+    answer_one(meters, StatusCode::BAD_REQUEST, move |meters| meters.create(caller.account, &name, said, Extensions::default())).await
 }
 
 async fn replace(State(meters): Shared, Extension(caller): By, body: Received) -> Answer {

@@ -121,7 +121,8 @@ fn duplicate(message: String) -> AmberfloError {
 fn of_customer(id: &CustomerId, error: Error) -> AmberfloError {
     match error {
         Error::Exists => duplicate(format!("customer {id} exists, or is archived")),
-        Error::Unknown | Error::StepBack { .. } => unknown_customer(id.as_str()),
+        Error::Unknown | Error::StepBack { .. } | Error::UnknownMapping => unknown_customer(id.as_str()),
+        Error::TooMany { .. } => AmberfloError::bad_request(error.to_string()),
         Error::Store(error) => of_store(&error),
     }
 }

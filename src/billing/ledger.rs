@@ -132,7 +132,7 @@ impl Ledger {
         // What only other dialects say does not make it another.
         let is_same = |made: &&Assignment| {
             let (created_ms, id, canceled, trial) = (made.created_ms, made.id.clone(), made.canceled, made.trial);
-            Assignment { created_ms, id, canceled, trial, stigg: made.stigg.clone(), ..assignment.clone() } == **made
+            Assignment { created_ms, id, canceled, trial, ext: made.ext.clone(), ..assignment.clone() } == **made
         };
         // Only if nothing was assigned behind it: otherwise it says that the plan holds again.
         if let Some(made) = self.assignments.iter().rfind(|made| made.life == assignment.life).filter(is_same) {
@@ -160,7 +160,8 @@ impl Ledger {
 
     /// The assignments from a life on, oldest first: by start, of equal ones the one made first.
     pub fn assignments_from(&self, life: Life) -> Vec<Assignment> {
-        let mut found: Vec<_> = self.assignments.iter().filter(|assignment| assignment.life >= life).cloned().collect();
+        let is_shown = |assignment: &&Assignment| assignment.life >= life && !assignment.is_void();
+        let mut found: Vec<_> = self.assignments.iter().filter(is_shown).cloned().collect();
         found.sort_by_key(|assignment| (assignment.life, assignment.start_ms));
         found
     }

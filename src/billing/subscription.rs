@@ -76,6 +76,11 @@ impl Subscription {
         matches!(self.status, SubscriptionStatus::Canceled | SubscriptionStatus::Expired)
     }
 
+    /// Whether it holds now.
+    pub fn is_in_force(&self) -> bool {
+        matches!(self.status, SubscriptionStatus::InTrial | SubscriptionStatus::Active)
+    }
+
     /// Where it stands in a list.
     pub fn place(&self) -> Place {
         Place { made_at: UnixMillis(self.row.created_ms).micros(), id: self.id.clone() }
@@ -143,6 +148,25 @@ fn status_of(row: &Assignment, end: Option<(i64, CancelReason)>, now: UnixMillis
         _ if row.start_ms > now.0 => SubscriptionStatus::NotStarted,
         _ if row.trial.is_some_and(|trial| trial.end_ms.is_none_or(|end_ms| end_ms > now.0)) => SubscriptionStatus::InTrial,
         _ => SubscriptionStatus::Active,
+    }
+}
+
+/// Which subscription gives way to a new one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GivesWay {
+    /// The one in force.
+    InForce,
+    /// The one with this id, unless it has ended.
+    WithId(String),
+}
+
+impl GivesWay {
+    /// Whether it is this one.
+    pub(super) fn is(&self, made: &Subscription) -> bool {
+        match self {
+            Self::InForce => made.is_in_force(),
+            Self::WithId(id) => made.id == *id && !made.is_over(),
+        }
     }
 }
 

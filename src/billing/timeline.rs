@@ -1,6 +1,7 @@
 //! Which plan applies when: from assignments to the periods that are billed.
 //!
-//! An assignment holds from its start until its end, or until the start of the next one; of two with the same start the one made later. A
+//! An assignment holds from its start until its end, or until the start of the next one; of two with the same start the one made later; one that
+//! ends where it begins is none. A
 //! moment inside of an hour takes the hour's start, because rows are hours: the whole hour is the new plan's. A customer's removal ends what
 //! was assigned to it, and its last, broken hour is nobody's: it may hold events of whoever has the id next.
 //!
@@ -11,12 +12,11 @@
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
 use super::money::Part;
 use super::subscription::{CancelReason, Trial};
 use crate::clock::{UnixMicros, UnixMillis};
-use crate::customers::{Life, Lives};
+use crate::customers::{Extensions, Life, Lives};
 use crate::store::row::HOUR_S;
 use crate::usage::month_around;
 
@@ -79,9 +79,9 @@ pub struct Assignment {
     /// Whether it begins as a trial.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trial: Option<Trial>,
-    /// What only Stigg knows of it, as it was sent.
-    #[serde(default, skip_serializing_if = "Map::is_empty")]
-    pub stigg: Map<String, Value>,
+    /// What only one dialect says of it, as it was sent.
+    #[serde(default, skip_serializing_if = "Extensions::is_empty")]
+    pub ext: Extensions,
 }
 
 impl Assignment {

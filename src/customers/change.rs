@@ -38,6 +38,22 @@ pub(super) fn edit_record(stored: &Customer, edit: &dyn Fn(&mut Customer), now: 
     customer
 }
 
+/// A customer as `edit` leaves it, unless it refuses.
+///
+/// # Errors
+/// [`Error::Unknown`], and whatever `edit` returns.
+pub(super) fn try_edit(
+    stored: Option<&Customer>,
+    edit: &dyn Fn(&mut Customer) -> Result<(), Error>,
+    now: UnixMicros,
+) -> Result<Customer, Error> {
+    let stored = present(stored)?;
+    let mut customer = stored.clone();
+    edit(&mut customer)?;
+    stamp(&mut customer, Some(stored), now);
+    Ok(customer)
+}
+
 /// A customer in its own or a later stage.
 ///
 /// # Errors

@@ -26,6 +26,14 @@ pub const ATTRIBUTES_MAX: usize = 64;
 pub const ATTRIBUTE_KEY_BYTES_MAX: usize = 128;
 /// Longest value of an attribute, in bytes.
 pub const ATTRIBUTE_VALUE_BYTES_MAX: usize = 1_024;
+/// Most mappings of a customer.
+pub const MAPPINGS_MAX: usize = 64;
+/// Most tags of a customer.
+pub const TAGS_MAX: usize = 64;
+/// Longest tag, in bytes.
+pub const TAG_BYTES_MAX: usize = 255;
+/// Most e-mail addresses beside the first.
+pub const SECONDARY_EMAILS_MAX: usize = 64;
 
 /// The caller's id of a customer: 1 to 255 bytes without U+0000, compared byte for byte, as in an event.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -190,7 +198,7 @@ pub struct Extensions {
     /// Nothing so far: unknown fields of an Amberflo request are not kept.
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub amberflo: Map<String, Value>,
-    /// `vendor_id`, the `autogenerate_*` flags, mappings and tags with extra members.
+    /// `vendor_id`, the `autogenerate_*` flags, what mappings and tags have beside their fields.
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub octane: Map<String, Value>,
     /// `billingId`, `couponId`, `language`, `timezone`, `defaultPaymentMethod`, `integrations`, `passthrough`, `salesforceId`.

@@ -2,7 +2,7 @@
 
 pub mod customers;
 pub mod error;
-mod fields;
+pub(super) mod fields;
 pub mod ingest;
 pub mod meters;
 pub mod payments;

@@ -316,9 +316,8 @@ impl Portal {
             // Nobody has made it: it has usage only.
             Ok(Err(customers::Error::Unknown)) => None,
             Ok(Err(customers::Error::Store(error))) => return Err(read::Error::from(error).into()),
-            Ok(Err(error @ (customers::Error::Exists | customers::Error::StepBack { .. }))) => {
-                return Err(read::Error::Broken(error.to_string()).into());
-            }
+            // No other comes of reading.
+            Ok(Err(error)) => return Err(read::Error::Broken(error.to_string()).into()),
             Err(error) => return Err(read::Error::Broken(error.to_string()).into()),
         };
         Ok(match name {

@@ -645,8 +645,17 @@ impl Client {
     /// Sends a request of any method, to the main address.
     #[track_caller]
     pub(crate) fn call(&self, method: &str, path: &str, body: &str) -> Answer {
-        let request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.url));
-        let request = request.header("content-type", "application/json");
+        self.call_with(&[], method, path, body)
+    }
+
+    /// The same, with headers.
+    #[track_caller]
+    pub(crate) fn call_with(&self, headers: &[(&str, &str)], method: &str, path: &str, body: &str) -> Answer {
+        let mut request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.url));
+        request = request.header("content-type", "application/json");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
         let answered = if body.is_empty() { self.run(request, ()) } else { self.run(request, body.as_bytes()) };
         answered.unwrap_or_else(|error| panic!("{method} {path}: {error}"))
     }
@@ -674,14 +683,6 @@ impl Client {
     #[track_caller]
     pub(crate) fn get_from_main(&self, path: &str) -> Answer {
         self.run(ureq::http::Request::get(format!("{}{path}", self.url)), ()).expect("an answer")
-    }
-
-    /// A request of any method with headers, and no body.
-    #[track_caller]
-    pub(crate) fn call_with(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
-        let request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.url));
-        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
-        self.run(request, ()).unwrap_or_else(|error| panic!("{method} {path}: {error}"))
     }
 
     fn run(&self, mut request: ureq::http::request::Builder, body: impl ureq::AsSendBody) -> Result<Answer, ureq::Error> {

@@ -40,6 +40,7 @@ mod logs;
 mod measures;
 mod meters;
 mod model;
+mod octane;
 mod one_bad_event;
 mod openapi;
 mod poison;

@@ -176,7 +176,7 @@ fn a_token_reads_nothing_but_its_pages() {
             vec![("cookie", format!("tollgate_portal={}", visitor.token))],
         ] {
             let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
-            let answer = nobody.call_with(&method, &format!("{path}?customerId=acme"), &headers);
+            let answer = nobody.call_with(&headers, &method, &format!("{path}?customerId=acme"), "");
             assert!([401, 404].contains(&answer.status), "{method} {path}: {}", answer.shown());
             called += 1;
         }
@@ -185,7 +185,7 @@ fn a_token_reads_nothing_but_its_pages() {
     for (method, path) in [("POST", "/"), ("PUT", "/"), ("DELETE", "/invoices"), ("PATCH", "/invoices/x")] {
         let cookie = format!("tollgate_portal={}", visitor.token);
         let path = format!("{}{path}", visitor.path);
-        nobody.call_with(method, &path, &[("cookie", &cookie)]).refused(405);
+        nobody.call_with(&[("cookie", &cookie)], method, &path, "").refused(405);
     }
     // What is another customer's is not there.
     let (own, others) = (invoice_ids(&gateway, "acme"), invoice_ids(&gateway, "globex"));

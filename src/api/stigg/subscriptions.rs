@@ -54,7 +54,7 @@ impl Wanted {
     fn has(&self, made: &Subscription) -> bool {
         let lists = |labels: &Option<Vec<String>>, label: &str| labels.as_ref().is_none_or(|all| all.iter().any(|one| one == label));
         self.plan.as_ref().is_none_or(|plan| *plan == made.row.plan_id)
-            && self.resource.as_deref().is_none_or(|id| made.row.stigg.get("resourceId").and_then(Value::as_str) == Some(id))
+            && self.resource.as_deref().is_none_or(|id| made.row.ext.stigg.get("resourceId").and_then(Value::as_str) == Some(id))
             && lists(&self.statuses, status_label(made.status))
             && lists(&self.pricing, PRICING_TYPE)
     }

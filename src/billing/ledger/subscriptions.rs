@@ -17,11 +17,39 @@ impl Ledger {
             let is_taken = self.assignments.iter().any(|made| made.life == new.life && made.id == new.id);
             return if is_taken { Err(Refusal::OtherSubscription) } else { self.add(new, lives) };
         }
-        let is_same = |made: &Assignment| Assignment { created_ms: made.created_ms, ..new.clone() } == *made;
-        match self.assignments.iter().rposition(|made| made.life == new.life) {
-            Some(last) if self.assignments.get(last).is_some_and(is_same) => Ok(last),
-            _ => self.add(new, lives),
+        match self.same_as_last(&new) {
+            Some(last) => Ok(last),
+            None => self.add(new, lives),
         }
+    }
+
+    /// The place of the newest of its life, if it says the same. Only that one: behind another, it says that the plan holds again.
+    fn same_as_last(&self, new: &Assignment) -> Option<usize> {
+        let is_same = |made: &Assignment| Assignment { created_ms: made.created_ms, ..new.clone() } == *made;
+        let last = self.assignments.iter().rposition(|made| made.life == new.life)?;
+        self.assignments.get(last).is_some_and(is_same).then_some(last)
+    }
+
+    /// Adds an assignment in place of the one that `old` finds, which ends where the new one begins; if it began later, it never did. The same
+    /// once more is the same. Gives back its place; `None`: there was nothing to give way.
+    ///
+    /// # Errors
+    /// As [`Self::add`] and [`Self::cancel`].
+    pub fn replace(
+        &mut self,
+        old: impl FnOnce(&Self) -> Option<usize>,
+        new: &Assignment,
+        lives: &Lives,
+        now: UnixMillis,
+    ) -> Result<Option<usize>, Refusal> {
+        let new = Assignment { life: lives.current(), created_ms: now.0, ..new.clone() };
+        if let Some(made) = self.same_as_last(&new) {
+            return Ok(Some(made));
+        }
+        let Some(old) = old(self) else { return Ok(None) };
+        let reason = if new.start_ms <= now.0 { CancelReason::Immediate } else { CancelReason::Scheduled };
+        self.cancel(old, new.start_ms, reason)?;
+        self.add(new, lives).map(Some)
     }
 
     /// Ends an assignment, which is not over, at a moment; one that begins later never begins.

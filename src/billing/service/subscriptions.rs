@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Billing, Error, Shared};
 use crate::billing::ledger::{Ledger, Refusal};
-use crate::billing::subscription::{CancelReason, CancelTime, Subscription, parse_own_id, period_end, subscriptions};
+use crate::billing::subscription::{CancelReason, CancelTime, GivesWay, Subscription, parse_own_id, period_end, subscriptions};
 use crate::billing::timeline::Assignment;
 use crate::clock::UnixMillis;
 use crate::customers::page::{Page, Pager, Window};
@@ -28,6 +28,24 @@ impl Billing {
         let change = |ledger: &mut Ledger| Ok((ledger.subscribe(&new, &lives, now)?, ledger.clone()));
         let (index, ledger) = self.shared.change(account, customer, change)?;
         found(&ledger, customer, &lives, now, index)
+    }
+
+    /// Subscribes a customer in place of a subscription that has not ended: the one in force, or the one with an id.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`]: there is none, or no customer. [`Error::Refused`], [`Error::Store`].
+    pub fn resubscribe(&self, account: u32, customer: &CustomerId, old: &GivesWay, new: &Assignment) -> Result<Subscription, Error> {
+        let lives = self.shared.customers.get(account, customer)?.lives();
+        let plan_version = self.shared.plans.get(account, &new.plan_id, None)?.map(|made| made.version);
+        let (new, now) = (Assignment { plan_version, ..new.clone() }, self.clock.now());
+        let (index, ledger) = self.shared.change(account, customer, |ledger| {
+            let find = |ledger: &Ledger| {
+                let made = subscriptions(ledger, customer, &lives, now);
+                made.iter().filter(|made| old.is(made)).max_by_key(|made| made.row.start_ms).map(|made| made.index)
+            };
+            Ok((ledger.replace(find, &new, &lives, now)?, ledger.clone()))
+        })?;
+        found(&ledger, customer, &lives, now, index.ok_or(Error::Unknown("active subscription"))?)
     }
 
     /// A subscription of whoever has the customer's id, or had it last.

@@ -9,6 +9,8 @@ use crate::customers::Customers;
 const HOUR_MS: i64 = 3_600_000;
 /// 2026-01-15, in ms since 1970.
 const NOW: UnixMillis = UnixMillis(1_767_225_600_000 + 14 * 24 * HOUR_MS);
+/// Hours from then to the end of the month.
+const MONTH_END_H: i64 = 17 * 24;
 
 fn acme() -> CustomerId {
     CustomerId::parse("acme").expect("a good id")
@@ -106,7 +108,7 @@ fn no_end_is_moved_into_or_out_of_what_is_closed() {
     let later = |row: &mut Assignment| row.end_ms = Some(NOW.0 + 9 * HOUR_MS);
     assert_eq!(ledger.clone().edit(0, &later), Err(refused.clone()));
     assert_eq!(ledger.clone().edit(0, &|row| row.end_ms = None), Err(refused));
-    assert_eq!(ledger.edit(0, &|row| drop(row.stigg.insert("k".into(), 1.into()))), Ok(()));
+    assert_eq!(ledger.edit(0, &|row| drop(row.ext.stigg.insert("k".into(), 1.into()))), Ok(()));
     assert_eq!(ledger.closed_until_ms(), NOW.0 + 2 * HOUR_MS);
 }
 
@@ -182,4 +184,23 @@ proptest! {
             prop_assert_eq!(told, of_hour.map(|period| period.plan.id.clone()).collect::<Vec<_>>());
         }
     }
+}
+
+#[test]
+fn a_new_subscription_takes_the_place_of_another_also_where_it_begins_before() {
+    let lives = Lives::default();
+    let in_force =
+        |ledger: &Ledger| subscriptions(ledger, &acme(), &lives, NOW).iter().find(|made| made.is_in_force()).map(|made| made.index);
+    let mut later = subscribed(&[new("a", -50)]);
+    assert_eq!(later.replace(in_force, &new("b", 5), &lives, NOW), Ok(Some(1)));
+    assert_eq!(billed(&later, &lives), [("a".into(), -50, 5), ("b".into(), 5, MONTH_END_H)]);
+    let mut before = subscribed(&[new("a", -50)]);
+    for _ in 0..2 {
+        assert_eq!(before.replace(in_force, &new("b", -60), &lives, NOW), Ok(Some(1)), "the same again is the same");
+        assert_eq!(billed(&before, &lives), [("b".into(), -60, MONTH_END_H)]);
+    }
+    assert_eq!(Ledger::default().replace(in_force, &new("b", -60), &lives, NOW), Ok(None));
+    let mut closed = subscribed(&[new("a", -50)]);
+    closed.closed_until_h = hour_of(NOW);
+    assert!(matches!(closed.replace(in_force, &new("b", -1), &lives, NOW), Err(Refusal::EndClosed(_))));
 }

@@ -88,3 +88,10 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_assignment_that_ends_where_it_begins_ends_no_other_one() {
+    let never = assignment("b", JANUARY_H + 10, Some(JANUARY_H + 10));
+    let assignments = [assignment("a", JANUARY_H, None), never, assignment("c", JANUARY_H + 20, Some(JANUARY_H + 30))];
+    assert_eq!(shown(&assignments, JANUARY_H + 100), [of("a", 0, 20), of("c", 20, 30)]);
+}

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::fields::{Fields, Member, Said, Shape, check_any, object};
 use crate::billing::{Assignment, CancelReason, CancelTime, Subscription, SubscriptionStatus, Trial, is_own_subscription_id};
 use crate::clock::UnixMillis;
-use crate::customers::CustomerId;
+use crate::customers::{CustomerId, Extensions};
 use crate::dialect::amberflo::AmberfloError;
 
 /// Most of what is kept of a subscription, in bytes of JSON.
@@ -69,7 +69,15 @@ impl NewSubscription {
             (None, None) => (None, None),
         };
         let stigg = kept(&fields)?.into_iter().filter(|(_, value)| !value.is_null()).collect();
-        let row = Assignment { plan_id, id, end_ms, canceled, trial, stigg, ..Assignment::default() };
+        let row = Assignment {
+            plan_id,
+            id,
+            end_ms,
+            canceled,
+            trial,
+            ext: Extensions { stigg, ..Extensions::default() },
+            ..Assignment::default()
+        };
         Ok(Self { customer, row, start_ms: fields.time("startDate")?.flatten() })
     }
 
@@ -160,7 +168,7 @@ impl SubscriptionChange {
     pub fn check(&self, row: &Assignment) -> Result<(), AmberfloError> {
         let mut changed = row.clone();
         self.apply(&mut changed);
-        let bytes = Value::Object(changed.stigg).to_string().len();
+        let bytes = Value::Object(changed.ext.stigg).to_string().len();
         if bytes <= KEPT_BYTES_MAX {
             return Ok(());
         }
@@ -172,8 +180,8 @@ impl SubscriptionChange {
     pub fn apply(&self, row: &mut Assignment) {
         for (name, value) in &self.kept {
             match value {
-                Value::Null => drop(row.stigg.remove(name)),
-                value => drop(row.stigg.insert(name.clone(), value.clone())),
+                Value::Null => drop(row.ext.stigg.remove(name)),
+                value => drop(row.ext.stigg.insert(name.clone(), value.clone())),
             }
         }
         if let Some(Some(end_ms)) = self.trial_end_ms {
@@ -235,7 +243,7 @@ fn reason_label(reason: CancelReason) -> &'static str {
 /// A subscription as Stigg shows it.
 pub fn render(made: &Subscription) -> Value {
     let row = &made.row;
-    let mut shown = row.stigg.clone();
+    let mut shown = row.ext.stigg.clone();
     let time = |ms: i64| Value::from(UnixMillis(ms).to_string());
     let mut put = |name: &str, value: Value| drop(shown.insert(name.to_owned(), value));
     put("id", made.id.as_str().into());

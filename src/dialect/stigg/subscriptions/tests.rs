@@ -126,7 +126,7 @@ fn a_patch_changes_what_it_names() {
     };
     assert_eq!(changed(json!({})), stored);
     let after = changed(json!({"metadata": {"a": "b"}, "salesforceId": null, "trialEndDate": "2026-01-01T00:00:00Z"}));
-    assert_eq!(Value::from(after.stigg), json!({"metadata": {"a": "b"}, "addons": []}));
+    assert_eq!(Value::from(after.ext.stigg), json!({"metadata": {"a": "b"}, "addons": []}));
     assert_eq!(after.trial, Some(Trial { end_ms: Some(DAY_0_MS) }));
     assert_eq!(change(json!({"cancellationDate": null})).map(|change| change.end), Ok(Some(None)));
     assert_eq!(change(json!({"cancellationDate": "2026-01-01T00:00:00Z"})).map(|change| change.end), Ok(Some(Some(DAY_0_MS))));
@@ -136,7 +136,7 @@ fn a_patch_changes_what_it_names() {
     assert_eq!(details(change(json!({"metadata": []}))), "metadata must be an object");
     let half = change(json!({"charges": vec!["x".repeat(1_000); 5]})).expect("a good body");
     let mut row = stored.clone();
-    row.stigg.insert("entitlements".into(), json!(vec!["x".repeat(1_000); 5]));
+    row.ext.stigg.insert("entitlements".into(), json!(vec!["x".repeat(1_000); 5]));
     assert_eq!(half.check(&stored), Ok(()));
     assert!(details(half.check(&row)).starts_with("the body would leave 10"));
 }

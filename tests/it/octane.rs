@@ -1,0 +1,415 @@
+//! The contract `octane.md`, sections 0, 1, 3 and 5, row by row, in every form of a path and of a key; and one customer in two dialects
+//! (`stigg.md` section 6). What values mean is tested where the parts are.
+
+use serde_json::{Value, json};
+
+use crate::harness::{Answer, Client, Gateway};
+
+/// The Python client says so of itself, and nobody else.
+const PYTHON: (&str, &str) = ("X-Octane-Client-User-Agent", "{\"lang\":\"python\"}");
+
+/// How a request may come: the header that brings the key, its form, and the form of the path.
+type Form = (&'static str, fn(&str) -> String, fn(&str) -> String);
+
+const FORMS: [Form; 5] = [
+    ("authorization", |key| format!("Bearer {key}"), str::to_owned),
+    ("x-authorization", |key| format!("Bearer {key}"), |path| format!("{path}/")),
+    ("authorization", |key| format!("bearer {key}"), |path| path.replace('/', "//")),
+    ("x-api-key", str::to_owned, |path| format!("/octane{path}")),
+    ("x-authorization", |key| format!("Bearer {key}"), |path| format!("//octane/{path}/")),
+];
+
+/// Calls in one form.
+struct Api {
+    client: Client,
+    header: &'static str,
+    key: String,
+    form: fn(&str) -> String,
+}
+
+impl Api {
+    fn of(gateway: &Gateway, account: &str, (header, key_form, form): Form) -> Self {
+        gateway.make_account(account);
+        let made = gateway.make_key(account, &["admin"]);
+        Self { client: gateway.with_key(None), header, key: key_form(&made.text), form }
+    }
+
+    /// In the account of the tests' own key.
+    fn plain(gateway: &Gateway) -> Self {
+        let key = format!("Bearer {}", crate::harness::ADMIN_KEY);
+        Self { client: gateway.with_key(None), header: "authorization", key, form: str::to_owned }
+    }
+
+    fn call_with(&self, more: &[(&str, &str)], method: &str, path: &str, body: &Value) -> Answer {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let headers = [&[(self.header, self.key.as_str())], more].concat();
+        self.client.call_with(&headers, method, &(self.form)(path), &body)
+    }
+
+    /// Exactly 200, and a body of JSON: without one, the Python client raises.
+    #[track_caller]
+    fn ok(&self, method: &str, path: &str, body: Value) -> Value {
+        let answer = self.call_with(&[], method, path, &body).refused(200);
+        assert_eq!(answer.header("content-type"), Some("application/json"), "{method} {path}");
+        answer.json()
+    }
+
+    #[track_caller]
+    fn get(&self, path: &str) -> Value {
+        self.ok("GET", path, Value::Null)
+    }
+
+    /// As the Python client deletes, and as all others do.
+    #[track_caller]
+    fn delete(&self, path: &str, is_python: bool) {
+        if is_python {
+            assert_eq!(self.call_with(&[PYTHON], "DELETE", path, &Value::Null).refused(200).json(), json!({}));
+        } else {
+            assert_eq!(self.call_with(&[], "DELETE", path, &Value::Null).refused(204).text(), "");
+        }
+    }
+
+    /// The error body in which each client finds its own: code, field.
+    #[track_caller]
+    fn no(&self, method: &str, path: &str, body: Value, status: u16) -> (String, Option<String>) {
+        let answer = self.call_with(&[], method, path, &body).refused(status);
+        assert_eq!(answer.header("content-type"), Some("application/json"), "{method} {path}");
+        let error = answer.json();
+        assert_eq!((&error["code"], &error["errors"]), (&json!(status), &json!({})), "{error}");
+        assert!(error["status"].is_string() && error["message"] == error["error"]["message"], "{error}");
+        let kind = if status == 401 { "authentication_error" } else { "invalid_request_error" };
+        assert_eq!(error["error"]["type"], kind, "{error}");
+        let text = |name: &str| error["error"][name].as_str().map(str::to_owned);
+        (text("code").expect("a code"), text("param"))
+    }
+
+    #[track_caller]
+    fn bad(&self, method: &str, path: &str, body: Value, field: &str) {
+        assert_eq!(self.no(method, path, body, 400), ("invalid".into(), Some(field.into())), "{method} {path}");
+    }
+
+    #[track_caller]
+    fn unknown(&self, method: &str, path: &str, body: Value, field: Option<&str>) {
+        assert_eq!(self.no(method, path, body, 404), ("not_found".into(), field.map(str::to_owned)), "{method} {path}");
+    }
+}
+
+fn in_every_form(rows: fn(&Api)) {
+    let gateway = Gateway::start();
+    for (at, form) in FORMS.into_iter().enumerate() {
+        rows(&Api::of(&gateway, &format!("form-{at}"), form));
+    }
+}
+
+#[test]
+fn section_0_what_holds_of_every_path() {
+    in_every_form(|api| {
+        let stranger = Api { key: api.key.replace("tg_", "tg-"), client: api.client.clone(), ..*api };
+        for (method, path) in [("GET", "/customers"), ("POST", "/meters"), ("GET", "/meters/x")] {
+            assert_eq!(stranger.no(method, path, Value::Null, 401), ("unauthorized".into(), None));
+        }
+        api.unknown("GET", "/price_plans", Value::Null, None);
+        api.unknown("GET", "/customers/a/b/c/d", Value::Null, None);
+        assert_eq!(api.no("PATCH", "/customers", json!({}), 405), ("method_not_allowed".into(), None));
+        assert_eq!(api.no("POST", "/customers", json!("x".repeat(2 << 20)), 413), ("payload_too_large".into(), None));
+        for path in ["/customers", "/meters"] {
+            assert_eq!(api.no("POST", path, json!([]), 400), ("invalid".into(), None));
+        }
+    });
+}
+
+#[test]
+fn section_1_customers() {
+    in_every_form(|api| {
+        assert_eq!(api.get("/customers"), json!([]));
+        for method in ["GET", "DELETE"] {
+            api.unknown(method, "/customers/acme-7", Value::Null, Some("name"));
+        }
+        api.unknown("PUT", "/customers/acme-7", json!({}), Some("name"));
+        let sent = json!({
+            "name": "acme-7", "display_name": "Acme Seven", "contact_info": {"email": "ap@acme.test", "city": "Oslo"},
+            "created_at": "2026-01-01T00:00:00.123456", "measurement_mappings": [{"label": "user_id", "value": "u-7"}], "tags": ["beta"],
+            "vendor_id": 7, "customer_metadata": [{"property": "tier", "value": "gold"}],
+        });
+        let made = api.ok("POST", "/customers", sent.clone());
+        // The example of the contract.
+        let expected = json!({
+            "name": "acme-7", "display_name": "Acme Seven", "contact_info": {"email": "ap@acme.test", "city": "Oslo"},
+            "created_at": "2026-01-01T00:00:00.123456Z", "measurement_mappings": [{"label": "user_id", "value_regex": "u-7"}],
+            "tags": [{"tag": "beta"}], "vendor_id": 7,
+        });
+        assert_eq!(made, expected);
+        assert_eq!((api.get("/customers/acme-7"), api.get("/customers")), (made.clone(), json!([made])));
+        assert_eq!(api.no("POST", "/customers", sent, 400), ("already_exists".into(), Some("name".into())));
+        let merged = api.ok("PUT", "/customers/acme-7", json!({"name": "acme-7", "contact_info": {"city": "Bergen"}, "tags": []}));
+        let mut expected = made;
+        expected["contact_info"]["city"] = "Bergen".into();
+        expected["tags"] = json!([]);
+        assert_eq!((&merged, &api.get("/customers/acme-7")), (&expected, &expected));
+        api.bad("PUT", "/customers/acme-7", json!({"name": "acme-8"}), "name");
+        api.bad("PUT", "/customers/acme-7", json!({"tags": [{}]}), "tags[0].tag");
+        api.bad("POST", "/customers", json!({}), "name");
+        api.bad("POST", "/customers", json!({"name": "b", "contact_info": {"email": 7}}), "contact_info.email");
+        api.bad("POST", "/customers", json!({"name": "b", "created_at": "2999-01-01T00:00:00Z"}), "created_at");
+        let regex = json!({"name": "b", "measurement_mappings": [{"label": "l", "value_regex": "("}]});
+        api.bad("POST", "/customers", regex, "measurement_mappings[0].value_regex");
+        assert_eq!(api.get("/customers").as_array().map(Vec::len), Some(1));
+        api.delete("/customers/acme-7", true);
+        api.unknown("GET", "/customers/acme-7", Value::Null, Some("name"));
+        let again = api.ok("POST", "/customers", json!({"name": "acme-7"}));
+        assert!(again.get("vendor_id").is_none() && again["created_at"] != expected["created_at"], "a new record: {again}");
+        api.delete("/customers/acme-7", false);
+        assert_eq!(api.get("/customers"), json!([]));
+    });
+}
+
+#[test]
+fn section_1_what_is_below_a_customer() {
+    in_every_form(|api| {
+        for (method, path, body) in [
+            ("GET", "/customers/acme/mappings", Value::Null),
+            ("POST", "/customers/acme/mappings", json!({"label": "l"})),
+            ("DELETE", "/customers/acme/mappings/l", Value::Null),
+            ("GET", "/customers/acme/metadata", Value::Null),
+            ("POST", "/customers/acme/metadata", json!([])),
+            ("GET", "/customers/acme/status", Value::Null),
+        ] {
+            api.unknown(method, path, body, Some("name"));
+        }
+        api.ok("POST", "/customers", json!({"name": "acme"}));
+        let (mappings, metadata) = ("/customers/acme/mappings", "/customers/acme/metadata");
+        assert_eq!((api.get(mappings), api.get(metadata)), (json!([]), json!([])));
+        for _ in 0..2 {
+            assert_eq!(
+                api.ok("POST", mappings, json!({"label": "a b", "value_regex": "u-.*"})),
+                json!({"label": "a b", "value_regex": "u-.*"})
+            );
+        }
+        api.ok("POST", mappings, json!({"label": "host"}));
+        let both = json!([{"label": "a b", "value_regex": "u-.*"}, {"label": "host"}]);
+        assert_eq!((&api.get(mappings), &api.get("/customers/acme")["measurement_mappings"]), (&both, &both));
+        api.bad("POST", mappings, json!({"value_regex": "x"}), "label");
+        api.bad("POST", mappings, json!({"label": "l", "value_regex": "("}), "value_regex");
+        api.unknown("DELETE", "/customers/acme/mappings/other", Value::Null, Some("label"));
+        api.delete("/customers/acme/mappings/a+b", true);
+        api.delete("/customers/acme/mappings/host", false);
+        assert_eq!(api.get(mappings), json!([]));
+        let property = |name: &str, value: Value| json!({"property": name, "value": value});
+        assert_eq!(api.ok("POST", metadata, json!([property("b", "2".into()), property("a", "1".into())])), json!({}));
+        assert_eq!(api.ok("POST", metadata, json!([property("b", Value::Null), property("c", "3".into())])), json!({}));
+        assert_eq!(api.get(metadata), json!([property("a", "1".into()), property("c", "3".into())]));
+        api.bad("POST", metadata, json!([property("a", 7.into())]), "[0].value");
+        let many: Vec<_> = (0..64).map(|n| property(&format!("p{n}"), "v".into())).collect();
+        assert_eq!(api.no("POST", metadata, json!(many), 400).0, "invalid");
+        assert_eq!(api.get(metadata).as_array().map(Vec::len), Some(2), "nothing of it");
+        assert_eq!(api.get("/customers/acme/status"), json!({"status": "ACTIVE"}));
+    });
+}
+
+#[test]
+fn names_have_slashes_spaces_and_plus_signs() {
+    in_every_form(|api| {
+        for (name, paths) in [
+            ("a b/ü", vec!["a+b%2F%C3%BC", "a%20b%2F%C3%BC"]),
+            ("a+b", vec!["a%2Bb", "a+b"]),
+            ("%2F", vec!["%252F"]),
+            ("x y", vec!["x+y", "x%20y", "x%2By"]),
+            ("x y+z", vec!["x+y%2Bz"]),
+        ] {
+            let made = api.ok("POST", "/customers", json!({"name": name}));
+            let meter = json!({
+                "name": name, "event_name": "e", "meter_type": "COUNTER", "data_type": "INT", "aggregation": "SUM", "is_incremental": true,
+                "reporting_method": "DELTA",
+            });
+            api.ok("POST", "/meters", meter);
+            for path in paths {
+                assert_eq!(api.get(&format!("/customers/{path}")), made);
+                assert_eq!(api.get(&format!("/meters/{path}"))["name"], name);
+                assert_eq!(api.ok("PUT", &format!("/customers/{path}"), json!({"name": name})), made);
+                assert_eq!(api.get(&format!("/customers/{path}/subscriptions")), json!([]));
+            }
+        }
+        // What has the name as it stands goes first.
+        api.ok("POST", "/customers", json!({"name": "a b"}));
+        api.delete("/customers/a+b", true);
+        assert_eq!(api.get("/customers/a+b")["name"], "a b");
+        for nobody in ["%00", "%ff", "q%2By", &"x".repeat(256)] {
+            api.unknown("GET", &format!("/customers/{nobody}"), Value::Null, Some("name"));
+            api.unknown("GET", &format!("/meters/{nobody}"), Value::Null, Some("name"));
+        }
+    });
+}
+
+#[test]
+fn section_3_meters() {
+    in_every_form(|api| {
+        assert_eq!(api.get("/meters"), json!([]));
+        let sent = json!({
+            "name": "calls", "event_name": "call", "meter_type": "counter", "data_type": "INT", "aggregation": "MAX", "is_incremental": true,
+            "reporting_method": "periodic", "expected_labels": ["region"], "primary_labels": ["region"], "unit_name": "call",
+            "event_label_filter": [{"label": "region", "value": "eu"}],
+        });
+        let made = api.ok("POST", "/meters", sent.clone());
+        let mut expected = sent.clone();
+        expected["display_name"] = "calls".into();
+        assert_eq!((&made, &api.get("/meters/calls"), &api.get("/meters")), (&expected, &expected, &json!([expected])));
+        assert_eq!(api.no("POST", "/meters", sent, 400), ("already_exists".into(), Some("name".into())));
+        api.bad("POST", "/meters", json!({"name": "x", "event_name": "e", "meter_type": "sum"}), "meter_type");
+        let put = api.ok("PUT", "/meters/calls", json!({"display_name": "Calls", "description": "of the API", "aggregation": "SUM"}));
+        (expected["display_name"], expected["description"]) = ("Calls".into(), "of the API".into());
+        assert_eq!(put, expected, "nothing else can be changed");
+        let archived = api.ok("POST", "/meters/calls/archive", json!({}));
+        assert_eq!((&archived["is_archived"], &api.get("/meters"), &api.get("/meters/calls")), (&json!(true), &json!([]), &archived));
+        api.delete("/meters/calls", true);
+        for (method, path) in
+            [("GET", "/meters/calls"), ("PUT", "/meters/calls"), ("DELETE", "/meters/calls"), ("POST", "/meters/calls/archive")]
+        {
+            api.unknown(method, path, json!({}), Some("name"));
+        }
+    });
+}
+
+/// Without what differs from run to run.
+fn known(subscription: &Value) -> Value {
+    json!([subscription["customer_name"], subscription["price_plan_name"], subscription["effective_at"], subscription["expired_at"]])
+}
+
+#[test]
+fn section_5_subscriptions() {
+    in_every_form(|api| {
+        let (all, active, one) = ("/customers/acme/subscriptions", "/customers/acme/active_subscription", "/customers/acme/subscription");
+        for (method, path) in [("GET", all), ("GET", active), ("DELETE", one)] {
+            api.unknown(method, path, Value::Null, Some("name"));
+        }
+        api.unknown("POST", all, json!({"price_plan_name": "pro"}), Some("name"));
+        api.ok("POST", "/customers", json!({"name": "acme"}));
+        assert_eq!(api.get(all), json!([]));
+        api.unknown("GET", active, Value::Null, None);
+        api.unknown("PUT", one, json!({"price_plan_name": "pro"}), None);
+        api.unknown("DELETE", one, Value::Null, None);
+        api.bad("POST", all, json!({"align_to_calendar": true}), "price_plan_name");
+        api.bad("POST", all, json!({"price_plan_uuid": "00000000-0000-8000-8000-000000000000"}), "price_plan_uuid");
+        let sent = json!({"price_plan_name": "pro", "effective_at": "2026-01-01T00:00:00.123456", "align_to_calendar": true});
+        let first = api.ok("POST", all, sent.clone());
+        assert_eq!(api.ok("POST", all, sent), first, "the same once more is the same");
+        assert_eq!(known(&first), json!(["acme", "pro", "2026-01-01T00:00:00.123456Z", null]));
+        assert_eq!((&first["align_to_calendar"], &first["discounts"]), (&json!(true), &json!([])));
+        assert_eq!((&api.get(active), &api.get(all)), (&first, &json!([first])));
+        let next = json!({"price_plan_tag": "team", "effective_at": "2026-02-01T00:00:00Z"});
+        let second = api.ok("PUT", one, next);
+        assert_eq!(known(&second), json!(["acme", "team", "2026-02-01T00:00:00.000000Z", null]));
+        let shown = api.get(all);
+        assert_eq!((&shown[0]["uuid"], &shown[0]["expired_at"], &shown[1]), (&first["uuid"], &second["effective_at"], &second));
+        // By its uuid, and the plan by its own.
+        let by_uuid = json!({"price_plan_uuid": first["price_plan_uuid"], "effective_at": "2026-02-02T00:00:00Z"});
+        let third = api.ok("POST", &format!("{all}/{}", second["uuid"].as_str().expect("a text")), by_uuid.clone());
+        assert_eq!(known(&third), json!(["acme", "pro", "2026-02-02T00:00:00.000000Z", null]));
+        api.unknown("POST", &format!("{all}/other"), by_uuid.clone(), Some("uuid"));
+        let later = json!({"price_plan_name": "x", "effective_at": "2026-02-03T00:00:00Z"});
+        api.unknown("POST", &format!("{all}/{}", first["uuid"].as_str().expect("a text")), later, None);
+        api.delete(one, true);
+        api.unknown("GET", active, Value::Null, None);
+        let last = &api.get(all)[2];
+        assert!(last["uuid"] == third["uuid"] && last["expired_at"].is_string(), "{last}");
+        api.ok("POST", all, json!({"price_plan_name": "new"}));
+        api.bad("DELETE", one, json!({"expire_at": "never"}), "expire_at");
+        let at_end = api.call_with(&[], "DELETE", one, &json!({"at_cycle_end": true})).refused(204);
+        assert_eq!(at_end.text(), "");
+        let ending = api.get(active);
+        assert!(ending["expired_at"].as_str().is_some_and(|end| end.ends_with("-01T00:00:00.000000Z")), "{ending}");
+    });
+}
+
+fn ok(answer: Answer) -> Value {
+    assert_eq!(answer.status, 200, "{}", answer.shown());
+    answer.json()
+}
+
+/// The rules of `stigg.md` section 6 that are about Octane and Amberflo.
+#[test]
+fn a_customer_is_one_in_both_dialects() {
+    let mut gateway = Gateway::start();
+    let api = Api::plain(&gateway);
+    api.ok("POST", "/customers", json!({"name": "acme", "price_plan_name": "pro", "contact_info": {"city": "Oslo", "country": "NO"}}));
+    let amberflo = ok(gateway.get("/customers/acme"));
+    assert_eq!((&amberflo["customerName"], amberflo.get("address")), (&json!("acme"), None), "rules 4 and 5");
+    // Rule 10.
+    let assigned = ok(gateway.get("/payments/pricing/amberflo/customer-pricing?customerId=acme"));
+    assert_eq!(assigned["productPlanId"], "pro");
+    ok(gateway.post(
+        "/payments/pricing/amberflo/customer-pricing",
+        &[],
+        json!({"customerId": "acme", "productPlanId": "team"}).to_string(),
+    ));
+    assert_eq!(api.get("/customers/acme/active_subscription")["price_plan_name"], "team");
+    assert_eq!(api.get("/customers/acme/subscriptions").as_array().map(Vec::len), Some(2));
+    // Rule 7.
+    let body = json!({"customerId": "acme", "customerName": "Acme"});
+    assert_eq!(gateway.post("/customers", &[], body.to_string()).refused(400).json()["code"], "DUPLICATE");
+    // Rules 1 to 3.
+    ok(gateway.call("PUT", "/customers", &json!({"customerId": "acme", "customerName": "Acme", "traits": {"tier": "gold"}}).to_string()));
+    let shown = api.get("/customers/acme");
+    assert_eq!((&shown["display_name"], &shown["contact_info"]), (&json!("Acme"), &json!({"city": "Oslo", "country": "NO"})));
+    assert_eq!(api.get("/customers/acme/metadata"), json!([{"property": "tier", "value": "gold"}]));
+    ok(gateway.call("PUT", "/customers/stage", &json!({"customerId": "acme", "lifecycleStage": "OFFBOARDED"}).to_string()));
+    assert_eq!(api.get("/customers/acme/status"), json!({"status": "OFFBOARDED"}));
+    gateway.kill_and_restart();
+    let api = Api::plain(&gateway);
+    assert_eq!(api.get("/customers/acme"), shown);
+    // Rule 6, both ways.
+    ok(gateway.delete("/customers/acme"));
+    api.unknown("GET", "/customers/acme", Value::Null, Some("name"));
+    api.unknown("GET", "/customers/acme/subscriptions", Value::Null, Some("name"));
+    ok(gateway.post("/customers", &[], body.to_string()));
+    let again = api.get("/customers/acme");
+    assert!(again.get("contact_info").is_none() && api.get("/customers/acme/subscriptions") == json!([]), "{again}");
+    api.delete("/customers/acme", true);
+    gateway.get("/customers/acme").refused(404);
+    // A meter is one, too.
+    let sent = json!({
+        "name": "m", "event_name": "e", "meter_type": "GAUGE", "data_type": "FLOAT", "aggregation": "LATEST", "is_incremental": false,
+        "reporting_method": "TOTAL", "expected_labels": ["region"],
+    });
+    api.ok("POST", "/meters", sent);
+    let defined = ok(gateway.get("/meter-definition/m"));
+    assert_eq!((&defined["type"], &defined["dimensions"]), (&json!("SUM_OF_ALL_USAGE"), &json!(["region"])));
+    let put = json!({"meterApiName": "m", "displayName": "The m", "type": "MAX_IN_PERIOD"});
+    ok(gateway.call("PUT", "/meter-definition", &put.to_string()));
+    let shown = api.get("/meters/m");
+    assert_eq!((&shown["display_name"], &shown["aggregation"], &shown["event_name"]), (&json!("The m"), &json!("MAX"), &json!("e")));
+}
+
+#[test]
+fn who_may_what_is_the_same_and_changes_are_noted() {
+    let gateway = Gateway::start();
+    let made = gateway.make_key("default", &["read"]);
+    let reader = Api { key: format!("Bearer {}", made.text), ..Api::plain(&gateway) };
+    let api = Api::plain(&gateway);
+    api.ok("POST", "/customers", json!({"name": "acme"}));
+    assert_eq!(reader.get("/customers/acme")["name"], "acme");
+    for (method, path) in [
+        ("POST", "/customers"),
+        ("PUT", "/customers/acme"),
+        ("DELETE", "/customers/acme"),
+        ("POST", "/customers/acme/mappings"),
+        ("DELETE", "/customers/acme/mappings/l"),
+        ("POST", "/customers/acme/metadata"),
+        ("POST", "/customers/acme/subscriptions"),
+        ("POST", "/customers/acme/subscriptions/u"),
+        ("PUT", "/customers/acme/subscription"),
+        ("DELETE", "/customers/acme/subscription"),
+        ("POST", "/meters"),
+        ("PUT", "/meters/m"),
+        ("DELETE", "/meters/m"),
+        ("POST", "/meters/m/archive"),
+    ] {
+        let refused = reader.call_with(&[], method, path, &json!({})).refused(403).json();
+        assert_eq!(refused["error"]["code"], "forbidden", "{method} {path}");
+    }
+    api.delete("/customers/acme", true);
+    let noted = gateway.get("/v1/audit").json();
+    let told: Vec<_> = noted["entries"].as_array().expect("an array").iter().map(|entry| (&entry["action"], &entry["object"])).collect();
+    let removed = (&json!("DELETE /octane/customers/{name}"), &json!("acme"));
+    assert_eq!(told[0], removed);
+    assert_eq!((told[1].0, told[1].1), (&json!("POST /octane/customers"), &json!("acme")));
+}
