@@ -501,7 +501,8 @@ fn duration_required<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Durat
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> Result<Config, String> {
+    /// A file's settings, checked.
+    pub(super) fn parse(text: &str) -> Result<Config, String> {
         let config: Config = toml::from_str(text).map_err(|error| error.to_string())?;
         config.checked().map_err(|error| error.to_string())
     }

@@ -41,7 +41,7 @@ use token::Claims;
 use visits::Visits;
 
 pub use address::{Address, NoAddress};
-pub use token::{KeyError, RETURN_URL_BYTES_MAX, SigningKey};
+pub use token::{RETURN_URL_BYTES_MAX, SigningKey};
 
 /// How long a link is good, unless it says otherwise.
 pub const AGE: Duration = Duration::from_secs(24 * 3_600);

@@ -22,6 +22,7 @@ pub(crate) mod memory;
 pub mod postgres;
 pub mod replica;
 pub mod row;
+pub mod secret;
 
 use crossbeam_channel::Receiver;
 

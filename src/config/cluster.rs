@@ -104,11 +104,7 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn parse(text: &str) -> Result<Config, String> {
-        let config: Config = toml::from_str(text).map_err(|error| error.to_string())?;
-        config.checked().map_err(|error| error.to_string())
-    }
+    use crate::config::tests::parse;
 
     const BOTH: &str = "[kafka]\nbrokers = 'a:9092'\n[database]\nurl = 'postgres://h/d'\n";
 

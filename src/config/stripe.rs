@@ -75,12 +75,7 @@ fn check_base(base: &str) -> Result<(), &'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    fn parse(text: &str) -> Result<Config, String> {
-        let config: Config = toml::from_str(text).map_err(|error| error.to_string())?;
-        config.checked().map_err(|error| error.to_string())
-    }
+    use crate::config::tests::parse;
 
     #[test]
     fn the_key_goes_over_tls_or_stays_on_this_machine() {

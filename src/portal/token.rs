@@ -16,16 +16,15 @@ use std::fmt;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
-use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::clock::UnixMillis;
 use crate::customers::{CustomerId, Life};
-use crate::store::{self, Change, Kind, Store};
+use crate::store::Store;
+use crate::store::secret::{self, SecretError};
 
-/// The document's id, of kind [`Kind::Meta`] and below account 0.
+/// The document's id.
 const ID: &str = "portal-key";
-const KEY_BYTES: usize = 32;
 const MAC_BYTES: usize = 32;
 const VERSION: u8 = 1;
 const PREFIX: &str = "tgp_";
@@ -50,54 +49,19 @@ pub(super) struct Claims {
     pub(super) return_url: Option<String>,
 }
 
-/// Why there is no key.
-#[derive(Debug, thiserror::Error)]
-pub enum KeyError {
-    /// It cannot be read or made.
-    #[error("the key of portal links cannot be read: {0}")]
-    Store(#[from] store::Error),
-    /// It is not what was written.
-    #[error("the key of portal links is damaged: remove the document `{ID}` of kind meta; links that were given out end then")]
-    Damaged,
-    /// No random bytes.
-    #[error("no random bytes: {0}")]
-    Random(String),
-}
-
 /// Signs tokens, and checks them.
 #[derive(Clone)]
 pub struct SigningKey(Hmac<Sha256>);
-
-#[derive(Serialize, Deserialize)]
-struct Document {
-    key: String,
-}
 
 impl SigningKey {
     /// Reads the key, or makes it if there is none. Blocks.
     ///
     /// # Errors
-    /// [`KeyError`].
-    pub fn open(store: &dyn Store) -> Result<Self, KeyError> {
-        let mut bytes = [0; KEY_BYTES];
-        getrandom::fill(&mut bytes).map_err(|error| KeyError::Random(error.to_string()))?;
-        // A text always serializes.
-        let made = serde_json::to_vec(&Document { key: hex::encode(bytes) }).unwrap_or_default();
-        let mut kept = Vec::new();
-        store.change_document(Kind::Meta, 0, ID, &mut |found| match found {
-            Some(found) => {
-                kept = found.to_vec();
-                Change::Keep
-            }
-            None => {
-                kept.clone_from(&made);
-                Change::Put(made.clone())
-            }
-        })?;
-        let document: Document = serde_json::from_slice(&kept).map_err(|_| KeyError::Damaged)?;
-        hex::decode_to_slice(&document.key, &mut bytes).map_err(|_| KeyError::Damaged)?;
+    /// [`SecretError`].
+    pub fn open(store: &dyn Store) -> Result<Self, SecretError> {
+        let bytes = secret::shared(store, ID, "key")?;
         // It takes keys of any length.
-        Hmac::new_from_slice(&bytes).map(Self).map_err(|_| KeyError::Damaged)
+        Hmac::new_from_slice(&bytes).map(Self).map_err(|_| SecretError::Damaged { id: ID })
     }
 
     fn mac(&self, payload: &[u8]) -> Hmac<Sha256> {
@@ -260,15 +224,6 @@ mod tests {
         assert!(SigningKey::open(&store).expect("read").read(&token).is_some());
         assert!(SigningKey::open(&other).expect("made").read(&token).is_none());
         assert_eq!(format!("{:?}", SigningKey::open(&store)), "Ok(SigningKey(hidden))");
-    }
-
-    #[test]
-    fn a_damaged_key_is_an_error_and_not_replaced() {
-        let store = MemoryStore::default();
-        for damaged in ["", "{}", r#"{"key":""}"#, r#"{"key":"abcd"}"#, r#"{"key":"zz"}"#] {
-            store.change_document(Kind::Meta, 0, ID, &mut |_| Change::Put(damaged.into())).expect("written");
-            assert!(matches!(SigningKey::open(&store), Err(KeyError::Damaged)), "{damaged}");
-        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use hyper::StatusCode;
 use serde_json::{Map, Value};
 
 use super::AmberfloError;
+use super::fields::{Fields, check_text};
 use crate::customers::{
     ATTRIBUTE_KEY_BYTES_MAX, ATTRIBUTE_VALUE_BYTES_MAX, ATTRIBUTES_MAX, Address, Customer, CustomerId, Stage, TEXT_BYTES_MAX,
 };
@@ -40,17 +41,17 @@ impl CustomerRequest {
     /// 400 `BAD_REQUEST`; `details` names the field.
     pub fn parse(body: &[u8]) -> Result<Self, AmberfloError> {
         let body = object(body)?;
-        let fields = Fields { path: "", members: &body };
+        let fields = Fields::of(&body, "");
         Ok(Self {
-            id: fields.customer_id()?,
-            name: fields.customer_name()?,
-            email: fields.text("customerEmail")?.filter(|email| !email.is_empty()),
-            description: fields.text("description")?,
-            enabled: fields.flag("enabled")?.unwrap_or(true),
-            test: fields.flag("test")?.unwrap_or(false),
-            stage: fields.stage()?,
-            traits: fields.traits()?,
-            address: fields.object("address", "address.")?.map(ShownAddress::parse).transpose()?,
+            id: customer_id(&fields)?,
+            name: customer_name(&fields)?,
+            email: text(&fields, "customerEmail")?.filter(|email| !email.is_empty()),
+            description: text(&fields, "description")?,
+            enabled: fields.bool("enabled")?.unwrap_or(true),
+            test: fields.bool("test")?.unwrap_or(false),
+            stage: stage(&fields)?,
+            traits: traits(&fields)?,
+            address: fields.object("address")?.map(ShownAddress::parse).transpose()?,
         })
     }
 
@@ -129,9 +130,9 @@ impl StageRequest {
     /// 400 `BAD_REQUEST`; `details` names the field.
     pub fn parse(body: &[u8]) -> Result<Self, AmberfloError> {
         let body = object(body)?;
-        let fields = Fields { path: "", members: &body };
-        let id = fields.customer_id()?;
-        let stage = fields.stage()?.ok_or_else(|| fields.missing("lifecycleStage"))?;
+        let fields = Fields::of(&body, "");
+        let id = customer_id(&fields)?;
+        let stage = fields.required("lifecycleStage", stage(&fields)?)?;
         Ok(Self { id, stage })
     }
 }
@@ -261,14 +262,14 @@ impl ShownAddress {
     }
 
     fn parse(fields: Fields<'_>) -> Result<Self, AmberfloError> {
-        let required = |name| fields.text(name)?.ok_or_else(|| fields.missing(name));
+        let required = |name| fields.required(name, text(&fields, name)?);
         Ok(Self {
             line1: required("line1")?,
             city: required("city")?,
             country: required("country")?,
-            state: fields.text("state")?,
-            postal_code: fields.text("postalCode")?,
-            verified: fields.flag("verified")?,
+            state: text(&fields, "state")?,
+            postal_code: text(&fields, "postalCode")?,
+            verified: fields.bool("verified")?,
         })
     }
 
@@ -304,97 +305,39 @@ fn object(body: &[u8]) -> Result<Map<String, Value>, AmberfloError> {
     }
 }
 
-/// The members of an object in a body; `null` is the same as absent.
-struct Fields<'b> {
-    /// Stands before a member's name in `details`.
-    path: &'static str,
-    members: &'b Map<String, Value>,
+fn text(fields: &Fields<'_>, name: &str) -> Result<Option<String>, AmberfloError> {
+    let Some(text) = fields.text(name)? else { return Ok(None) };
+    fields.check_text(name, text, TEXT_BYTES_MAX)?;
+    Ok(Some(text.to_owned()))
 }
 
-impl<'b> Fields<'b> {
-    fn get(&self, name: &str) -> Option<&'b Value> {
-        self.members.get(name).filter(|value| !value.is_null())
-    }
+fn customer_id(fields: &Fields<'_>) -> Result<CustomerId, AmberfloError> {
+    CustomerId::parse(fields.required_text("customerId")?).map_err(|reason| fields.wrong("customerId", reason))
+}
 
-    fn bad(&self, name: &str, reason: impl std::fmt::Display) -> AmberfloError {
-        AmberfloError::bad_field(format!("{}{name}", self.path), reason)
-    }
+fn customer_name(fields: &Fields<'_>) -> Result<String, AmberfloError> {
+    fields.required_name("customerName", TEXT_BYTES_MAX)
+}
 
-    fn missing(&self, name: &str) -> AmberfloError {
-        self.bad(name, "is missing")
-    }
+fn stage(fields: &Fields<'_>) -> Result<Option<Stage>, AmberfloError> {
+    let Some(text) = fields.text("lifecycleStage")? else { return Ok(None) };
+    let stage = parse_stage(text).ok_or_else(|| fields.wrong("lifecycleStage", "must be ONBOARDING, TRAIL, ACTIVE or OFFBOARDED"))?;
+    Ok(Some(stage))
+}
 
-    fn string(&self, name: &str) -> Result<Option<&'b str>, AmberfloError> {
-        match self.get(name) {
-            None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text)),
-            Some(_) => Err(self.bad(name, "must be a string")),
-        }
+fn traits(fields: &Fields<'_>) -> Result<BTreeMap<String, String>, AmberfloError> {
+    let Some(traits) = fields.object("traits")? else { return Ok(BTreeMap::new()) };
+    if traits.object.len() > ATTRIBUTES_MAX {
+        return Err(fields.wrong("traits", format_args!("has {} entries, the limit is {ATTRIBUTES_MAX}", traits.object.len())));
     }
-
-    fn text(&self, name: &str) -> Result<Option<String>, AmberfloError> {
-        let Some(text) = self.string(name)? else { return Ok(None) };
-        check_text(text, TEXT_BYTES_MAX).map_err(|reason| self.bad(name, reason))?;
-        Ok(Some(text.to_owned()))
-    }
-
-    fn flag(&self, name: &str) -> Result<Option<bool>, AmberfloError> {
-        match self.get(name) {
-            None => Ok(None),
-            Some(Value::Bool(flag)) => Ok(Some(*flag)),
-            Some(_) => Err(self.bad(name, "must be true or false")),
-        }
-    }
-
-    fn object(&self, name: &str, path: &'static str) -> Result<Option<Fields<'b>>, AmberfloError> {
-        match self.get(name) {
-            None => Ok(None),
-            Some(Value::Object(members)) => Ok(Some(Fields { path, members })),
-            Some(_) => Err(self.bad(name, "must be an object")),
-        }
-    }
-
-    fn customer_id(&self) -> Result<CustomerId, AmberfloError> {
-        let text = self.string("customerId")?.ok_or_else(|| self.missing("customerId"))?;
-        CustomerId::parse(text).map_err(|reason| self.bad("customerId", reason))
-    }
-
-    fn customer_name(&self) -> Result<String, AmberfloError> {
-        let name = self.text("customerName")?.ok_or_else(|| self.missing("customerName"))?;
-        if name.is_empty() { Err(self.bad("customerName", "must not be empty")) } else { Ok(name) }
-    }
-
-    fn stage(&self) -> Result<Option<Stage>, AmberfloError> {
-        let Some(text) = self.string("lifecycleStage")? else { return Ok(None) };
-        let stage = parse_stage(text).ok_or_else(|| self.bad("lifecycleStage", "must be ONBOARDING, TRAIL, ACTIVE or OFFBOARDED"))?;
-        Ok(Some(stage))
-    }
-
-    fn traits(&self) -> Result<BTreeMap<String, String>, AmberfloError> {
-        let Some(Fields { members, .. }) = self.object("traits", "traits.")? else { return Ok(BTreeMap::new()) };
-        if members.len() > ATTRIBUTES_MAX {
-            return Err(self.bad("traits", format!("has {} entries, the limit is {ATTRIBUTES_MAX}", members.len())));
-        }
-        members.iter().map(|(key, value)| self.attribute(key, value)).collect()
-    }
-
-    fn attribute(&self, key: &str, value: &Value) -> Result<(String, String), AmberfloError> {
-        check_text(key, ATTRIBUTE_KEY_BYTES_MAX).map_err(|reason| self.bad("traits", format!("has a key that {reason}")))?;
-        let bad = |reason: String| self.bad(&format!("traits.{key}"), reason);
+    let attribute = |(key, value): (&String, &Value)| {
+        check_text(key, ATTRIBUTE_KEY_BYTES_MAX).map_err(|reason| fields.wrong("traits", format_args!("has a key that {reason}")))?;
         // Also where it is null: the trait has a name, so somebody meant to say something.
-        let Value::String(text) = value else { return Err(bad("must be a string".into())) };
-        check_text(text, ATTRIBUTE_VALUE_BYTES_MAX).map_err(bad)?;
-        Ok((key.to_owned(), text.clone()))
-    }
-}
-
-/// What is wrong with a text, to be read after the field's name.
-fn check_text(text: &str, bytes_max: usize) -> Result<(), String> {
-    if text.len() > bytes_max {
-        return Err(format!("has {} bytes, the limit is {bytes_max}", text.len()));
-    }
-    // PostgreSQL cannot keep it in a text, and no real one has any.
-    if text.contains('\0') { Err("contains U+0000".into()) } else { Ok(()) }
+        let Value::String(text) = value else { return Err(traits.wrong(key, "must be a string")) };
+        traits.check_text(key, text, ATTRIBUTE_VALUE_BYTES_MAX)?;
+        Ok((key.clone(), text.clone()))
+    };
+    traits.object.iter().map(attribute).collect()
 }
 
 #[cfg(test)]

@@ -96,11 +96,7 @@ impl<'v> Fields<'v> {
     }
 
     pub(in crate::dialect) fn check_text(&self, name: &str, text: &str, bytes_max: usize) -> Result<(), AmberfloError> {
-        if text.len() > bytes_max {
-            return Err(self.wrong(name, format_args!("has {} bytes, the limit is {bytes_max}", text.len())));
-        }
-        // PostgreSQL cannot keep it in a text, and no real name has one.
-        if text.contains('\0') { Err(self.wrong(name, "contains U+0000")) } else { Ok(()) }
+        check_text(text, bytes_max).map_err(|reason| self.wrong(name, reason))
     }
 
     pub(in crate::dialect) fn bool(&self, name: &str) -> Result<Option<bool>, AmberfloError> {
@@ -164,6 +160,15 @@ fn is_whole(number: &str) -> bool {
     let exponent = exponent.parse().unwrap_or(if exponent.starts_with('-') { i64::MIN } else { i64::MAX });
     let point = exponent.saturating_add(whole.len() as i64);
     (0..).zip(whole.bytes().chain(fraction.bytes())).all(|(at, digit)| digit == b'0' || at < point)
+}
+
+/// What is wrong with a text, to be read after the field's name.
+pub(in crate::dialect) fn check_text(text: &str, bytes_max: usize) -> Result<(), String> {
+    if text.len() > bytes_max {
+        return Err(format!("has {} bytes, the limit is {bytes_max}", text.len()));
+    }
+    // PostgreSQL cannot keep it in a text, and no real name has one.
+    if text.contains('\0') { Err("contains U+0000".into()) } else { Ok(()) }
 }
 
 fn find_word<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, String> {

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use crate::clock::UnixMillis;
 use crate::customers::{ATTRIBUTE_KEY_BYTES_MAX, ATTRIBUTE_VALUE_BYTES_MAX, ATTRIBUTES_MAX, CustomerId, TEXT_BYTES_MAX};
 use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::amberflo::fields::check_text;
 use crate::event::{NAME_BYTES_MAX, TIME_MAX};
 
 /// What a body says of a field: nothing, that it is cleared, or what it is.
@@ -176,15 +177,6 @@ fn text(value: &Value, bytes_max: usize) -> Result<String, String> {
     let Value::String(text) = value else { return Err("must be a string".into()) };
     check_text(text, bytes_max)?;
     Ok(text.clone())
-}
-
-/// What is wrong with a text, to be read after the field's name.
-fn check_text(text: &str, bytes_max: usize) -> Result<(), String> {
-    if text.len() > bytes_max {
-        return Err(format!("has {} bytes, the limit is {bytes_max}", text.len()));
-    }
-    // PostgreSQL cannot keep it in a text, and no real one has any.
-    if text.contains('\0') { Err("contains U+0000".into()) } else { Ok(()) }
 }
 
 fn texts(place: &str, value: &Value) -> Result<BTreeMap<String, String>, AmberfloError> {
