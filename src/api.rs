@@ -105,7 +105,12 @@ fn routes(parts: Parts) -> Routes {
     let queries = usage::Queries::new(parts.source);
     let stigg = stigg::routes(stigg::Parts { customers: parts.customers.clone(), billing: parts.billing.clone() })
         .layered(|router| router.route_layer(middleware::from_fn_with_state(parts.audit.clone(), audit::note)));
-    let octane = octane::Parts { customers: parts.customers.clone(), billing: parts.billing.clone(), meters: parts.meters.clone() };
+    let octane = octane::Parts {
+        customers: parts.customers.clone(),
+        billing: parts.billing.clone(),
+        meters: parts.meters.clone(),
+        queries: queries.clone(),
+    };
     let octane =
         octane::routes(octane).layered(|router| router.route_layer(middleware::from_fn_with_state(parts.audit.clone(), audit::note)));
     // Where every method but GET changes what is set up.
