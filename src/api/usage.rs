@@ -232,7 +232,7 @@ fn respond(seen: Seen<Answered>, empty: &[Option<Empty>]) -> Response {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(if is_csv { accept::CSV } else { accept::JSON }));
     headers.insert(VARY, HeaderValue::from_static("accept"));
     seen.rows.describe(headers);
-    describe(&facts, headers);
+    describe_facts(&facts, headers);
     if empty.iter().any(Option::is_some) {
         insert_list(headers, EMPTY, empty.iter().map(|reason| reason.map_or("-", Empty::label).to_owned()));
     }
@@ -240,7 +240,7 @@ fn respond(seen: Seen<Answered>, empty: &[Option<Empty>]) -> Response {
 }
 
 /// Says in the headers of an answer how it is not what was asked for, or not exact.
-pub(super) fn describe(facts: &Facts, headers: &mut HeaderMap) {
+pub(super) fn describe_facts(facts: &Facts, headers: &mut HeaderMap) {
     if facts.ranges_moved {
         insert_list(headers, RANGE, facts.ranges_s.iter().map(|(start_s, end_s)| format!("{start_s}-{end_s}")));
     }

@@ -13,7 +13,7 @@ use crate::accounts::Scope;
 use crate::api::fields::{Parameters, Received, pairs};
 use crate::api::openapi::OCTANE;
 use crate::api::refusals::check_scope;
-use crate::api::usage::{Facts, Seen, describe, refusal, wait};
+use crate::api::usage::{Facts, Seen, describe_facts, refusal, wait};
 use crate::customers::CustomerId;
 use crate::dialect::amberflo::AmberfloError;
 use crate::dialect::octane::usage::{ByTime, ByTimeQuestion, UsageQuestion, render};
@@ -58,13 +58,21 @@ async fn one(State(parts): Shared, Extension(by): By, name: Name, headers: Heade
     check_scope(&by, Scope::Read)?;
     let question = UsageQuestion::parse(&pairs(parameters)?)?;
     let (queries, now) = (parts.queries.clone(), parts.customers.now().millis());
-    let query = work(parts, move |parts| {
+    let asked = work(parts, move |parts| {
         let subject = Subject::find(parts, by.account, &name, question.meter())?;
-        question.query(by.account, &subject.customer, subject.definition.as_ref(), now)
+        question.queries(by.account, &subject.customer, subject.definition.as_ref(), now)
     });
-    let query = query.await?;
-    let seen = queries.read(vec![query.view_request()], wait(&headers), move |rows| {
+    let (query, wider) = asked.await?;
+    let wanted = [Some(&query), wider.as_ref()].into_iter().flatten().map(Query::view_request).collect();
+    let seen = queries.read(wanted, wait(&headers), move |rows| {
         let answer = answer_to(&query, rows, Limits::default())?;
+        let (query, answer) = match wider {
+            Some(wider) if answer.groups.is_empty() => {
+                let answer = answer_to(&wider, rows, Limits::default())?;
+                (wider, answer)
+            }
+            _ => (query, answer),
+        };
         Ok((render(&answer), Facts::of(query.buckets(), &answer)))
     });
     Ok(respond(seen.await?, started))
@@ -101,7 +109,7 @@ fn respond(seen: Seen<Written>, started: Instant) -> Response {
     let Seen { found: (body, facts), rows } = seen;
     let mut response = ([(CONTENT_TYPE, "application/json")], body).into_response();
     rows.describe(response.headers_mut());
-    describe(&facts, response.headers_mut());
+    describe_facts(&facts, response.headers_mut());
     telemetry::observe_query("octane", rows.complete, facts.rows_read, started.elapsed());
     response
 }

@@ -90,31 +90,31 @@ impl UsageQuestion {
         &self.meter
     }
 
-    /// What is to be evaluated. Without a start it is that of the month of the end, and without an end that of the month that is running.
-    /// A gauge has the latest value that it ever had before the end, if no start is given.
+    /// What is to be evaluated, and what instead if that finds nothing. Without a start it is that of the month of the end, and without an end
+    /// that of the month that is running. A gauge has the latest value that it ever had before the end, if no start is given.
     ///
     /// # Errors
     /// 400; `field` says where.
-    pub fn query(&self, account: u32, customer: &CustomerId, definition: Option<&Meter>, now: UnixMillis) -> Result<Query, AmberfloError> {
+    pub fn queries(
+        &self,
+        account: u32,
+        customer: &CustomerId,
+        definition: Option<&Meter>,
+        now: UnixMillis,
+    ) -> Result<(Query, Option<Query>), AmberfloError> {
         let aggregation = measured(definition, None)?;
         let end_s = self.end.map_or_else(|| month_around(now.seconds()).end, end_second);
-        let start_s = match self.start {
-            Some(start) => second(start),
-            None if definition.is_some_and(is_gauge) => 0,
-            None => month_around(end_s - 1).start,
+        let from = |start_s: i64| {
+            let range = TimeRange::new(start_s, end_s).map_err(of_range)?;
+            let buckets = Buckets::new(range, Interval::Month, Zone::default()).map_err(|error| AmberfloError::bad_field(START, error))?;
+            let filters = vec![(Field::Customer, vec![customer.as_str().to_owned()])];
+            let (meter, aggregation) = (self.meter.clone(), Some(aggregation.clone()));
+            check(Draft { account, meter, aggregation, buckets, filters, group_by: Vec::new(), take: None })
         };
-        let range = TimeRange::new(start_s, end_s).map_err(of_range)?;
-        let buckets = Buckets::new(range, Interval::Month, Zone::default()).map_err(|error| AmberfloError::bad_field(START, error))?;
-        let filters = vec![(Field::Customer, vec![customer.as_str().to_owned()])];
-        check(Draft {
-            account,
-            meter: self.meter.clone(),
-            aggregation: Some(aggregation),
-            buckets,
-            filters,
-            group_by: Vec::new(),
-            take: None,
-        })
+        let query = from(self.start.map_or_else(|| month_around(end_s - 1).start, second))?;
+        // Most gauges tell what they show more than once a month, and all that was ever told is much to look through.
+        let is_of_all_time = self.start.is_none() && definition.is_some_and(is_gauge);
+        Ok((query, is_of_all_time.then(|| from(0)).transpose()?))
     }
 }
 
