@@ -56,7 +56,7 @@ use crate::verdicts::Verdicts;
 pub use audit::Peer;
 pub use customers::Provider;
 pub use docs::needs_no_key;
-pub use openapi::{INGEST, OCTANE, OPENMETER, OPERATION, STIGG};
+pub use openapi::{INGEST, OCTANE, OPENMETER, OPERATION, STIGG, error_form};
 
 /// What the routes work with.
 pub struct Parts {
@@ -102,9 +102,15 @@ pub fn router(parts: Parts, beside: Vec<Described>) -> Router {
 }
 
 fn routes(parts: Parts) -> Routes {
+    let queries = usage::Queries::new(parts.source);
     let stigg = stigg::routes(stigg::Parts { customers: parts.customers.clone(), billing: parts.billing.clone() })
         .layered(|router| router.route_layer(middleware::from_fn_with_state(parts.audit.clone(), audit::note)));
-    let octane = octane::Parts { customers: parts.customers.clone(), billing: parts.billing.clone(), meters: parts.meters.clone() };
+    let octane = octane::Parts {
+        customers: parts.customers.clone(),
+        billing: parts.billing.clone(),
+        meters: parts.meters.clone(),
+        queries: queries.clone(),
+    };
     let octane =
         octane::routes(octane).layered(|router| router.route_layer(middleware::from_fn_with_state(parts.audit.clone(), audit::note)));
     // Where every method but GET changes what is set up.
@@ -124,7 +130,7 @@ fn routes(parts: Parts) -> Routes {
     Routes::of(OPERATION)
         .merge(noted)
         .merge(audit::routes(parts.audit, parts.accounts))
-        .merge(usage::routes(parts.source, parts.meters, parts.clock))
+        .merge(usage::routes(queries, parts.meters, parts.clock))
         .merge(billing::routes(parts.billing))
         .merge(events::routes(parts.verdicts.clone()))
         .merge(reconcile::routes(parts.verdicts))
@@ -136,7 +142,7 @@ fn routes(parts: Parts) -> Routes {
 
 /// The routes of a dialect, under its prefix and with errors in its words.
 fn in_words_of(dialect: Dialect, routes: Routes) -> Routes {
-    routes.under(dialect.prefix(), |router| {
+    routes.under(dialect.prefix(), error_form(dialect), |router| {
         let router = router.fallback(unknown_path).method_not_allowed_fallback(method_not_allowed);
         router.layer(middleware::map_response(move |response: Response| async move { speak(dialect, response) }))
     })

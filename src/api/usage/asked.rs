@@ -63,7 +63,7 @@ impl Found {
 
 /// What the headers of an answer say.
 #[derive(Debug, Default)]
-pub(super) struct Facts {
+pub(in crate::api) struct Facts {
     /// What each query is answered for: start and end, in s since 1970.
     pub(super) ranges_s: Vec<(i64, i64)>,
     /// Whether one of them is not what was asked for.
@@ -73,12 +73,20 @@ pub(super) struct Facts {
     pub(super) meters_cut: bool,
     pub(super) overflow: bool,
     pub(super) approximate: Approximate,
-    pub(super) rows_read: u64,
+    pub(in crate::api) rows_read: u64,
     /// Of each query; of all meters together.
     pub(super) found: Vec<Found>,
 }
 
 impl Facts {
+    /// Of one query and its answer.
+    pub(in crate::api) fn of(buckets: &Buckets, answer: &Answer) -> Self {
+        let mut facts = Self::default();
+        facts.add_range(buckets);
+        facts.add_answer(buckets, answer);
+        facts
+    }
+
     fn add_range(&mut self, buckets: &Buckets) {
         self.ranges_s.push(buckets.answered_s());
         self.ranges_moved |= buckets.moved().is_some();
