@@ -82,6 +82,8 @@ pub struct Parts {
     pub letters: Arc<Letters>,
     /// Takes what is replayed.
     pub gateway: Arc<Gateway>,
+    /// Whether it takes events of requests, too: on this node, that is its role.
+    pub takes_events: bool,
     /// Gives links to the customers' page.
     pub portal: Arc<Portal>,
     /// For "until now".
@@ -105,6 +107,13 @@ fn routes(parts: Parts) -> Routes {
     let queries = usage::Queries::new(parts.source);
     let stigg = stigg::routes(stigg::Parts { customers: parts.customers.clone(), billing: parts.billing.clone() })
         .layered(|router| router.route_layer(middleware::from_fn_with_state(parts.audit.clone(), audit::note)));
+    let reported = stigg::usage::routes(stigg::usage::Parts {
+        gateway: parts.takes_events.then(|| parts.gateway.clone()),
+        verdicts: parts.verdicts.clone(),
+        queries: queries.clone(),
+        customers: parts.customers.clone(),
+        clock: parts.clock.clone(),
+    });
     let octane = octane::Parts { customers: parts.customers.clone(), billing: parts.billing.clone(), meters: parts.meters.clone() };
     let octane =
         octane::routes(octane).layered(|router| router.route_layer(middleware::from_fn_with_state(parts.audit.clone(), audit::note)));
@@ -131,7 +140,7 @@ fn routes(parts: Parts) -> Routes {
         .merge(reconcile::routes(parts.verdicts))
         .merge(session::routes(parts.portal))
         .merge(in_words_of(Dialect::Octane, octane))
-        .merge(in_words_of(Dialect::Stigg, stigg))
+        .merge(in_words_of(Dialect::Stigg, stigg.merge(reported)))
         .merge(in_words_of(Dialect::CloudEvents, Routes::of(OPENMETER)))
 }
 
@@ -149,6 +158,12 @@ async fn unknown_path() -> AmberfloError {
 
 async fn method_not_allowed() -> AmberfloError {
     method_not_allowed_error()
+}
+
+/// 421: some nodes of a cluster have only some of the roles.
+pub fn not_here() -> AmberfloError {
+    let message = "this node does not answer this (its roles are set so); ask one that does";
+    AmberfloError::new(StatusCode::MISDIRECTED_REQUEST, "MISDIRECTED_REQUEST", message)
 }
 
 /// 405, for paths that exist.

@@ -51,7 +51,7 @@ use crate::openapi::Routes;
 use crate::sketch;
 use crate::store;
 use crate::telemetry;
-use crate::usage::{Approximate, Empty, EvaluateError, UNANSWERED_LOOK_UPS_MAX};
+use crate::usage::{Approximate, Buckets, Empty, EvaluateError, UNANSWERED_LOOK_UPS_MAX};
 
 /// How long a query waits for what was acked before it came, unless it says otherwise.
 const WAIT: Duration = Duration::from_secs(2);
@@ -249,6 +249,16 @@ fn respond(seen: Seen<Answered>, empty: &[Option<Empty>]) -> Response {
         insert_list(headers, APPROXIMATE, error.into_iter().chain(is_lower_bound.then(|| "lower-bound".into())));
     }
     response
+}
+
+/// Of an answer to one query: the range, if it is not what was asked for, and whether events without their dimensions were looked at by them.
+pub(super) fn describe(headers: &mut HeaderMap, moved: Option<&Buckets>, overflow: bool) {
+    if let Some((start_s, end_s)) = moved.map(Buckets::answered_s) {
+        insert_list(headers, RANGE, std::iter::once(format!("{start_s}-{end_s}")));
+    }
+    if overflow {
+        headers.insert(OVERFLOW, HeaderValue::from_static("true"));
+    }
 }
 
 fn insert_list(headers: &mut HeaderMap, name: HeaderName, items: impl Iterator<Item = String>) {

@@ -166,6 +166,7 @@ fn service(
         source: parts.source.clone(),
         letters,
         gateway: gateway.clone(),
+        takes_events: config.has_role(Role::Gateway),
         portal: portal.clone(),
         clock: clock.clone(),
     };
