@@ -18,6 +18,9 @@ from amberflo import Sdk, event
 from conftest import Tenant
 from harness import DAY, DAY_0
 
+# The client calls its own `usage.report` deprecated. It is in the contract.
+pytestmark = pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")
+
 METER = "seats"
 DAY_1 = datetime.fromtimestamp(DAY_0, UTC)
 

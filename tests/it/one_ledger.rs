@@ -10,8 +10,10 @@ use crate::lossless::One;
 /// The sums of each day, by the begin of the day.
 type Days = BTreeMap<i64, String>;
 
-/// How each dialect tells what `acme` used of `calls` in January 2026.
-const QUERIES: [(&str, fn(&Client) -> i64); 2] = [("Amberflo", ask_amberflo), ("Stigg", ask_stigg)];
+/// What `acme` used of `calls` in January 2026, as a dialect tells it.
+type Query = (&'static str, fn(&Client) -> i64);
+
+const QUERIES: [Query; 2] = [("Amberflo", ask_amberflo), ("Stigg", ask_stigg)];
 
 fn ask_amberflo(client: &Client) -> i64 {
     client.usage("calls").customer("acme").sum().parse().expect("a whole number")
@@ -34,8 +36,10 @@ fn cloud_event(id: &str, value: Value) -> Value {
     json!({"specversion": "1.0", "id": id, "source": "svc", "type": "calls", "subject": "acme", "time": "2026-01-02T00:00:00.5Z", "data": {"value": value}})
 }
 
-/// Each in the words of its dialect: path, headers, body, and how much it brings of `calls`.
-fn sent() -> Vec<(&'static str, Vec<(&'static str, &'static str)>, Value, i64)> {
+/// A request in the words of a dialect: path, headers, body, and how much it brings of `calls`.
+type Sent = (&'static str, Vec<(&'static str, &'static str)>, Value, i64);
+
+fn sent() -> Vec<Sent> {
     let amberflo = |id: &str, value: i64, day: i64| json!({"uniqueId": id, "customerId": "acme", "meterApiName": "calls", "meterValue": value, "meterTimeInMillis": DAY_0_MS + day * DAY_S * 1_000});
     let octane = |id: &str, value: i64| json!({"id": id, "customer_name": "acme", "meter_name": "calls", "value": value, "time": "2026-01-01T12:00:00.123456"});
     let stigg = json!({"customerId": "acme", "eventName": "calls", "idempotencyKey": "s-1", "timestamp": "2026-01-01T23:59:59.999Z", "dimensions": {"value": 100}});

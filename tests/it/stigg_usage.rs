@@ -108,6 +108,21 @@ fn what_is_reported_again_is_answered_as_it_was_and_counts_once() {
 }
 
 #[test]
+fn where_all_attributes_tell_events_apart_a_key_may_name_several() {
+    let gateway = Gateway::start();
+    gateway.post("/v1/accounts", &[], json!({"name": "attributes", "identity": "all_attributes"}).to_string()).refused(201);
+    let client = gateway.with(&gateway.make_key("attributes", &["admin"]));
+    let usages = json!({"usages": [usage("u", 1, json!({})), usage("u", 2, json!({})), usage("u", 2, json!({}))]});
+    for _ in 0..2 {
+        let made = report(&client, USAGE, &usages);
+        assert_eq!(
+            (of(&made, "currentUsage"), of(&made, "value")),
+            (vec![json!(1), json!(3), json!(3)], vec![json!(1), json!(2), json!(2)])
+        );
+    }
+}
+
+#[test]
 fn of_a_report_all_counts_or_nothing() {
     let gateway = Gateway::start();
     let good = usage("good", 1, json!({}));

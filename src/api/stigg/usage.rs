@@ -127,7 +127,7 @@ impl Parts {
                 }
             }
         }
-        Ok(render(&measurements, totals))
+        Ok(render(&measurements, by.record_account().identity, totals))
     }
 
     /// All that was ever used, with everything acked before.

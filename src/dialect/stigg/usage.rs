@@ -16,8 +16,8 @@ use super::fields::object;
 use crate::clock::UnixMillis;
 use crate::dialect::amberflo::AmberfloError;
 use crate::dialect::draft::Scratch;
-use crate::event::parse::{Element, Parser};
-use crate::event::{Amount, Rejection, Sum, TimeWindow};
+use crate::event::parse::{BodyError, Element, Parser};
+use crate::event::{Amount, Code, IdentityMode, Rejection, Sum, TimeWindow};
 
 /// Most usages of a report.
 pub const USAGES_MAX: usize = 100;
@@ -69,14 +69,15 @@ impl Report {
 }
 
 /// What one usage says.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Usage {
     /// Whose.
     pub customer: String,
     /// Of what.
     pub feature: String,
     value: Amount,
-    resource: Option<String>,
+    /// With the resource.
+    dimensions: BTreeMap<String, String>,
     /// Whether it came with an `idempotencyKey`.
     pub has_key: bool,
 }
@@ -87,18 +88,18 @@ pub struct Usage {
 /// What is wrong with one. Nothing, if the gateway took them.
 pub fn read_usages(events: &[u8], received: UnixMillis, window: TimeWindow) -> Result<Vec<Usage>, Rejection> {
     let mut parser = Parser::default();
-    let wrong = |error: crate::event::parse::BodyError| Rejection::new(crate::event::Code::WrongType, "", error.to_string());
+    let wrong = |error: BodyError| Rejection::new(Code::WrongType, "", error.to_string());
     let parsed = parser.parse(events, USAGES_MAX).map_err(wrong)?;
     let mut scratch = Scratch::default();
     let mut usages = Vec::new();
     for Element { members, .. } in parsed.elements() {
         let event = read_usage(members?, &mut scratch, received, window)?;
-        let resource = event.dimensions().iter().find(|(key, _)| *key == RESOURCE).map(|(_, value)| (*value).to_owned());
+        let dimensions = event.dimensions().iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
         usages.extend(event.measurements().first().map(|measurement| Usage {
             customer: event.customer_id().to_owned(),
             feature: measurement.meter.to_owned(),
             value: measurement.value,
-            resource,
+            dimensions: dimensions.collect(),
             has_key: !event.unique_id_generated(),
         }));
     }
@@ -143,7 +144,7 @@ impl Measurement {
     pub fn settle(&mut self, first: &RawValue, received: UnixMillis, is_filtered: bool) {
         let stored: Option<Stored> = serde_json::from_str(first.get()).ok();
         let stored = stored.filter(|stored| stored.customer_id == self.usage.customer && stored.meter_api_name == self.usage.feature);
-        let Some((mut stored, value)) =
+        let Some((stored, value)) =
             stored.and_then(|stored| Amount::parse(stored.meter_value.as_str().as_bytes()).ok().map(|value| (stored, value)))
         else {
             self.counts = false;
@@ -152,7 +153,7 @@ impl Measurement {
         self.received = received;
         self.time = UnixMillis(stored.meter_time_in_millis);
         self.usage.value = value;
-        self.usage.resource = stored.dimensions.remove(RESOURCE);
+        self.usage.dimensions = stored.dimensions;
         self.counts = !is_filtered;
     }
 
@@ -160,7 +161,7 @@ impl Measurement {
         json!({
             "id": self.id, "createdAt": self.received.to_string(), "timestamp": self.time.to_string(),
             "customerId": self.usage.customer, "featureId": self.usage.feature, "value": Sum::from(self.usage.value), "currentUsage": total,
-            "resourceId": self.usage.resource, "nextResetDate": null, "usagePeriodStart": null, "usagePeriodEnd": null,
+            "resourceId": self.usage.dimensions.get(RESOURCE), "nextResetDate": null, "usagePeriodStart": null, "usagePeriodEnd": null,
         })
     }
 }
@@ -169,9 +170,14 @@ impl Measurement {
 pub type Totals = BTreeMap<(String, String), Sum>;
 
 /// The measurements of a report as they go out. `totals`: once all of it was counted.
-pub fn render(measurements: &[Measurement], mut totals: Totals) -> Vec<Value> {
-    let mut ids = HashSet::new();
-    let is_first: Vec<bool> = measurements.iter().map(|one| ids.insert(one.id.as_str())).collect();
+pub fn render(measurements: &[Measurement], identity: IdentityMode, mut totals: Totals) -> Vec<Value> {
+    let mut seen = HashSet::new();
+    // What tells an event from others.
+    let attributes = |one: &Measurement| match identity {
+        IdentityMode::UniqueId => None,
+        IdentityMode::AllAttributes => Some((one.usage.clone(), one.time.0)),
+    };
+    let is_first: Vec<bool> = measurements.iter().map(|one| seen.insert((one.id.as_str(), attributes(one)))).collect();
     // From the last one back: what stands behind a record is not in its total.
     let back = measurements.iter().zip(is_first).rev().map(|(one, is_first)| {
         let total = totals.entry((one.usage.customer.clone(), one.usage.feature.clone())).or_default();
@@ -217,7 +223,7 @@ mod tests {
 
     fn measurement(id: &str, value: &[u8], counts: bool) -> Measurement {
         let value = Amount::parse(value).expect("an amount");
-        let usage = Usage { customer: "acme".into(), feature: "seats".into(), value, resource: None, has_key: true };
+        let usage = Usage { customer: "acme".into(), feature: "seats".into(), value, dimensions: BTreeMap::new(), has_key: true };
         Measurement { counts, ..Measurement::new(usage, id.into(), UnixMillis(5), UnixMillis(7)) }
     }
 
@@ -232,8 +238,18 @@ mod tests {
             measurement("d", b"1000", true),
         ];
         let totals = BTreeMap::from([(("acme".to_owned(), "seats".to_owned()), Sum::from_count(6_011))]);
-        let current: Vec<_> = render(&measurements, totals).iter().map(|one| one["currentUsage"].to_string()).collect();
+        let current: Vec<_> =
+            render(&measurements, IdentityMode::UniqueId, totals).iter().map(|one| one["currentUsage"].to_string()).collect();
         assert_eq!(current, ["5001", "5011", "5011", "5011", "6011"]);
-        assert_eq!(render(&measurements[..1], BTreeMap::new())[0]["currentUsage"], json!(0), "a total that nobody has");
+        // Where a key is not all that tells: of one key, the same once more is a copy, and another value is not.
+        let measurements = [measurement("a", b"1", true), measurement("a", b"2", true), measurement("a", b"2", true)];
+        let totals = BTreeMap::from([(("acme".to_owned(), "seats".to_owned()), Sum::from_count(3))]);
+        let shown = render(&measurements, IdentityMode::AllAttributes, totals);
+        assert_eq!(shown.iter().map(|one| one["currentUsage"].to_string()).collect::<Vec<_>>(), ["1", "3", "3"]);
+        assert_eq!(
+            render(&measurements[..1], IdentityMode::UniqueId, BTreeMap::new())[0]["currentUsage"],
+            json!(0),
+            "a total that nobody has"
+        );
     }
 }
