@@ -82,6 +82,8 @@ pub struct Parts {
     pub letters: Arc<Letters>,
     /// Takes what is replayed.
     pub gateway: Arc<Gateway>,
+    /// Whether it takes events of requests, too: on this node, that is its role.
+    pub takes_events: bool,
     /// Gives links to the customers' page.
     pub portal: Arc<Portal>,
     /// For "until now".
@@ -111,6 +113,13 @@ fn routes(parts: Parts) -> Routes {
         meters: parts.meters.clone(),
         queries: queries.clone(),
     };
+    let reported = stigg::usage::routes(stigg::usage::Parts {
+        gateway: parts.takes_events.then(|| parts.gateway.clone()),
+        verdicts: parts.verdicts.clone(),
+        queries: queries.clone(),
+        customers: parts.customers.clone(),
+        clock: parts.clock.clone(),
+    });
     let octane =
         octane::routes(octane).layered(|router| router.route_layer(middleware::from_fn_with_state(parts.audit.clone(), audit::note)));
     // Where every method but GET changes what is set up.
@@ -136,7 +145,7 @@ fn routes(parts: Parts) -> Routes {
         .merge(reconcile::routes(parts.verdicts))
         .merge(session::routes(parts.portal))
         .merge(in_words_of(Dialect::Octane, octane))
-        .merge(in_words_of(Dialect::Stigg, stigg))
+        .merge(in_words_of(Dialect::Stigg, stigg.merge(reported)))
         .merge(in_words_of(Dialect::CloudEvents, Routes::of(OPENMETER)))
 }
 
@@ -154,6 +163,12 @@ async fn unknown_path() -> AmberfloError {
 
 async fn method_not_allowed() -> AmberfloError {
     method_not_allowed_error()
+}
+
+/// 421: some nodes of a cluster have only some of the roles.
+pub fn not_here() -> AmberfloError {
+    let message = "this node does not answer this (its roles are set so); ask one that does";
+    AmberfloError::new(StatusCode::MISDIRECTED_REQUEST, "MISDIRECTED_REQUEST", message)
 }
 
 /// 405, for paths that exist.

@@ -14,6 +14,7 @@ pub mod letters;
 mod receipt;
 pub mod recent;
 mod replay;
+mod report;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -47,6 +48,7 @@ use receipt::Named;
 use recent::RecentIds;
 
 pub use replay::Replayed;
+pub use report::Brought;
 
 /// `Accept` of a client that wants a receipt (contract `amberflo.md` section 2).
 pub const RECEIPT_TYPE: &str = "application/vnd.tollgate.receipt+json";

@@ -25,7 +25,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tower_service::Service as _;
 
 use crate::accounts::{Caller, Denied, KeyRing};
-use crate::api::{method_not_allowed_error, needs_no_key, reconcile};
+use crate::api::{method_not_allowed_error, needs_no_key, not_here, reconcile};
 use crate::config::HttpConfig;
 use crate::dialect::amberflo::AmberfloError;
 use crate::dialect::routing::{self, Dialect, is_in};
@@ -239,12 +239,6 @@ impl Front {
         body::finish(&head, &mut body, &mut response).await;
         response
     }
-}
-
-/// Some nodes of a cluster have only some of the roles.
-fn not_here() -> AmberfloError {
-    let message = "this node does not answer this (its roles are set so); ask one that does";
-    AmberfloError::new(StatusCode::MISDIRECTED_REQUEST, "MISDIRECTED_REQUEST", message)
 }
 
 impl Service {

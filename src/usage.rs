@@ -14,6 +14,7 @@ mod evaluate;
 #[cfg(test)]
 pub(crate) mod memory;
 mod reading;
+mod total;
 mod zone;
 
 use std::pin::Pin;
@@ -23,6 +24,7 @@ pub use calendar::{BUCKETS_MAX, Buckets, Interval, ZONED_BUCKETS_MAX, month_arou
 pub use empty::{Empty, UNANSWERED_LOOK_UPS_MAX, Unanswered};
 pub use evaluate::{Answer, Approximate, EvaluateError, Group, Limits, OVERFLOW_VALUE, evaluate};
 pub use reading::{METERS_LOOKED_AT_MAX, MetersInRange, meters_in_range};
+pub use total::{ever, totals};
 pub use zone::Zone;
 
 use crate::clock::UnixMillis;

@@ -6,6 +6,7 @@
 //! is called. Lists go back from the newest, a bounded number of records at a time.
 
 mod cursor;
+mod firsts;
 mod merge;
 mod owners;
 mod read;
@@ -315,6 +316,11 @@ impl Logged {
 
     fn counted(&self) -> impl Iterator<Item = &Measured> {
         self.measured.iter().filter(|one| !one.is_filtered)
+    }
+
+    /// Whether a rule dropped all of it.
+    pub fn is_filtered(&self) -> bool {
+        self.is_filtered
     }
 
     /// The id that the producer gave, or the gateway.

@@ -1,8 +1,9 @@
-//! Stigg's routes (contract `stigg.md` sections 0 to 3). Paths are those below the prefix; errors become Stigg's where the routes are put together.
+//! Stigg's routes (contract `stigg.md` sections 0 to 5). Paths are those below the prefix; errors become Stigg's where the routes are put together.
 
 mod customers;
 mod openapi;
 mod subscriptions;
+pub(super) mod usage;
 
 use std::sync::Arc;
 
@@ -49,20 +50,23 @@ pub(super) fn routes(parts: Parts) -> Routes {
     Routes::of(STIGG)
         .get("/api/v1/customers", customers::list, openapi::list_customers())
         .post("/api/v1/customers", customers::provision, openapi::provision_customer())
-        .get("/api/v1/customers/{id}", customers::show, openapi::show_customer())
-        .patch("/api/v1/customers/{id}", customers::change, openapi::change_customer())
-        .delete("/api/v1/customers/{id}", customers::archive, openapi::archive_customer())
-        // Only `import`, which is an id like any other for the rest.
-        .post("/api/v1/customers/{id}", customers::import, openapi::import_customers())
-        .post("/api/v1/customers/{id}/archive", customers::archive, openapi::archive_customer())
-        .post("/api/v1/customers/{id}/unarchive", customers::unarchive, openapi::unarchive_customer())
-        .post("/api/v1/customers/{id}/payment-method", customers::attach, openapi::attach_payment_method())
-        .delete("/api/v1/customers/{id}/payment-method", customers::detach, openapi::detach_payment_method())
+        .get("/api/v1/customers/{customer_id}", customers::show, openapi::show_customer())
+        .patch("/api/v1/customers/{customer_id}", customers::change, openapi::change_customer())
+        .delete("/api/v1/customers/{customer_id}", customers::archive, openapi::delete_customer())
+        // An id like any other, but for a POST.
+        .post("/api/v1/customers/import", customers::import, openapi::import_customers())
+        .get("/api/v1/customers/import", customers::show_import, openapi::show_import())
+        .patch("/api/v1/customers/import", customers::change_import, openapi::change_import())
+        .delete("/api/v1/customers/import", customers::archive_import, openapi::delete_import())
+        .post("/api/v1/customers/{customer_id}/archive", customers::archive, openapi::archive_customer())
+        .post("/api/v1/customers/{customer_id}/unarchive", customers::unarchive, openapi::unarchive_customer())
+        .post("/api/v1/customers/{customer_id}/payment-method", customers::attach, openapi::attach_payment_method())
+        .delete("/api/v1/customers/{customer_id}/payment-method", customers::detach, openapi::detach_payment_method())
         .get("/api/v1/subscriptions", subscriptions::list, openapi::list_subscriptions())
         .post("/api/v1/subscriptions", subscriptions::provision, openapi::provision_subscription())
-        .get("/api/v1/subscriptions/{id}", subscriptions::show, openapi::show_subscription())
-        .patch("/api/v1/subscriptions/{id}", subscriptions::change, openapi::change_subscription())
-        .post("/api/v1/subscriptions/{id}/cancel", subscriptions::cancel, openapi::cancel_subscription())
+        .get("/api/v1/subscriptions/{subscription_id}", subscriptions::show, openapi::show_subscription())
+        .patch("/api/v1/subscriptions/{subscription_id}", subscriptions::change, openapi::change_subscription())
+        .post("/api/v1/subscriptions/{subscription_id}/cancel", subscriptions::cancel, openapi::cancel_subscription())
         .body_max(BODY_BYTES_MAX)
         .with_state(parts)
 }

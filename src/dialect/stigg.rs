@@ -4,8 +4,10 @@ pub mod customers;
 pub mod error;
 pub mod events;
 pub mod fields;
+pub mod history;
 pub mod pages;
 pub mod subscriptions;
+pub mod usage;
 
 use serde_json::{Value, json};
 

@@ -49,8 +49,20 @@ impl Operation {
 
     /// Needs a key with one of a few scopes.
     #[must_use]
-    pub fn needs_any(mut self, scopes: &[Scope]) -> Self {
-        let security = scopes.iter().flat_map(|scope| [json!({"apiKey": [scope.label()]}), json!({"bearer": [scope.label()]})]);
+    pub fn needs_any(self, scopes: &[Scope]) -> Self {
+        let each: Vec<_> = scopes.iter().map(std::slice::from_ref).collect();
+        self.needs_one_of(&each)
+    }
+
+    /// Needs a key with all of a few scopes.
+    #[must_use]
+    pub fn needs_all(self, scopes: &[Scope]) -> Self {
+        self.needs_one_of(&[scopes])
+    }
+
+    fn needs_one_of(mut self, alternatives: &[&[Scope]]) -> Self {
+        let labels = |scopes: &&[Scope]| scopes.iter().map(|scope| scope.label()).collect::<Vec<_>>();
+        let security = alternatives.iter().map(labels).flat_map(|labels| [json!({"apiKey": labels}), json!({"bearer": labels})]);
         self.json.insert("security".into(), security.collect());
         COMMON_REFUSALS.iter().fold(self, |operation, (status, name, _)| operation.refers(*status, name))
     }

@@ -13,7 +13,7 @@ use super::*;
 /// Reads of the log that one answer may cost; neighbours share one.
 const READS_MAX: usize = if cfg!(test) { 2 } else { 1_000 };
 /// Partitions that are asked at a time.
-const AT_ONCE: usize = 4;
+pub(super) const AT_ONCE: usize = 4;
 /// How long a request waits for its turn.
 const TURN: Duration = Duration::from_secs(10);
 
@@ -77,7 +77,7 @@ impl Verdicts {
     }
 
     /// Which of the ids are in which partition, and what they are looked up by.
-    fn by_partition(&self, account: u32, namespace: &str, unique_ids: &[String]) -> BTreeMap<u32, Vec<(usize, Lookup)>> {
+    pub(super) fn by_partition(&self, account: u32, namespace: &str, unique_ids: &[String]) -> BTreeMap<u32, Vec<(usize, Lookup)>> {
         let mut parts: BTreeMap<u32, Vec<(usize, Lookup)>> = BTreeMap::new();
         for (at, id) in unique_ids.iter().enumerate() {
             if let Some(identity) = self.hash_key.identity_of(account, namespace, id) {

@@ -67,6 +67,7 @@ class Populated:
         self.post("/payments/pricing/amberflo/customer-pricing", {"customerId": "acme", "productPlanId": "pro"})
         order = {"id": "o", "customerId": "acme", "prepaidPrice": 100, "startTimeInSeconds": DAY_0}
         self.post("/payments/pricing/amberflo/customer-prepaid", order)
+        self.post("/stigg/api/v1/subscriptions", {"id": "sub-1", "customerId": "acme", "planId": "pro"}, 201)
         self.post("/v1/accounts", {"name": "other"}, 201)
         key = self.post("/v1/keys", {"name": "producer", "scopes": ["ingest"]}, 201)
         good = {"uniqueId": "u-1", "customerId": "acme", "meterApiName": "calls", "meterValue": 3, "meterTimeInMillis": DAY_0 * 1000}
@@ -82,6 +83,7 @@ class Populated:
             "CustomerId": "acme",
             "meterApiName": "calls",
             "planId": "pro",
+            "subscriptionId": "sub-1",
             "productPlanId": "pro",
             "Id": "o",
             "name": "other",

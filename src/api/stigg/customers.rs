@@ -1,15 +1,12 @@
 //! Customers (contract `stigg.md` section 2).
 
-use axum::extract::{Extension, State};
+use axum::extract::{Extension, Path, State};
 use axum::http::StatusCode;
-use axum::http::header::{ALLOW, HeaderValue};
-use axum::response::IntoResponse;
 use serde_json::{Value, json};
 
 use super::{Answer, By, InPath, Parts, Shared, blocking, changed, customer_in, of_billing, of_customer, one, query, read};
 use crate::accounts::Scope;
 use crate::api::fields::{Parameters, Received};
-use crate::api::method_not_allowed_error;
 use crate::api::refusals::check_scope;
 use crate::billing::Subscription;
 use crate::customers::{Customer, CustomerId};
@@ -17,7 +14,7 @@ use crate::dialect::amberflo::AmberfloError;
 use crate::dialect::stigg::customers::{CustomerFields, NewCustomer, PaymentMethod, render};
 use crate::dialect::stigg::pages::{Listed, envelope as envelope_list};
 
-/// The last segment of a POST that is no customer's.
+/// What is no customer's id in a POST.
 const IMPORT: &str = "import";
 
 pub(super) async fn list(State(parts): Shared, Extension(by): By, parameters: Parameters) -> Answer {
@@ -88,13 +85,25 @@ pub(super) async fn detach(State(parts): Shared, Extension(by): By, path: InPath
     answer(parts, StatusCode::OK, by.account, customer_in(path)?, edit(by.account, PaymentMethod::detach)).await
 }
 
+/// The customer whose id is the last segment of a POST.
+fn called_import() -> InPath {
+    Ok(Path(IMPORT.into()))
+}
+
+pub(super) async fn show_import(parts: Shared, by: By) -> Answer {
+    show(parts, by, called_import()).await
+}
+
+pub(super) async fn change_import(parts: Shared, by: By, body: Received) -> Answer {
+    change(parts, by, called_import(), body).await
+}
+
+pub(super) async fn archive_import(parts: Shared, by: By) -> Answer {
+    archive(parts, by, called_import()).await
+}
+
 /// One customer after the other: what was done when the store fails, stays, and the same once more does the rest.
-pub(super) async fn import(State(parts): Shared, Extension(by): By, path: InPath, body: Received) -> Answer {
-    if path.is_err() || path.is_ok_and(|path| path.0 != IMPORT) {
-        let mut refused = IntoResponse::into_response(method_not_allowed_error());
-        refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET,HEAD,PATCH,DELETE"));
-        return Ok(refused);
-    }
+pub(super) async fn import(State(parts): Shared, Extension(by): By, body: Received) -> Answer {
     check_scope(&by, Scope::Admin)?;
     let customers = NewCustomer::parse_import(&read(body)?)?;
     let made = blocking(parts, move |parts| {

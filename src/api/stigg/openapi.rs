@@ -1,60 +1,68 @@
 //! The description of Stigg's routes.
 
-use crate::accounts::Scope;
-use crate::openapi::Operation;
+mod customers;
+mod fields;
+mod subscriptions;
+mod usage;
 
-pub(super) fn list_customers() -> Operation {
-    Operation::new("stiggListCustomers", "List customers").needs(Scope::Read)
+use serde_json::{Value, json};
+
+pub(super) use customers::*;
+pub(super) use subscriptions::*;
+pub(super) use usage::*;
+
+use crate::customers::{ATTRIBUTE_KEY_BYTES_MAX, ATTRIBUTE_VALUE_BYTES_MAX, ATTRIBUTES_MAX, TEXT_BYTES_MAX};
+use crate::dialect::stigg::pages::{LIMIT, LIMIT_MAX};
+use crate::event::NAME_BYTES_MAX;
+use crate::openapi::{Operation, Schema};
+
+fn text() -> Schema {
+    Schema::text_to(TEXT_BYTES_MAX)
 }
 
-pub(super) fn provision_customer() -> Operation {
-    Operation::new("stiggProvisionCustomer", "Provision customer").needs(Scope::Admin)
+fn id() -> Schema {
+    Schema::name_to(NAME_BYTES_MAX)
 }
 
-pub(super) fn show_customer() -> Operation {
-    Operation::new("stiggShowCustomer", "Show customer").needs(Scope::Read)
+/// Texts by texts.
+fn texts() -> Schema {
+    Schema::map(Schema::text_to(ATTRIBUTE_VALUE_BYTES_MAX))
+        .with("maxProperties", ATTRIBUTES_MAX)
+        .with("propertyNames", json!({"maxLength": ATTRIBUTE_KEY_BYTES_MAX, "pattern": "^[^\\u0000]*$"}))
 }
 
-pub(super) fn change_customer() -> Operation {
-    Operation::new("stiggChangeCustomer", "Change customer").needs(Scope::Admin)
+/// A time that may be unset.
+fn time_or_null(about: &str) -> Schema {
+    Schema::time().or_null().about(about)
 }
 
-pub(super) fn archive_customer() -> Operation {
-    Operation::new("stiggArchiveCustomer", "Archive customer").needs(Scope::Admin)
+/// What stands around one object.
+fn envelope(data: Schema) -> Schema {
+    Schema::object().has("data", data)
 }
 
-pub(super) fn import_customers() -> Operation {
-    Operation::new("stiggImportCustomers", "Import customers").needs(Scope::Admin)
+fn enveloped(data: &Value) -> Value {
+    json!({"data": data})
 }
 
-pub(super) fn unarchive_customer() -> Operation {
-    Operation::new("stiggUnarchiveCustomer", "Unarchive customer").needs(Scope::Admin)
-}
-
-pub(super) fn attach_payment_method() -> Operation {
-    Operation::new("stiggAttachPaymentMethod", "Attach payment method").needs(Scope::Admin)
-}
-
-pub(super) fn detach_payment_method() -> Operation {
-    Operation::new("stiggDetachPaymentMethod", "Detach payment method").needs(Scope::Admin)
-}
-
-pub(super) fn list_subscriptions() -> Operation {
-    Operation::new("stiggListSubscriptions", "List subscriptions").needs(Scope::Read)
-}
-
-pub(super) fn provision_subscription() -> Operation {
-    Operation::new("stiggProvisionSubscription", "Provision subscription").needs(Scope::Admin)
-}
-
-pub(super) fn show_subscription() -> Operation {
-    Operation::new("stiggShowSubscription", "Show subscription").needs(Scope::Read)
-}
-
-pub(super) fn change_subscription() -> Operation {
-    Operation::new("stiggChangeSubscription", "Change subscription").needs(Scope::Admin)
-}
-
-pub(super) fn cancel_subscription() -> Operation {
-    Operation::new("stiggCancelSubscription", "Cancel subscription").needs(Scope::Admin)
+/// A list: its page, its filters of time, and what stands around it.
+fn pages(operation: Operation, of: Schema, example: &Value) -> Operation {
+    let cursor = |about: &str| Schema::text().about(about);
+    let pagination = Schema::object()
+        .has("next", cursor("What to give as `after` for the page behind; null at the end.").or_null())
+        .has("prev", cursor("What to give as `before` for the page before; null at the start.").or_null())
+        .named("StiggPagination");
+    let bound = |op: &str| Schema::time().about(&format!("Made {op} this time, to the millisecond."));
+    operation
+        .query("limit", Schema::integer_in(1..=LIMIT_MAX as i64).with("default", LIMIT).about("Entries of the page."))
+        .query("after", cursor("The page behind this cursor: `pagination.next` of another page."))
+        .query("before", cursor("The page before this cursor: `pagination.prev` of another page. Not together with `after`."))
+        .query("starting_after", cursor("The same as `after`."))
+        .query("ending_before", cursor("The same as `before`."))
+        .query("createdAt[gt]", bound("after"))
+        .query("createdAt[gte]", bound("at or after"))
+        .query("createdAt[lt]", bound("before"))
+        .query("createdAt[lte]", bound("at or before"))
+        .answers("A page", Schema::object().has("data", Schema::array(of)).has("pagination", pagination))
+        .example(json!({"data": [example], "pagination": {"next": null, "prev": null}}))
 }

@@ -87,6 +87,11 @@ impl Facts {
         facts
     }
 
+    /// The same of a query whose range was asked for in other words: they may have to be moved, too.
+    pub(in crate::api) fn with_range_moved(self, is_moved: bool) -> Self {
+        Self { ranges_moved: self.ranges_moved || is_moved, ..self }
+    }
+
     fn add_range(&mut self, buckets: &Buckets) {
         self.ranges_s.push(buckets.answered_s());
         self.ranges_moved |= buckets.moved().is_some();

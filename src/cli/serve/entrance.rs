@@ -130,9 +130,7 @@ fn service(
         clock: clock.clone(),
         large_parses: Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, NonZeroUsize::get))),
     });
-    let ledger = Arc::new(Ledger::new(parts.dead_letters_log.clone()));
-    tokio::spawn(letters::follow(ledger.clone()));
-    let letters = Arc::new(Letters::new(ledger, parts.dead_letters.clone(), clock.clone()));
+    let letters = letters(parts, clock);
     let verdicts = Verdicts::new(verdicts::Parts {
         log: parts.log.clone(),
         letters: letters.clone(),
@@ -166,6 +164,7 @@ fn service(
         source: parts.source.clone(),
         letters,
         gateway: gateway.clone(),
+        takes_events: config.has_role(Role::Gateway),
         portal: portal.clone(),
         clock: clock.clone(),
     };
@@ -177,6 +176,13 @@ fn service(
         budget: shell.budgets.api.clone(),
         http: config.http.clone(),
     }
+}
+
+/// The dead letters, which are followed from now on.
+fn letters(parts: &Parts, clock: &Clock) -> Arc<Letters> {
+    let ledger = Arc::new(Ledger::new(parts.dead_letters_log.clone()));
+    tokio::spawn(letters::follow(ledger.clone()));
+    Arc::new(Letters::new(ledger, parts.dead_letters.clone(), clock.clone()))
 }
 
 /// What the gateway takes of a request.

@@ -6,7 +6,7 @@ use crate::event::parse::{Members, Value};
 use crate::event::{Amount, Code, Draft, Measurement, MeterEvent, Rejection, TimeWindow};
 
 /// The dimension that a resource becomes.
-const RESOURCE: &str = "resourceId";
+pub(super) const RESOURCE: &str = "resourceId";
 /// The dimension of an event that is its amount.
 const VALUE: &str = "value";
 

@@ -10,8 +10,9 @@ use crate::customers::page::{Edge, Page, Place, Window};
 use crate::dialect::amberflo::AmberfloError;
 
 /// Entries of a page, unless it says otherwise, and at most.
-const LIMIT: usize = 20;
-const LIMIT_MAX: usize = 100;
+pub const LIMIT: usize = 20;
+/// See [`LIMIT`].
+pub const LIMIT_MAX: usize = 100;
 /// Longest cursor: of a time and an id of 300 bytes, with room.
 const CURSOR_BYTES_MAX: usize = 512;
 

@@ -11,7 +11,7 @@ use crate::customers::{CustomerId, Extensions};
 use crate::dialect::amberflo::AmberfloError;
 
 /// Most of what is kept of a subscription, in bytes of JSON.
-const KEPT_BYTES_MAX: usize = 8 << 10;
+pub const KEPT_BYTES_MAX: usize = 8 << 10;
 
 /// What has a place in the row, or is computed.
 const IN_THE_ROW: [&str; 15] = [
