@@ -3,6 +3,8 @@
 pub mod error;
 pub mod events;
 pub mod json_path;
+pub mod paths;
+pub mod plan;
 
 /// The dimension that the source becomes.
 pub const SOURCE_DIMENSION: &str = "ce.source";
@@ -12,3 +14,8 @@ pub const TYPE_DIMENSION: &str = "ce.type";
 pub const VALUE_DIMENSION: &str = "ce.value";
 /// The dimension of a measurement that says why its meter could not read a value; it counts nowhere.
 pub const ERROR_DIMENSION: &str = "ce.error";
+
+/// Whether a dimension is one of those above, which nobody else may give.
+pub fn is_ours(name: &str) -> bool {
+    [SOURCE_DIMENSION, TYPE_DIMENSION, VALUE_DIMENSION, ERROR_DIMENSION].contains(&name)
+}

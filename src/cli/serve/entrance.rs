@@ -21,6 +21,7 @@ use crate::cluster::internal;
 use crate::config::{Config, Role};
 use crate::customers::Customers;
 use crate::data_dir::DataDir;
+use crate::definitions::Definitions;
 use crate::gateway::body::BodyLimits;
 use crate::gateway::{self, Gateway};
 use crate::letters::{self, Ledger, Letters};
@@ -78,7 +79,7 @@ impl Entrance {
     /// Lets requests in.
     pub(super) fn enter(&self, opened: Opened) -> Entered {
         let Self { shell, data_dir, starting, front, handover } = self;
-        let Opened { parts, accounts, admin_key, rules, portal_key } = opened;
+        let Opened { parts, accounts, admin_key, rules, definitions, portal_key } = opened;
         starting.is_over(parts.readiness.clone());
         if let Some(router) = &parts.internal {
             // Set once: nothing starts twice.
@@ -88,7 +89,7 @@ impl Entrance {
         // Set once: nothing starts twice.
         let config = &shell.config;
         let beside = server::described(config.ingest.body_bytes_max, front.serves_ops);
-        let _first = front.service.set(service(shell, &parts, accounts, rules, portal_key, beside));
+        let _first = front.service.set(service(shell, &parts, accounts, (rules, definitions), portal_key, beside));
         announce(shell.address, config.tls.is_some(), &config.data_dir, &admin_key, shell.clock.now());
         Entered { parts, control }
     }
@@ -112,7 +113,7 @@ fn service(
     shell: &Shell,
     parts: &Parts,
     accounts: Arc<Accounts>,
-    rules: Arc<Rules>,
+    (rules, definitions): (Arc<Rules>, Arc<Definitions>),
     portal_key: SigningKey,
     beside: Vec<Described>,
 ) -> Service {
@@ -122,6 +123,7 @@ fn service(
         settings: settings(config),
         keys: keys.clone(),
         rules: rules.clone(),
+        definitions: definitions.clone(),
         budget: shell.budgets.ingest.clone(),
         recent: shell.recent.clone(),
         events: parts.events.clone(),
@@ -141,9 +143,9 @@ fn service(
         hash_key: parts.meta.hash_key,
         clock: clock.clone(),
     });
-    let customers = Arc::new(Customers::new(parts.store.clone(), clock.clone()));
+    let customers = Arc::new(Customers::new(parts.store.clone(), clock.clone()).heard_by(definitions.clone()));
     let billing = billing(shell, parts, customers.clone(), &accounts);
-    let meters = Arc::new(Meters::new(parts.store.clone(), clock.clone()));
+    let meters = Arc::new(Meters::new(parts.store.clone(), clock.clone()).heard_by(definitions));
     let portal = Arc::new(Portal::new(portal::Parts {
         key: portal_key,
         address: portal::Address::new(config.portal.base_url.as_deref(), config.tls.is_some()),
