@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use super::starting::{self, Starting};
 use super::{Opened, Parts, Shell, Stop};
 use crate::accounts::Accounts;
+use crate::accounts::KeyRing;
 use crate::accounts::audit::Audit;
 use crate::api::{self, Provider};
 use crate::billing::{Billing, close_all};
@@ -119,19 +120,7 @@ fn service(
 ) -> Service {
     let (config, clock) = (&shell.config, &shell.clock);
     let keys = accounts.ring();
-    let gateway = Arc::new(Gateway {
-        settings: settings(config),
-        keys: keys.clone(),
-        rules: rules.clone(),
-        definitions: definitions.clone(),
-        budget: shell.budgets.ingest.clone(),
-        recent: shell.recent.clone(),
-        events: parts.events.clone(),
-        dead_letters: parts.dead_letters.clone(),
-        hash_key: parts.meta.hash_key,
-        clock: clock.clone(),
-        large_parses: Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, NonZeroUsize::get))),
-    });
+    let gateway = Arc::new(gateway(shell, parts, keys.clone(), (rules.clone(), definitions.clone())));
     let ledger = Arc::new(Ledger::new(parts.dead_letters_log.clone()));
     tokio::spawn(letters::follow(ledger.clone()));
     let letters = Arc::new(Letters::new(ledger, parts.dead_letters.clone(), clock.clone()));
@@ -178,6 +167,24 @@ fn service(
         keys,
         budget: shell.budgets.api.clone(),
         http: config.http.clone(),
+    }
+}
+
+/// What takes events in.
+fn gateway(shell: &Shell, parts: &Parts, keys: Arc<KeyRing>, (rules, definitions): (Arc<Rules>, Arc<Definitions>)) -> Gateway {
+    let (config, clock) = (&shell.config, &shell.clock);
+    Gateway {
+        settings: settings(config),
+        keys,
+        rules,
+        definitions,
+        budget: shell.budgets.ingest.clone(),
+        recent: shell.recent.clone(),
+        events: parts.events.clone(),
+        dead_letters: parts.dead_letters.clone(),
+        hash_key: parts.meta.hash_key,
+        clock: clock.clone(),
+        large_parses: Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, NonZeroUsize::get))),
     }
 }
 
