@@ -56,7 +56,7 @@ use crate::verdicts::Verdicts;
 pub use audit::Peer;
 pub use customers::Provider;
 pub use docs::needs_no_key;
-pub use openapi::{INGEST, OCTANE, OPENMETER, OPERATION, STIGG};
+pub use openapi::{INGEST, OCTANE, OPENMETER, OPERATION, STIGG, error_form};
 
 /// What the routes work with.
 pub struct Parts {
@@ -136,7 +136,7 @@ fn routes(parts: Parts) -> Routes {
 
 /// The routes of a dialect, under its prefix and with errors in its words.
 fn in_words_of(dialect: Dialect, routes: Routes) -> Routes {
-    routes.under(dialect.prefix(), |router| {
+    routes.under(dialect.prefix(), error_form(dialect), |router| {
         let router = router.fallback(unknown_path).method_not_allowed_fallback(method_not_allowed);
         router.layer(middleware::map_response(move |response: Response| async move { speak(dialect, response) }))
     })

@@ -8,6 +8,7 @@
 //! Why not utoipa or aide: both describe types that serde reads and writes. Here they would describe a second set of types that nothing uses.
 
 mod operation;
+mod refusal;
 mod routes;
 mod schema;
 
@@ -16,7 +17,8 @@ use std::collections::BTreeMap;
 use hyper::Method;
 use serde_json::{Map, Value, json};
 
-pub use operation::{Operation, error_schema};
+pub use operation::Operation;
+pub use refusal::ErrorForm;
 pub use routes::Routes;
 pub use schema::Schema;
 
@@ -46,14 +48,21 @@ pub struct About {
 
 /// The description as JSON. Paths are in the order of their text, so that equal tables give equal documents.
 pub fn document(about: About, operations: &[Described]) -> Value {
+    let mut forms = BTreeMap::from([(ErrorForm::OWN.prefix, ErrorForm::OWN)]);
     let mut schemas = BTreeMap::new();
     let mut paths: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
     for described in operations {
+        let form = described.operation.errors();
+        forms.insert(form.prefix, form);
         schemas.extend(described.operation.schemas());
         let path = paths.entry(camel_case(&described.path)).or_default();
         path.insert(described.method.as_str().to_ascii_lowercase(), described.operation.render(described.tag));
     }
-    schemas.extend(error_schema().into_parts().1);
+    let mut responses = Map::new();
+    for form in forms.values() {
+        schemas.extend(form.schemas());
+        responses.extend(form.common_responses());
+    }
     let tags = about.tags.iter().map(|(name, description)| json!({"name": name, "description": description}));
     let servers = about.servers.iter().map(|(url, description)| json!({"url": url, "description": description}));
     json!({
@@ -69,7 +78,7 @@ pub fn document(about: About, operations: &[Described]) -> Value {
         "paths": paths,
         "components": {
             "schemas": schemas,
-            "responses": operation::common_responses(),
+            "responses": responses,
             "parameters": operation::common_parameters(),
             "securitySchemes": operation::security_schemes(),
         },

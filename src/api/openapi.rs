@@ -1,7 +1,11 @@
 //! What the description says of the product, and what the descriptions of several routes have in common.
 
+mod errors;
+
 use crate::event::NAME_BYTES_MAX;
 use crate::openapi::{About, Schema};
+
+pub use errors::error_form;
 
 /// The group of what brings events.
 pub const INGEST: &str = "Ingest";

@@ -1,11 +1,12 @@
-//! One operation: parameters, bodies, answers, and the refusals that every route has in common.
+//! One operation: parameters, bodies, answers and refusals.
 
 use std::collections::BTreeMap;
 
 use hyper::StatusCode;
 use serde_json::{Map, Value, json};
 
-use super::Schema;
+use super::refusal::{COMMON_REFUSALS, Refusal};
+use super::{ErrorForm, Schema};
 use crate::accounts::Scope;
 
 const JSON: &str = "application/json";
@@ -17,6 +18,8 @@ pub struct Operation {
     schemas: BTreeMap<&'static str, Value>,
     /// The answer that what follows is about.
     last: u16,
+    refusals: BTreeMap<u16, Refusal>,
+    errors: ErrorForm,
 }
 
 impl Operation {
@@ -28,7 +31,7 @@ impl Operation {
         json.insert("parameters".into(), json!([]));
         json.insert("responses".into(), json!({}));
         json.insert("security".into(), json!([]));
-        Self { json, schemas: BTreeMap::new(), last: 200 }
+        Self { json, schemas: BTreeMap::new(), last: 200, refusals: BTreeMap::new(), errors: ErrorForm::OWN }
     }
 
     /// What is to be known beyond the summary, in Markdown.
@@ -174,11 +177,14 @@ impl Operation {
 
     /// A refusal that only some routes have, or that means something of its own here.
     #[must_use]
-    pub fn refuses(mut self, status: StatusCode, about: &str) -> Self {
-        let (schema, named) = error_schema().into_parts();
-        self.schemas.extend(named);
-        self.json["responses"][status.as_str()] = json!({"description": about, "content": {JSON: {"schema": schema}}});
-        self
+    pub fn refuses(self, status: StatusCode, about: &str) -> Self {
+        self.refusing(status.as_u16(), Refusal::Own(about.to_owned()))
+    }
+
+    /// From now on all refusals, also those said before, are in this form; without it in [our own](ErrorForm::OWN).
+    #[must_use]
+    pub fn with_errors(self, errors: ErrorForm) -> Self {
+        Self { errors, ..self }
     }
 
     /// 404 of what is looked up by the path.
@@ -202,12 +208,17 @@ impl Operation {
     /// An answer without content.
     #[must_use]
     pub fn answers_empty(mut self, status: StatusCode, about: &str) -> Self {
+        self.last = status.as_u16();
         self.json["responses"][status.as_str()] = json!({"description": about});
         self
     }
 
-    fn refers(mut self, status: u16, name: &str) -> Self {
-        self.json["responses"][status.to_string()] = json!({"$ref": format!("#/components/responses/{name}")});
+    fn refers(self, status: u16, name: &'static str) -> Self {
+        self.refusing(status, Refusal::Common(name))
+    }
+
+    fn refusing(mut self, status: u16, refusal: Refusal) -> Self {
+        self.refusals.insert(status, refusal);
         self
     }
 
@@ -225,68 +236,19 @@ impl Operation {
         self.schemas.clone()
     }
 
+    pub(super) fn errors(&self) -> ErrorForm {
+        self.errors
+    }
+
     pub(super) fn render(&self, tag: &str) -> Value {
         let mut json = self.json.clone();
         json.insert("tags".into(), json!([tag]));
-        json.into()
-    }
-}
-
-/// What every error is.
-pub fn error_schema() -> Schema {
-    const CODES: [&str; 13] = [
-        "BAD_REQUEST",
-        "DUPLICATE",
-        "NOT_FOUND",
-        "PAYMENT_PROVIDER_NOT_CONFIGURED",
-        "UNAUTHORIZED",
-        "FORBIDDEN",
-        "REQUEST_TIMEOUT",
-        "PAYLOAD_TOO_LARGE",
-        "UNSUPPORTED_MEDIA_TYPE",
-        "MISDIRECTED_REQUEST",
-        "RATE_LIMITED",
-        "INTERNAL_ERROR",
-        "UNAVAILABLE",
-    ];
-    Schema::object()
-        .has("message", Schema::text().about("For people."))
-        .has("code", Schema::text().about("For programs.").with("examples", json!(CODES)))
-        .may_have(
-            "details",
-            Schema::text().about("The field with its path, and what is wrong with it: `[3].meterTimeInMillis is missing`."),
-        )
-        .named("Error")
-}
-
-/// What whoever needs a key may be refused with: status, name, description.
-const COMMON_REFUSALS: [(u16, &str, &str); 10] = [
-    (400, "BadRequest", "Something is wrong with the request: `details` names the field, the parameter or the header. Nothing was stored."),
-    (401, "Unauthorized", "The key is missing or unknown."),
-    (403, "Forbidden", "The key has not the scope that this needs, or its account is disabled."),
-    (408, "RequestTimeout", "The body did not arrive in time. Nothing was stored."),
-    (413, "PayloadTooLarge", "The body has more bytes or entries than it can have here, as sent or inflated. Nothing was stored."),
-    (415, "UnsupportedMediaType", "The content type or the content encoding is not one of those that are read. Nothing was stored."),
-    (421, "MisdirectedRequest", "This node of a cluster does not answer this; ask one that has the role for it."),
-    (429, "RateLimited", "The key's allowance is used up. Nothing was stored; send the same after `Retry-After`."),
-    (500, "InternalError", "Our fault; the cause is in the server's log."),
-    (503, "Unavailable", "It cannot be done now. What was sent may be stored or not: send the same again after `Retry-After`."),
-];
-
-const NOT_FOUND: (u16, &str, &str) = (404, "NotFound", "There is nothing with this id.");
-
-pub(super) fn common_responses() -> Value {
-    let mut responses = Map::new();
-    let (schema, _) = error_schema().into_parts();
-    for (status, name, about) in COMMON_REFUSALS.into_iter().chain([NOT_FOUND]) {
-        let mut response = json!({"description": about, "content": {JSON: {"schema": schema}}});
-        if [429, 503].contains(&status) {
-            response["headers"]["Retry-After"] =
-                json!({"description": "Seconds.", "required": true, "schema": {"type": "integer", "minimum": 0}});
+        let mut json = Value::from(json);
+        for (status, refusal) in &self.refusals {
+            json["responses"][status.to_string()] = refusal.render(&self.errors);
         }
-        responses.insert(name.into(), response);
+        json
     }
-    responses.into()
 }
 
 pub(super) fn common_parameters() -> Value {

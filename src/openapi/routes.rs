@@ -6,7 +6,7 @@ use axum::handler::Handler;
 use axum::routing::{MethodRouter, delete, get, patch, post, put};
 use hyper::Method;
 
-use super::{Described, Operation};
+use super::{Described, ErrorForm, Operation};
 
 /// Routes with their descriptions. There is no way to add one without the other.
 #[derive(Debug)]
@@ -85,10 +85,14 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         Self { router: change(self.router), operations: self.operations, tag: self.tag }
     }
 
-    /// All of them below a path, changed as [`Self::layered`] does it, which then changes nothing outside.
+    /// All of them below a path, with errors in a form, changed as [`Self::layered`] does it, which then changes nothing outside.
     #[must_use]
-    pub fn under(self, prefix: &str, change: impl FnOnce(Router<S>) -> Router<S>) -> Self {
-        let below = |described: Described| Described { path: format!("{prefix}{}", described.path), ..described };
+    pub fn under(self, prefix: &str, form: ErrorForm, change: impl FnOnce(Router<S>) -> Router<S>) -> Self {
+        let below = |described: Described| Described {
+            path: format!("{prefix}{}", described.path),
+            operation: described.operation.with_errors(form),
+            ..described
+        };
         let operations = self.operations.into_iter().map(below).collect();
         Self { router: Router::new().nest(prefix, change(self.router)), operations, tag: self.tag }
     }

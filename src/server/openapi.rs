@@ -1,5 +1,7 @@
 //! The description of what the server answers by itself: events, health and metrics.
 
+mod doors;
+
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -22,6 +24,7 @@ pub(super) const METRICS: &str = "/metrics";
 pub fn described(body_max: usize, serves_ops: bool) -> Vec<Described> {
     let of = |method, path: &str, tag, operation| Described { method, path: path.into(), tag, operation };
     let mut all = vec![of(Method::POST, INGEST, INGEST_TAG, ingest().body_max(body_max))];
+    all.extend(doors::described(body_max));
     if serves_ops {
         all.push(of(Method::GET, HEALTH, OPERATION, plain(Operation::new("getHealth", "Whether the process lives"), "It does")));
         let readiness = Operation::new("getReadiness", "Whether it can do its work");
@@ -111,7 +114,7 @@ fn ingest() -> Operation {
     let json = Schema::any_of([meter_event(), Schema::array(meter_event()), custom()]);
     let lines = format!("{}\n{}\n", an_event(), an_event().to_string().replace("u-1", "u-2"));
     let table = "uniqueId,meterApiName,customerId,meterValue,meterTimeInMillis,region\nu-1,tokens,acme-7,12.5,1767225600123,eu-1\n";
-    Operation::new("ingestMeterEvents", "Send events")
+    let operation = Operation::new("ingestMeterEvents", "Send events")
         .about(
             "One, an array, one a line, or a table. A 200 means that every event taken is on disk. Where some are bad, the good ones are taken, the bad ones \
              are kept as dead letters, and `Tollgate-Rejected` counts them; where none is good, or the only one is bad, the answer is 400 and nothing is stored.",
@@ -125,6 +128,11 @@ fn ingest() -> Operation {
         .form("text/csv", Schema::text().about("A header row, and an event a row. Columns that are no fields are dimensions."), table.into())
         .answers_with(StatusCode::OK, "The events that were taken are durable", "text/plain", Schema::text().with("pattern", "^[0-9]+ records were ingested$"))
         .example("1 records were ingested".into())
-        .answers_with(StatusCode::OK, "The events that were taken are durable", RECEIPT_TYPE, receipt())
-        .with_header("Tollgate-Rejected", "How many events went to the dead letters.", Schema::integer().with("minimum", 1))
+        .answers_with(StatusCode::OK, "The events that were taken are durable", RECEIPT_TYPE, receipt());
+    rejected_header(operation)
+}
+
+/// What the last answer says where some events were taken and others not.
+fn rejected_header(operation: Operation) -> Operation {
+    operation.with_header("Tollgate-Rejected", "How many events went to the dead letters.", Schema::integer().with("minimum", 1))
 }
