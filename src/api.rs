@@ -102,6 +102,7 @@ pub fn router(parts: Parts, beside: Vec<Described>) -> Router {
 }
 
 fn routes(parts: Parts) -> Routes {
+    let queries = usage::Queries::new(parts.source);
     let stigg = stigg::routes(stigg::Parts { customers: parts.customers.clone(), billing: parts.billing.clone() })
         .layered(|router| router.route_layer(middleware::from_fn_with_state(parts.audit.clone(), audit::note)));
     let octane = octane::Parts { customers: parts.customers.clone(), billing: parts.billing.clone(), meters: parts.meters.clone() };
@@ -124,7 +125,7 @@ fn routes(parts: Parts) -> Routes {
     Routes::of(OPERATION)
         .merge(noted)
         .merge(audit::routes(parts.audit, parts.accounts))
-        .merge(usage::routes(parts.source, parts.meters, parts.clock))
+        .merge(usage::routes(queries, parts.meters, parts.clock))
         .merge(billing::routes(parts.billing))
         .merge(events::routes(parts.verdicts.clone()))
         .merge(reconcile::routes(parts.verdicts))

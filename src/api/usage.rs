@@ -22,6 +22,7 @@ mod accept;
 mod asked;
 mod body;
 mod openapi;
+mod queries;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -35,10 +36,11 @@ use tokio::sync::Semaphore;
 
 use self::asked::{Asked, Facts, Found};
 use self::body::Written;
+pub(super) use self::queries::{Queries, Seen};
 
 use super::fields::{Parameters, Received, bytes, pairs};
 use super::openapi::USAGE;
-use super::refusals::{RETRY_AFTER_S, blocking, check_scope};
+use super::refusals::{RETRY_AFTER_S, check_scope};
 use crate::accounts::{Caller, Scope};
 use crate::clock::{Clock, UnixMillis};
 use crate::dialect::amberflo::AmberfloError;
@@ -49,7 +51,7 @@ use crate::openapi::Routes;
 use crate::sketch;
 use crate::store;
 use crate::telemetry;
-use crate::usage::{Approximate, Empty, EvaluateError, UNANSWERED_LOOK_UPS_MAX, UsageSource, View};
+use crate::usage::{Approximate, Empty, EvaluateError, UNANSWERED_LOOK_UPS_MAX};
 
 /// How long a query waits for what was acked before it came, unless it says otherwise.
 const WAIT: Duration = Duration::from_secs(2);
@@ -57,17 +59,9 @@ const WAIT: Duration = Duration::from_secs(2);
 const WAIT_MAX_S: u64 = 30;
 /// Largest body: a batch with some long filters.
 const BODY_BYTES_MAX: usize = 1 << 20;
-/// Queries whose rows are read at once: what bounds the memory of all evaluations together. The largest ones take 500 MiB
-/// each ([`crate::usage::Limits`]), common ones less than one.
-const QUERIES_AT_ONCE_MAX: usize = 4;
-/// How long a query waits until it is one of them.
-const TURN_WAIT: Duration = Duration::from_secs(10);
-
 /// Numbers of all answers together that wait for their clients to take them; about 60 bytes each. Past it an answer is a 503.
 const NUMBERS_HELD_MAX: usize = 8_000_000;
 
-const COMPLETE: HeaderName = HeaderName::from_static("tollgate-complete");
-const POSITIONS: HeaderName = HeaderName::from_static("tollgate-positions");
 const RANGE: HeaderName = HeaderName::from_static("tollgate-range");
 const GROUPS_CUT: HeaderName = HeaderName::from_static("tollgate-groups-cut");
 const BUCKETS_MOVED: HeaderName = HeaderName::from_static("tollgate-buckets-moved");
@@ -83,10 +77,9 @@ type Answer = Result<Response, AmberfloError>;
 
 /// What the handlers share.
 struct Usage {
-    source: Arc<dyn UsageSource>,
+    queries: Queries,
     meters: Arc<Meters>,
     clock: Clock,
-    turns: Arc<Semaphore>,
     held: Arc<Semaphore>,
 }
 
@@ -99,7 +92,7 @@ struct Answered {
 
 /// `/usage`, `/usage/batch`, `/usage/sparse`, `/usage/sparse/batch` and `/usage/all`. Needs an `Extension<Caller>` on every
 /// request.
-pub fn routes(source: Arc<dyn UsageSource>, meters: Arc<Meters>, clock: Clock) -> Routes {
+pub(super) fn routes(queries: Queries, meters: Arc<Meters>, clock: Clock) -> Routes {
     Routes::of(USAGE)
         .post("/usage", one, openapi::one())
         .post("/usage/batch", batch, openapi::batch())
@@ -107,7 +100,7 @@ pub fn routes(source: Arc<dyn UsageSource>, meters: Arc<Meters>, clock: Clock) -
         .post("/usage/sparse/batch", sparse_batch, openapi::sparse_batch())
         .get("/usage/all", all_meters, openapi::all_meters())
         .body_max(BODY_BYTES_MAX)
-        .with_state(Arc::new(Usage::new(source, meters, clock)))
+        .with_state(Arc::new(Usage::new(queries, meters, clock)))
 }
 
 async fn one(State(usage): Shared, Extension(caller): By, headers: HeaderMap, body: Received) -> Answer {
@@ -136,9 +129,8 @@ fn read(body: Received) -> Result<Bytes, AmberfloError> {
 }
 
 impl Usage {
-    fn new(source: Arc<dyn UsageSource>, meters: Arc<Meters>, clock: Clock) -> Self {
-        let semaphore = |permits| Arc::new(Semaphore::new(permits));
-        Self { source, meters, clock, turns: semaphore(QUERIES_AT_ONCE_MAX), held: semaphore(NUMBERS_HELD_MAX) }
+    fn new(queries: Queries, meters: Arc<Meters>, clock: Clock) -> Self {
+        Self { queries, meters, clock, held: Arc::new(Semaphore::new(NUMBERS_HELD_MAX)) }
     }
 
     /// The way of a query: scope, parse, rows, turn, evaluation, answer.
@@ -153,22 +145,16 @@ impl Usage {
         check_scope(caller, Scope::Read)?;
         let asked = parse(caller.account, self.clock.now())?;
         let form = asked.label();
-        let View { rows, complete, positions } =
-            self.source.view(asked.view_requests(), wait(headers)).await.map_err(|error| unavailable(&error.to_string()))?;
-        // Not before the rows are there: whoever waits for them needs neither memory nor a thread.
-        let turn = tokio::time::timeout(TURN_WAIT, self.turns.clone().acquire_owned()).await;
-        let Ok(Ok(turn)) = turn else { return Err(unavailable("too many usage queries are under way")) };
         let (meters, held) = (self.meters.clone(), self.held.clone());
         let is_csv = accept::prefers_csv(headers);
-        let answered = blocking("a usage query", move || {
-            let _turn = turn;
-            let (facts, reports) = asked.evaluate(&*rows, &meters, gaps, is_csv)?;
-            Ok::<_, AmberfloError>(Answered { facts, body: Written::begin(reports, &held)?, is_csv })
+        let seen = self.queries.read(asked.view_requests(), wait(headers), move |rows| {
+            let (facts, reports) = asked.evaluate(rows, &meters, gaps, is_csv)?;
+            Ok(Answered { facts, body: Written::begin(reports, &held)?, is_csv })
         });
-        let answered = answered.await??;
-        let empty = self.reasons(&answered.facts.found).await;
-        telemetry::observe_query(form, complete, answered.facts.rows_read, started.elapsed());
-        Ok(respond(answered, complete, &positions, &empty))
+        let seen = seen.await?;
+        let empty = self.reasons(&seen.found.facts.found).await;
+        telemetry::observe_query(form, seen.rows.complete, seen.found.facts.rows_read, started.elapsed());
+        Ok(respond(seen, &empty))
     }
 
     /// Why each query found nothing; `None` where it found something, or the reason is not known. The rows of its range say only that there
@@ -179,20 +165,19 @@ impl Usage {
             return nothing_known();
         }
         let looked_at = found.iter().filter_map(Found::view_request).collect();
-        let Ok(View { rows, .. }) = self.source.view(looked_at, Duration::ZERO).await else { return nothing_known() };
         let (meters, questions) = (self.meters.clone(), found.to_vec());
-        let reasons = blocking("a look at why a usage query found nothing", move || {
+        let reasons = self.queries.look(looked_at, move |rows| {
             let mut look_ups_left = UNANSWERED_LOOK_UPS_MAX;
             let mut reason = |found: &Found| match found {
                 Found::Nothing(question) => {
                     let is_defined = question.meter.as_ref().is_some_and(|meter| is_defined(&meters, question.account, meter));
-                    question.reason(is_defined, &*rows, &mut look_ups_left).map(Some)
+                    question.reason(is_defined, rows, &mut look_ups_left).map(Some)
                 }
                 Found::Some | Found::NoMatch => Ok(found.reason()),
             };
             questions.iter().map(&mut reason).collect::<Result<Vec<_>, _>>().map_err(|error| refusal(error.into()))
         });
-        reasons.await.flatten().unwrap_or_else(|_| nothing_known())
+        reasons.await.unwrap_or_else(nothing_known)
     }
 }
 
@@ -214,7 +199,7 @@ fn unavailable(message: &str) -> AmberfloError {
 
 /// How long to wait for the rows: `Prefer: wait=<seconds>`, among other preferences. What cannot be understood is no
 /// preference (RFC 7240).
-fn wait(headers: &HeaderMap) -> Duration {
+pub(super) fn wait(headers: &HeaderMap) -> Duration {
     let preferences = headers.get_all(PREFER).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split([',', ';']));
     let mut waits = preferences.filter_map(|preference| {
         let (name, value) = preference.split_once('=')?;
@@ -225,7 +210,7 @@ fn wait(headers: &HeaderMap) -> Duration {
 }
 
 /// The one place where an evaluation that failed gets its status.
-fn refusal(error: EvaluateError) -> AmberfloError {
+pub(super) fn refusal(error: EvaluateError) -> AmberfloError {
     match error {
         EvaluateError::TooManyCells { .. } => AmberfloError::bad_request(error.to_string()),
         EvaluateError::Rows(store::Error::Failed(_) | store::Error::NoRoom(_) | store::Error::Fenced { .. }) => {
@@ -239,16 +224,14 @@ fn refusal(error: EvaluateError) -> AmberfloError {
     }
 }
 
-fn respond(answered: Answered, complete: bool, positions: &[(u32, u64)], empty: &[Option<Empty>]) -> Response {
-    let Answered { facts, body, is_csv } = answered;
+fn respond(seen: Seen<Answered>, empty: &[Option<Empty>]) -> Response {
+    let Answered { facts, body, is_csv } = seen.found;
     let mut response = body.into_body().into_response();
     let headers = response.headers_mut();
     let is_true = HeaderValue::from_static("true");
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(if is_csv { accept::CSV } else { accept::JSON }));
     headers.insert(VARY, HeaderValue::from_static("accept"));
-    headers.insert(COMPLETE, if complete { is_true.clone() } else { HeaderValue::from_static("false") });
-    let positions = positions.iter().map(|(partition, next)| format!("{partition}={next}"));
-    insert_list(headers, POSITIONS, positions);
+    seen.rows.describe(headers);
     if facts.ranges_moved {
         insert_list(headers, RANGE, facts.ranges_s.iter().map(|(start_s, end_s)| format!("{start_s}-{end_s}")));
     }

@@ -15,7 +15,7 @@ use crate::accounts::{KeyRing, Scope, ring_of};
 use crate::dialect::amberflo::usage::answer::{Reports, Shape};
 use crate::store::memory::MemoryStore;
 use crate::usage::memory::{MemoryRows, event};
-use crate::usage::{Limits, TIME_S_MAX, ViewError, ViewFuture, ViewRequest};
+use crate::usage::{Limits, TIME_S_MAX, UsageSource, View, ViewError, ViewFuture, ViewRequest};
 
 const DAY_0: i64 = 1_767_225_600;
 
@@ -62,8 +62,12 @@ impl Api {
         let keys = ring_of(&store, &[("read", 1, Scope::Read), ("ingest", 1, Scope::Ingest), ("other", 2, Scope::Read)]);
         let source = Arc::new(source);
         Self {
-            router: routes(source.clone(), Arc::new(Meters::new(Arc::new(MemoryStore::default()), Clock::start())), Clock::start())
-                .into_router(),
+            router: routes(
+                Queries::new(source.clone()),
+                Arc::new(Meters::new(Arc::new(MemoryStore::default()), Clock::start())),
+                Clock::start(),
+            )
+            .into_router(),
             source,
             keys,
         }
