@@ -19,6 +19,8 @@ use crate::usage::MeterType;
 
 /// Definitions of an account.
 pub const METERS_MAX: usize = if cfg!(test) { 3 } else { 10_000 };
+/// Meters that count events of one name. Events of a name that more meters ask for go to those that were made first.
+pub const EVENT_METERS_MAX: usize = crate::event::MEASUREMENTS_MAX;
 /// Longest display name and label, in bytes.
 pub const TEXT_BYTES_MAX: usize = 1_024;
 const VERSION: u32 = 1;
@@ -43,6 +45,9 @@ pub struct Extensions {
     /// Everything that Octane sends but the display name and the expected labels, which are dimensions.
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub octane: Map<String, Value>,
+    /// Everything that OpenMeter sends, as it was sent.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub openmeter: Map<String, Value>,
 }
 
 impl Extensions {
@@ -268,7 +273,7 @@ mod tests {
     }
 
     fn octane(aggregation: &str) -> Extensions {
-        Extensions { octane: Map::from_iter([("aggregation".to_owned(), aggregation.into())]) }
+        Extensions { octane: Map::from_iter([("aggregation".to_owned(), aggregation.into())]), ..Extensions::default() }
     }
 
     /// Must stay readable for good: never edit this text.

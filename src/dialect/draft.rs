@@ -115,7 +115,7 @@ pub(super) fn scalar<'t>(value: &Value<'t>) -> Option<&'t str> {
         // The bytes of a number are ASCII.
         Value::Number(text) => std::str::from_utf8(text).ok(),
         Value::Bool(is) => Some(if *is { "true" } else { "false" }),
-        Value::Null | Value::Array | Value::Object(_) => None,
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
     }
 }
 

@@ -10,16 +10,18 @@
 //! two parsers could disagree on which one to bill; repetitions of unknown keys are as unknown as their first.
 
 pub mod lines;
+mod slow;
 mod values;
 
-use serde::Deserializer as _;
-use serde::de::{MapAccess, Visitor};
-use serde_json::value::RawValue;
 use simd_json::{Buffers, INPUT_PADDING, Node, StaticNode, Tape};
 
 use super::{Code, JSON_DEPTH_MAX, Rejection};
 
+#[doc(hidden)]
+pub use slow::Slow;
 pub(in crate::event) use values::max as values_max;
+
+use slow::slow_form;
 
 /// Buffers that are used again for body after body; one a thread.
 pub struct Parser {
@@ -224,7 +226,8 @@ fn not_an_object() -> Rejection {
     Rejection::new(Code::NotAnObject, "", "must be a JSON object")
 }
 
-/// A JSON value. Numbers are the bytes that were sent; arrays are only known to be one, as no event has any.
+/// A JSON value. Numbers are the bytes that were sent.
+#[derive(Clone)]
 pub enum Value<'t> {
     /// `null`
     Null,
@@ -234,13 +237,14 @@ pub enum Value<'t> {
     Number(&'t [u8]),
     /// Unescaped.
     String(&'t str),
-    /// Not read any further.
-    Array,
+    /// Its elements.
+    Array(Items<'t>),
     /// Its members.
     Object(Members<'t>),
 }
 
 /// The members of an object in the order sent, repetitions included.
+#[derive(Clone)]
 pub enum Members<'t> {
     #[doc(hidden)]
     Tape { source: Source<'t>, at: At, left: usize },
@@ -267,6 +271,41 @@ impl<'t> Iterator for Members<'t> {
         }
     }
 }
+
+/// The elements of an array in the order sent.
+#[derive(Clone)]
+pub enum Items<'t> {
+    #[doc(hidden)]
+    Tape { source: Source<'t>, at: At, left: usize },
+    #[doc(hidden)]
+    Slow(std::slice::Iter<'t, Slow<'t>>),
+}
+
+impl<'t> Iterator for Items<'t> {
+    type Item = Value<'t>;
+
+    fn next(&mut self) -> Option<Value<'t>> {
+        match self {
+            Self::Tape { source, at, left } => {
+                *left = left.checked_sub(1)?;
+                let value = source.value(at);
+                at.mark += 1; // the comma or the closing bracket
+                Some(value)
+            }
+            Self::Slow(items) => items.next().map(Slow::view),
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = match self {
+            Self::Tape { left, .. } => *left,
+            Self::Slow(items) => items.len(),
+        };
+        (left, Some(left))
+    }
+}
+
+impl ExactSizeIterator for Items<'_> {}
 
 /// The tape with what it was made from.
 #[doc(hidden)]
@@ -308,8 +347,9 @@ impl<'t> Source<'t> {
                 Value::Object(members)
             }
             Node::Array { len, count } => {
+                let items = Items::Tape { source: *self, at: *at, left: *len };
                 self.skip(at, *len, *count);
-                Value::Array
+                Value::Array(items)
             }
         }
     }
@@ -336,133 +376,4 @@ impl<'t> Source<'t> {
         let len = rest.iter().take_while(|b| matches!(b, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E')).count();
         &rest[..len]
     }
-}
-
-/// A value of the slow way, which owns its strings.
-#[doc(hidden)]
-pub enum Slow<'p> {
-    Null,
-    Bool(bool),
-    Number(&'p [u8]),
-    String(String),
-    Array,
-    Object(Vec<(String, Slow<'p>)>),
-}
-
-impl Slow<'_> {
-    fn view(&self) -> Value<'_> {
-        match self {
-            Self::Null => Value::Null,
-            Self::Bool(value) => Value::Bool(*value),
-            Self::Number(text) => Value::Number(text),
-            Self::String(text) => Value::String(text),
-            Self::Array => Value::Array,
-            Self::Object(members) => Value::Object(Members::Slow(members.iter())),
-        }
-    }
-}
-
-fn slow_form(body: &[u8], events_max: usize) -> Result<Form<'_>, BodyError> {
-    let syntax = |error: serde_json::Error| BodyError::Syntax(error.to_string());
-    let whole: &RawValue = serde_json::from_slice(body).map_err(syntax)?;
-    let (elements, is_array) = match whole.get().as_bytes().first() {
-        Some(b'[') => (serde_json::from_str::<Vec<&RawValue>>(whole.get()).map_err(syntax)?, true),
-        Some(b'{') => (vec![whole], false),
-        _ => return Err(BodyError::NeitherObjectNorArray),
-    };
-    // Before they are read: what is kept of an element is many times as large as the shortest.
-    if elements.len() > events_max {
-        return Err(BodyError::TooMany { got: elements.len(), limit: events_max });
-    }
-    let depth = usize::from(is_array);
-    let elements = elements.into_iter().map(|raw| (raw.get().as_bytes(), slow_value(raw, depth))).collect();
-    Ok(Form::Slow { elements, is_array })
-}
-
-fn slow_value(raw: &RawValue, depth: usize) -> Result<Slow<'_>, Rejection> {
-    let text = raw.get();
-    Ok(match text.as_bytes().first() {
-        Some(b'{') => {
-            check_depth(text, depth)?;
-            let mut members = Vec::new();
-            for (key, value) in slow_members(text)? {
-                members.push((key, slow_value(value, depth + 1)?));
-            }
-            Slow::Object(members)
-        }
-        Some(b'[') => {
-            check_depth(text, depth)?;
-            check_strings(text)?;
-            Slow::Array
-        }
-        Some(b'"') => Slow::String(serde_json::from_str(text).map_err(|_| broken_string())?),
-        Some(b't') => Slow::Bool(true),
-        Some(b'f') => Slow::Bool(false),
-        Some(b'n') => Slow::Null,
-        _ => Slow::Number(text.as_bytes()),
-    })
-}
-
-/// Refuses a value that nests deeper than the limit, without recursing into it.
-fn check_depth(text: &str, outside: usize) -> Result<(), Rejection> {
-    let (mut depth, mut in_string, mut escaped) = (outside, false, false);
-    for byte in text.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b'{' | b'[' if !in_string => depth += 1,
-            b'}' | b']' if !in_string => depth -= 1,
-            _ => {}
-        }
-        if depth > JSON_DEPTH_MAX {
-            return Err(Rejection::new(Code::TooDeep, "", format!("nests deeper than {JSON_DEPTH_MAX} levels")));
-        }
-    }
-    Ok(())
-}
-
-/// Refuses what only shows when strings are decoded (lone surrogates), in parts that no dialect reads.
-fn check_strings(text: &str) -> Result<(), Rejection> {
-    let (mut start, mut has_escape, mut escaped) = (None, false, false);
-    for (at, byte) in text.bytes().enumerate() {
-        match (start, byte) {
-            _ if escaped => escaped = false,
-            (Some(_), b'\\') => (has_escape, escaped) = (true, true),
-            (None, b'"') => (start, has_escape) = (Some(at), false),
-            (Some(begin), b'"') => {
-                start = None;
-                let is_broken = has_escape && serde_json::from_str::<String>(&text[begin..=at]).is_err();
-                if is_broken {
-                    return Err(broken_string());
-                }
-            }
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-fn broken_string() -> Rejection {
-    Rejection::new(Code::WrongValue, "", "has a string with a broken escape")
-}
-
-fn slow_members(text: &str) -> Result<Vec<(String, &RawValue)>, Rejection> {
-    struct Pairs;
-    impl<'de> Visitor<'de> for Pairs {
-        type Value = Vec<(String, &'de RawValue)>;
-
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("an object")
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let mut pairs = Vec::new();
-            while let Some(pair) = map.next_entry()? {
-                pairs.push(pair);
-            }
-            Ok(pairs)
-        }
-    }
-    serde_json::Deserializer::from_str(text).deserialize_map(Pairs).map_err(|_| broken_string())
 }

@@ -85,7 +85,7 @@ impl MeterRequest {
         };
         let dimensions = labels("expected_labels")?.unwrap_or_default();
         let said = Said { display_name, label: name.clone(), meter_type, dimensions };
-        Ok(Self { name, said, ext: Extensions { octane } })
+        Ok(Self { name, said, ext: Extensions { octane, ..Extensions::default() } })
     }
 }
 

@@ -7,7 +7,8 @@
 use memchr::memchr;
 use serde_json::value::RawValue;
 
-use super::{BodyError, Form, Parsed, Parser, check_density, slow_value};
+use super::slow::slow_value;
+use super::{BodyError, Form, Parsed, Parser, check_density};
 use crate::event::{Code, Rejection};
 
 /// How deep an event stands in its body: as in an array, so that the form makes no difference to the limit.
@@ -96,7 +97,7 @@ mod tests {
                 Value::Bool(is) => is.to_string(),
                 Value::Number(text) => String::from_utf8_lossy(text).into_owned(),
                 Value::String(text) => format!("{text:?}"),
-                Value::Array => "[…]".to_owned(),
+                Value::Array(_) => "[…]".to_owned(),
                 Value::Object(members) => format!("{{{}}}", shown(members)),
             };
             format!("{key}={value}")

@@ -41,7 +41,7 @@ impl<'t> Found<'t> {
             // The bytes of a number are ASCII.
             Value::Number(text) => Some(std::str::from_utf8(text).map_or(Self::Nested, Self::Number)),
             Value::String(text) => Some(Self::Text(text)),
-            Value::Array | Value::Object(_) => Some(Self::Nested),
+            Value::Array(_) | Value::Object(_) => Some(Self::Nested),
         }
     }
 
