@@ -43,6 +43,7 @@ mod model;
 mod octane;
 mod one_bad_event;
 mod openapi;
+mod openmeter;
 mod poison;
 mod portal;
 #[expect(dead_code, reason = "the store's own tests use more of it")]
