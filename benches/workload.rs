@@ -24,7 +24,7 @@ pub(crate) const METER: &str = "api-calls-0";
 pub(crate) const DIMENSION_SETS: u64 = 4;
 const TIERS: [&str; DIMENSION_SETS as usize] = ["gold", "free", "plus", "team"];
 /// As in the production settings.
-const WINDOW: TimeWindow = TimeWindow { age_ms_max: Some(35 * 86_400_000), future_ms_max: Some(86_400_000) };
+pub(crate) const WINDOW: TimeWindow = TimeWindow { age_ms_max: Some(35 * 86_400_000), future_ms_max: Some(86_400_000) };
 /// Event times lie up to this far in the past.
 const JITTER_MS: u64 = 60_000;
 const EVENTS_PER_MS: u64 = 1_000;
@@ -54,18 +54,34 @@ impl Workload {
     }
 
     fn write_event(&self, body: &mut Vec<u8>, number: u64) {
-        let dice = scramble(number);
-        let place = if number < self.customers * DIMENSION_SETS { number } else { below(self.customers * DIMENSION_SETS, dice) };
-        let (customer, tier) = (place / DIMENSION_SETS, TIERS[(place % DIMENSION_SETS) as usize]);
-        let value = 100 + below(900, dice.rotate_left(32));
-        let time = RECEIVED.0 as u64 + number / EVENTS_PER_MS - below(JITTER_MS, scramble(dice));
-        let (whole, tenths) = (value / 10, value % 10);
+        let Content { customer, tier, whole, tenths, time } = self.content(number);
         let written = write!(
             body,
             r#"{{"uniqueId":"01234567-89ab-4cde-8f01-{number:012x}","meterApiName":"{METER}","customerId":"customer-{customer:05}","meterValue":{whole}.{tenths},"meterTimeInMillis":{time},"dimensions":{{"region":"eu-1","tier":"{tier}"}}}}"#
         );
         written.expect("memory takes everything");
     }
+
+    /// What the event of a number says.
+    pub(crate) fn content(&self, number: u64) -> Content {
+        let dice = scramble(number);
+        let place = if number < self.customers * DIMENSION_SETS { number } else { below(self.customers * DIMENSION_SETS, dice) };
+        let (customer, tier) = (place / DIMENSION_SETS, TIERS[(place % DIMENSION_SETS) as usize]);
+        let value = 100 + below(900, dice.rotate_left(32));
+        let time = RECEIVED.0 as u64 + number / EVENTS_PER_MS - below(JITTER_MS, scramble(dice));
+        Content { customer, tier, whole: value / 10, tenths: value % 10, time }
+    }
+}
+
+/// What an event says.
+pub(crate) struct Content {
+    pub(crate) customer: u64,
+    pub(crate) tier: &'static str,
+    /// Its value, and the tenths of it.
+    pub(crate) whole: u64,
+    pub(crate) tenths: u64,
+    /// In ms.
+    pub(crate) time: u64,
 }
 
 /// What the gateway makes of a body that was taken apart.

@@ -20,7 +20,7 @@ mod records;
 use std::sync::Arc;
 
 use crate::clock::{Clock, UnixMicros};
-use crate::store::{self, Change, Kind, Store};
+use crate::store::{self, Change, Hears, Kind, Store};
 
 pub use lives::{LIVES_MAX, Life, Lives};
 pub use model::{
@@ -66,12 +66,19 @@ pub enum Error {
 pub struct Customers {
     store: Arc<dyn Store>,
     clock: Clock,
+    heard: Option<Arc<dyn Hears>>,
 }
 
 impl Customers {
     /// The customers that a store keeps.
     pub fn new(store: Arc<dyn Store>, clock: Clock) -> Self {
-        Self { store, clock }
+        Self { store, clock, heard: None }
+    }
+
+    /// The same, with somebody who hears of changes of [mappings](mappings::Mapped).
+    #[must_use]
+    pub fn heard_by(self, heard: Arc<dyn Hears>) -> Self {
+        Self { heard: Some(heard), ..self }
     }
 
     /// Now, for what a request says of times.
@@ -165,10 +172,12 @@ impl Customers {
     ) -> Result<Customer, Error> {
         let now = self.clock.now().micros();
         let mut outcome = Err(store::Error::Failed("it never read the customer that was to be changed".into()).into());
+        let mut is_told = false;
         let mut change = |stored: Option<&[u8]>| match decide_on_bytes(stored, |stored| decide(stored, now)) {
-            Ok((customer, bytes)) => {
+            Ok(Decided { customer, bytes, is_mapped_otherwise }) => {
                 outcome = Ok(customer);
-                Change::Put(bytes)
+                is_told = is_mapped_otherwise;
+                if is_told { Change::Tell(bytes) } else { Change::Put(bytes) }
             }
             Err(error) => {
                 outcome = Err(error);
@@ -176,18 +185,26 @@ impl Customers {
             }
         };
         self.store.change_document(Kind::Customer, account, id.as_str(), &mut change)?;
+        if let (Some(heard), Ok(_), true) = (&self.heard, &outcome, is_told) {
+            heard.changed(Kind::Customer, account, id.as_str())?;
+        }
         outcome
     }
 }
 
-fn decide_on_bytes(
-    stored: Option<&[u8]>,
-    decide: impl Fn(Option<&Customer>) -> Result<Customer, Error>,
-) -> Result<(Customer, Vec<u8>), Error> {
+struct Decided {
+    customer: Customer,
+    bytes: Vec<u8>,
+    /// Whether measurements may be another customer's now.
+    is_mapped_otherwise: bool,
+}
+
+fn decide_on_bytes(stored: Option<&[u8]>, decide: impl Fn(Option<&Customer>) -> Result<Customer, Error>) -> Result<Decided, Error> {
     let stored = stored.map(model::read).transpose()?;
     let customer = decide(stored.as_ref())?;
     let bytes = model::write(&customer)?;
-    Ok((customer, bytes))
+    let is_mapped_otherwise = stored.as_ref().and_then(mappings::Mapped::of) != mappings::Mapped::of(&customer);
+    Ok(Decided { customer, bytes, is_mapped_otherwise })
 }
 
 /// What is stored, for `crate::fuzz`.

@@ -7,11 +7,13 @@ pub mod amount;
 pub mod csv;
 mod fingerprint;
 pub mod identity;
+mod mapped;
 pub mod parse;
 
 pub use amount::{Amount, AmountError, Sum};
 pub use fingerprint::Fingerprint;
 pub use identity::{ContentHash, HashKey, IdentityHash, IdentityMode};
+pub use mapped::{Mapping, OWN_BYTES_MAX, OwnDimension, Said};
 
 use crate::clock::{UnixMicros, UnixMillis};
 
@@ -72,6 +74,7 @@ pub struct MeterEvent<'a, 's> {
     time: UnixMicros,
     measurements: &'s [Measurement<'a>],
     dimensions: &'s [(&'a str, &'a str)],
+    mapping: Option<Mapping<'a, 's>>,
 }
 
 /// How far an event's time may lie from its receive time. Unlimited by default.
@@ -112,6 +115,7 @@ impl<'a, 's> MeterEvent<'a, 's> {
             time,
             measurements: draft.measurements,
             dimensions: draft.dimensions,
+            mapping: None,
         })
     }
 

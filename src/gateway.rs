@@ -31,14 +31,17 @@ use tokio::sync::Semaphore;
 use crate::accounts::{Caller, Denied, Exceeded, KeyRing, Scope};
 use crate::batch::{BatchError, Batcher, Settle};
 use crate::clock::{Clock, ClockJumped, UnixMillis};
+use crate::definitions::{AccountDefinitions, Definitions};
 use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::octane::measurements;
 use crate::dialect::routing::X_AUTHORIZATION;
 use crate::dialect::speak;
 use crate::event::{Fingerprint, HashKey, Rejection, TimeWindow, parse};
 use crate::log::{self, Block, Positions, record};
 use crate::rules::Rules;
+use crate::store;
 use crate::telemetry::{self, Outcome};
-use apart::{Apart, Batch, without};
+use apart::{Apart, Batch, Defined, without};
 use body::{BodyError, BodyLimits};
 use budget::{Budget, Room};
 use door::Door;
@@ -81,6 +84,8 @@ pub struct Gateway {
     pub budget: Budget,
     /// Which events count nowhere.
     pub rules: Arc<Rules>,
+    /// What events leave open.
+    pub definitions: Arc<Definitions>,
     /// What is known to be durable.
     pub recent: RecentIds,
     /// Where events go.
@@ -122,6 +127,9 @@ enum IngestError {
     Rejected(Rejected, Option<&'static str>),
     #[error(transparent)]
     Append(#[from] BatchError),
+    /// Nothing was stored.
+    #[error("what is defined in the account cannot be read: {0}")]
+    Definitions(store::Error),
     #[error("parsing was interrupted")]
     Interrupted,
     #[error("the body must be one event")]
@@ -237,8 +245,9 @@ impl Gateway {
     /// From the bytes of a body to what became of its events, whoever brought them. The room for the bytes is held until nothing is left
     /// of them, also when whoever brought them hangs up before.
     async fn bring(&self, body: Bytes, room: Room, by: &Caller, received: UnixMillis, terms: Terms) -> Result<Taken, IngestError> {
-        let room = Arc::new(room);
-        let batch = self.parse(body, room.clone(), by.record_account(), received, terms).await?;
+        let (mut room, body_bytes) = (Arc::new(room), body.len());
+        let batch = self.parse_with_definitions(body, &room, by.record_account(), received, terms).await?;
+        grow(&mut room, body_bytes, &batch)?;
         take_events(by, &batch)?;
         let mut batch = all_or_some(batch, &terms)?;
         let named = if terms.names_ids { receipt::named(&batch.block) } else { Vec::new() };
@@ -258,11 +267,32 @@ impl Gateway {
         if caller.may(Scope::Ingest) { Ok(caller) } else { Err(IngestError::Forbidden) }
     }
 
+    /// Takes a body apart, with what is defined in the account if its events may leave that open.
+    async fn parse_with_definitions(
+        &self,
+        body: Bytes,
+        room: &Arc<Room>,
+        account: record::Account,
+        received: UnixMillis,
+        terms: Terms,
+    ) -> Result<Batch, IngestError> {
+        if !terms.form.shape.leaves_open() {
+            return self.parse(body, room.clone(), (account, None), received, terms).await;
+        }
+        let defined = Some(self.definitions.of(account.number).await.map_err(IngestError::Definitions)?);
+        let batch = self.parse(body.clone(), room.clone(), (account, defined.clone()), received, terms).await?;
+        // Another node may have been told a moment ago whose these are.
+        if batch.lacks_customers() && self.definitions.look().await {
+            return self.parse(body, room.clone(), (account, defined), received, terms).await;
+        }
+        Ok(batch)
+    }
+
     async fn parse(
         &self,
         body: Bytes,
         room: Arc<Room>,
-        account: record::Account,
+        (account, defined): (record::Account, Option<Arc<AccountDefinitions>>),
         received: UnixMillis,
         terms: Terms,
     ) -> Result<Batch, IngestError> {
@@ -272,7 +302,14 @@ impl Gateway {
             // Goes on when nobody waits for it any more.
             let _room = room;
             let rules = rules.as_deref();
-            let mut batch = Apart { settings: &settings, hash_key: &hash_key, account, rules, received, terms, body: &body }.take()?;
+            let (meters, mappings) = defined.as_deref().map(|defined| (defined.meters(), defined.mappings())).unzip();
+            let octane = meters.as_ref().zip(mappings.as_ref());
+            let defined = Defined {
+                octane: octane.map(|(meters, mappings)| measurements::Defined { meters: &meters.events, mappings }),
+                plans: meters.as_ref().map(|meters| &meters.plans),
+            };
+            let mut batch =
+                Apart { settings: &settings, hash_key: &hash_key, account, rules, defined, received, terms, body: &body }.take()?;
             match terms.arity {
                 Arity::One if batch.is_array => return Err(IngestError::NotOne),
                 Arity::Many if !batch.is_array => return Err(IngestError::NotMany),
@@ -332,6 +369,10 @@ impl Gateway {
             IngestError::Append(BatchError::Log(error)) => {
                 tracing::debug!(%error, "an append did not complete");
                 busy("the append did not complete, its outcome is unknown")
+            }
+            IngestError::Definitions(error) => {
+                tracing::warn!(%error, "events are refused: what is defined in their account cannot be read");
+                busy("what is defined in the account cannot be read now, nothing was stored")
             }
             IngestError::Interrupted => AmberfloError::internal(),
         }
@@ -407,6 +448,15 @@ fn rejection_error(rejected: &Rejected, list: Option<&str>) -> AmberfloError {
         (None, false) => rejection.field.clone(),
     };
     AmberfloError::bad_field(place, &rejection.reason)
+}
+
+/// Takes more room where definitions made much more of events than was sent.
+fn grow(room: &mut Arc<Room>, body_bytes: usize, batch: &Batch) -> Result<(), IngestError> {
+    let bytes = batch.block.payload().len();
+    match Arc::get_mut(room) {
+        Some(room) if bytes > 2 * body_bytes => Ok(room.grow_to(bytes).map_err(BodyError::from)?),
+        _ => Ok(()),
+    }
 }
 
 /// Takes the events of a request off the key's allowance; good or bad, they were work.

@@ -32,6 +32,7 @@ pub mod cluster;
 pub mod config;
 pub mod customers;
 pub mod data_dir;
+pub mod definitions;
 pub mod dialect;
 pub mod event;
 pub mod fault;

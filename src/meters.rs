@@ -4,8 +4,8 @@
 //! Each dialect shows its own part of a definition and changes no other. What only one of them knows is kept for it as it was sent
 //! ([`Extensions`]).
 //!
-//! Definitions are documents of the store and nowhere else: whoever needs one reads it, so one that was made on a node holds on every
-//! node from its answer on.
+//! Definitions are documents of the store: whoever answers about one reads it, so one that was made on a node holds on every
+//! node from its answer on. What takes events in goes by copies, and hears of changes ([`crate::definitions`]).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::clock::{Clock, UnixMillis};
-use crate::store::{self, Change, Kind, Store};
+use crate::store::{self, Change, Hears, Kind, Store};
 use crate::usage::MeterType;
 
 /// Definitions of an account.
@@ -91,12 +91,23 @@ pub enum Error {
 pub struct Meters {
     store: Arc<dyn Store>,
     clock: Clock,
+    heard: Option<Arc<dyn Hears>>,
 }
 
 impl Meters {
     /// Those that a store keeps.
     pub fn new(store: Arc<dyn Store>, clock: Clock) -> Self {
-        Self { store, clock }
+        Self { store, clock, heard: None }
+    }
+
+    /// The same, with somebody who hears of every change.
+    #[must_use]
+    pub fn heard_by(self, heard: Arc<dyn Hears>) -> Self {
+        Self { heard: Some(heard), ..self }
+    }
+
+    fn tell(&self, account: u32, name: &str) -> Result<(), store::Error> {
+        self.heard.as_ref().map_or(Ok(()), |heard| heard.changed(Kind::Meter, account, name))
     }
 
     /// Defines a meter.
@@ -142,9 +153,12 @@ impl Meters {
         let mut removed = Err(Error::Unknown);
         let mut change = |stored: Option<&[u8]>| {
             removed = stored.map_or(Err(Error::Unknown), |stored| Ok(read(name, stored)?));
-            if removed.is_ok() { Change::Remove } else { Change::Keep }
+            if removed.is_ok() { Change::RemoveAndTell } else { Change::Keep }
         };
         self.store.change_document(Kind::Meter, account, name, &mut change)?;
+        if removed.is_ok() {
+            self.tell(account, name)?;
+        }
         removed
     }
 
@@ -195,7 +209,7 @@ impl Meters {
             match decided.and_then(|meter| Ok((write(&meter)?, meter))) {
                 Ok((bytes, meter)) => {
                     outcome = Ok(meter);
-                    Change::Put(bytes)
+                    Change::Tell(bytes)
                 }
                 Err(error) => {
                     outcome = Err(error);
@@ -204,6 +218,9 @@ impl Meters {
             }
         };
         self.store.change_document(Kind::Meter, account, name, &mut change)?;
+        if outcome.is_ok() {
+            self.tell(account, name)?;
+        }
         outcome
     }
 }
@@ -232,7 +249,11 @@ enum StoredType {
     Latest,
 }
 
-fn read(name: &str, bytes: &[u8]) -> Result<Meter, store::Error> {
+/// A definition as it is stored under its name.
+///
+/// # Errors
+/// [`store::Error::Damaged`].
+pub fn read(name: &str, bytes: &[u8]) -> Result<Meter, store::Error> {
     let damaged = |what: String| store::Error::Damaged(format!("the definition of the meter {name}: {what}"));
     let stored: Stored = serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
     if stored.version > VERSION {

@@ -115,8 +115,8 @@ impl Test {
         Some(Self { dimension: rule.dimension.clone()?, values: rule.values.iter().cloned().collect(), action: rule.action? })
     }
 
-    fn drops(&self, event: &MeterEvent<'_, '_>) -> bool {
-        let value = event.dimensions().iter().find(|(key, _)| *key == self.dimension).map(|(_, value)| *value);
+    fn drops(&self, event: &MeterEvent<'_, '_>, measurement: usize) -> bool {
+        let value = event.dimension_of(measurement, &self.dimension);
         let is_among = value.is_some_and(|value| self.values.contains(value));
         match self.action {
             Action::Include => !is_among,
@@ -145,7 +145,7 @@ impl AccountRules {
         let mut filtered = 0;
         for (at, measurement) in event.measurements().iter().enumerate() {
             let tests = self.0.get(measurement.meter).map_or(&[][..], Vec::as_slice);
-            if tests.iter().any(|test| test.drops(event)) {
+            if tests.iter().any(|test| test.drops(event, at)) {
                 filtered |= 1 << at;
             }
         }

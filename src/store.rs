@@ -237,11 +237,14 @@ pub enum Kind {
     Invoice,
     /// Whose subscription has an id that a client chose, by that id.
     Subscription,
+    /// That a document of another kind has changed, by that document's kind, account and id; stored below account 0. Only a store that
+    /// several nodes share has any.
+    Told,
 }
 
 impl Kind {
     /// Those that every node keeps a copy of. All are stored below account 0.
-    pub const SHARED: [Self; 3] = [Self::Account, Self::Key, Self::Rule];
+    pub const SHARED: [Self; 4] = [Self::Account, Self::Key, Self::Rule, Self::Told];
 
     /// Stands in front of a document's key; never changes.
     pub fn code(self) -> u8 {
@@ -257,6 +260,7 @@ impl Kind {
             Self::Ledger => 21,
             Self::Invoice => 22,
             Self::Subscription => 24,
+            Self::Told => 25,
         }
     }
 
@@ -273,8 +277,34 @@ pub enum Change {
     Keep,
     /// Writes it.
     Put(Vec<u8>),
+    /// Writes it, and every node that shares the store hears that it changed ([`Kind::Told`]).
+    Tell(Vec<u8>),
     /// Removes it, if it is there.
     Remove,
+    /// The same, and every node hears of it.
+    RemoveAndTell,
+}
+
+impl Change {
+    /// What is to be stored of a document that is to be changed, or nothing, and whether others hear of it; `None`: it stays as it is.
+    pub fn outcome(self) -> Option<(Option<Vec<u8>>, bool)> {
+        match self {
+            Self::Keep => None,
+            Self::Put(body) => Some((Some(body), false)),
+            Self::Tell(body) => Some((Some(body), true)),
+            Self::Remove => Some((None, false)),
+            Self::RemoveAndTell => Some((None, true)),
+        }
+    }
+}
+
+/// Is told of documents that were changed on this node, once they are, by whoever changed them with [`Change::Tell`].
+pub trait Hears: Send + Sync + 'static {
+    /// Returns when what this node goes by is not older than the change. May block.
+    ///
+    /// # Errors
+    /// The store's: it is unknown what this node goes by.
+    fn changed(&self, kind: Kind, account: u32, id: &str) -> Result<(), Error>;
 }
 
 /// A document of a shared kind.
@@ -288,6 +318,20 @@ pub struct Shared {
     pub id: String,
     /// What it says; `None`: it was removed, or is to be.
     pub body: Option<Vec<u8>>,
+}
+
+impl Shared {
+    /// That another document has changed.
+    pub fn told(kind: Kind, account: u32, id: &str) -> Self {
+        Self { kind: Kind::Told, account: 0, id: format!("{}/{account}/{id}", kind.code()), body: Some(b"1".to_vec()) }
+    }
+
+    /// Which one that is: the code of its kind, its account and id.
+    pub fn of_what(&self) -> Option<(u8, u32, &str)> {
+        let (kind, rest) = self.id.split_once('/')?;
+        let (account, id) = rest.split_once('/')?;
+        (self.kind == Kind::Told).then_some((kind.parse().ok()?, account.parse().ok()?, id))
+    }
 }
 
 /// Which changes of shared documents a copy has. 0: none.

@@ -279,14 +279,14 @@ impl Logged {
         // A record that was decoded always serializes.
         let event = serde_json::value::to_raw_value(record).unwrap_or_else(|_| RawValue::NULL.to_owned());
         let seconds = record.time.seconds();
-        let measured = |(meter, _): (&str, _)| Measured {
-            is_filtered: record.filtered_meters().any(|filtered| filtered == meter),
-            meter: meter.to_owned(),
+        let measured = |measured: crate::log::record::Measured<'_>| Measured {
+            is_filtered: measured.is_filtered,
+            meter: measured.meter.to_owned(),
             customer: record.customer_id.to_owned(),
             // Checked when the record was read: between 1970 and 9999.
             hour: (seconds / HOUR_S) as u32,
             day: (seconds / DAY_S) as u32,
-            dimensions: record.dimension_bytes().to_vec(),
+            dimensions: measured.dimensions.into_owned(),
         };
         Self {
             partition,
@@ -300,7 +300,7 @@ impl Logged {
             is_filtered: record.filtered,
             unique_id: record.unique_id.to_owned(),
             namespace: record.namespace.to_owned(),
-            measured: record.measurements().map(measured).collect(),
+            measured: record.measured().map(measured).collect(),
         }
     }
 

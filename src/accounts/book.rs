@@ -212,6 +212,7 @@ impl Content for Book {
                 | Kind::Plan
                 | Kind::Ledger
                 | Kind::Invoice
+                | Kind::Told
                 | Kind::Subscription => {}
             }
         }

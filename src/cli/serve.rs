@@ -24,6 +24,7 @@ use crate::batch::Batcher;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::data_dir::DataDir;
+use crate::definitions::Definitions;
 use crate::gateway::budget::Budget;
 use crate::gateway::recent::RecentIds;
 use crate::log::disk::RealDisk;
@@ -148,6 +149,7 @@ struct Opened {
     accounts: Arc<Accounts>,
     admin_key: AdminKey,
     rules: Arc<Rules>,
+    definitions: Arc<Definitions>,
     /// Signs links to the customers' page.
     portal_key: SigningKey,
 }
@@ -183,8 +185,10 @@ impl Shell {
         let opened = Accounts::open(parts.store.clone(), &default_account, self.clock.clone());
         let (accounts, admin_key) = opened.context("the accounts cannot be used")?;
         let rules = Rules::open(parts.store.clone()).context("the filtering rules cannot be used")?;
+        let definitions = Definitions::open(parts.store.clone()).context("definitions of meters and mappings cannot be followed")?;
         let portal_key = SigningKey::open(&*parts.store).context("links to the portal cannot be signed")?;
-        Ok(Opened { parts, accounts: Arc::new(accounts), admin_key, rules: Arc::new(rules), portal_key })
+        let (accounts, rules, definitions) = (Arc::new(accounts), Arc::new(rules), Arc::new(definitions));
+        Ok(Opened { parts, accounts, admin_key, rules, definitions, portal_key })
     }
 }
 

@@ -6,6 +6,8 @@ pub mod events;
 pub mod json_path;
 pub mod listed;
 pub mod meters;
+pub mod paths;
+pub mod plan;
 pub mod query;
 pub mod times;
 
@@ -17,3 +19,8 @@ pub const TYPE_DIMENSION: &str = "ce.type";
 pub const VALUE_DIMENSION: &str = "ce.value";
 /// The dimension of a measurement that says why its meter could not read a value; it counts nowhere.
 pub const ERROR_DIMENSION: &str = "ce.error";
+
+/// Whether a dimension is one of those above, which nobody else may give.
+pub fn is_ours(name: &str) -> bool {
+    [SOURCE_DIMENSION, TYPE_DIMENSION, VALUE_DIMENSION, ERROR_DIMENSION].contains(&name)
+}

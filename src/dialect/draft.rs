@@ -3,16 +3,30 @@
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
+use super::cloudevents::paths::Found;
 use crate::clock::UnixMicros;
 use crate::event::parse::{Members, Value};
-use crate::event::{Amount, AmountError, Code, Measurement, Rejection};
+use crate::event::{Amount, AmountError, Code, Measurement, OwnDimension, Rejection};
 
 /// Room for the parts of one event, used again for the next.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Scratch<'t> {
     pub(super) measurements: Vec<Measurement<'t>>,
     pub(super) dimensions: Vec<(&'t str, &'t str)>,
     pub(super) generated: GeneratedIds,
+    pub(super) mapped: MappedScratch<'t>,
+}
+
+/// Room for what definitions make of an event.
+#[derive(Default)]
+pub(super) struct MappedScratch<'t> {
+    pub(super) measurements: Vec<Measurement<'t>>,
+    pub(super) dimensions: Vec<(&'t str, &'t str)>,
+    pub(super) own: Vec<OwnDimension<'t>>,
+    pub(super) found: Found<'t>,
+    /// Members that are nested, and what they say in one form.
+    pub(super) nested: Vec<(&'t str, Value<'t>)>,
+    pub(super) further: Vec<u8>,
 }
 
 /// Makes uniqueIds for events that came without one: 128 bits, random unless they are given, a request, counted up.
@@ -20,6 +34,17 @@ pub struct Scratch<'t> {
 pub(super) struct GeneratedIds {
     last: Option<u128>,
     text: String,
+}
+
+impl MappedScratch<'_> {
+    /// Before the next event that is mapped.
+    pub(super) fn clear(&mut self) {
+        self.measurements.clear();
+        self.dimensions.clear();
+        self.own.clear();
+        self.nested.clear();
+        self.further.clear();
+    }
 }
 
 impl Scratch<'_> {

@@ -11,7 +11,10 @@
 //! time sent    i64 µs; i64::MIN if the producer sent none
 //! measurements u8 count; each: u8 length, meter; u8 length, value × 10^12 as the fewest bytes (two's complement)
 //! dimensions   u8 count; each: u8 length, key; u16 length, value
+//! …            what else the sender said, in a form of its dialect's own
 //! ```
+//!
+//! What is hashed is what the sender said ([`Said`]), whatever definitions have made of it.
 //!
 //! The identity is hashed in another one, which begins as the record does:
 //!
@@ -33,7 +36,8 @@ use serde::{Deserialize, Serialize};
 use siphasher::sip;
 use siphasher::sip128::{Hasher128, SipHasher13};
 
-use super::{Amount, MeterEvent};
+use super::{Amount, Said};
+use crate::clock::UnixMicros;
 
 /// The key of both hashes. Made at the log's creation, kept in its metadata, never shown.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -142,22 +146,22 @@ pub fn write_id(to: &mut Vec<u8>, account: u32, namespace: &str, unique_id: &str
 }
 
 /// Appends the canonical form of the further attributes that tell events apart in [`IdentityMode::AllAttributes`].
-pub fn write_attributes(event: &MeterEvent<'_, '_>, to: &mut Vec<u8>) {
-    write_head(event, to);
-    for measurement in event.measurements() {
+pub fn write_attributes(said: &Said<'_, '_>, time_sent: Option<UnixMicros>, to: &mut Vec<u8>) {
+    write_head(said, time_sent, to);
+    for measurement in said.measurements {
         write_text(to, measurement.meter);
     }
-    write_dimensions(event, to);
+    write_rest(said, to);
 }
 
 /// Appends the canonical form of an event's content.
-pub fn write_content(event: &MeterEvent<'_, '_>, to: &mut Vec<u8>) {
-    write_head(event, to);
-    for measurement in event.measurements() {
+pub fn write_content(said: &Said<'_, '_>, time_sent: Option<UnixMicros>, to: &mut Vec<u8>) {
+    write_head(said, time_sent, to);
+    for measurement in said.measurements {
         write_text(to, measurement.meter);
         write_amount(measurement.value, to);
     }
-    write_dimensions(event, to);
+    write_rest(said, to);
 }
 
 fn write_text(to: &mut Vec<u8>, text: &str) {
@@ -165,19 +169,25 @@ fn write_text(to: &mut Vec<u8>, text: &str) {
     to.extend_from_slice(text.as_bytes());
 }
 
-fn write_head(event: &MeterEvent<'_, '_>, to: &mut Vec<u8>) {
-    write_text(to, event.customer_id());
-    to.extend_from_slice(&event.time_sent().map_or(i64::MIN, |time| time.0).to_le_bytes());
-    to.push(event.measurements().len() as u8);
+fn write_head(said: &Said<'_, '_>, time_sent: Option<UnixMicros>, to: &mut Vec<u8>) {
+    write_text(to, said.customer_id);
+    to.extend_from_slice(&time_sent.map_or(i64::MIN, |time| time.0).to_le_bytes());
+    to.push(said.measurements.len() as u8);
 }
 
-fn write_dimensions(event: &MeterEvent<'_, '_>, to: &mut Vec<u8>) {
-    to.push(event.dimensions().len() as u8);
-    for (key, value) in event.dimensions() {
-        write_text(to, key);
-        to.extend_from_slice(&(value.len() as u16).to_le_bytes());
-        to.extend_from_slice(value.as_bytes());
+fn write_rest(said: &Said<'_, '_>, to: &mut Vec<u8>) {
+    to.push(said.dimensions.len() as u8);
+    for (key, value) in said.dimensions {
+        write_dimension(key, value, to);
     }
+    to.extend_from_slice(said.further);
+}
+
+/// Appends the canonical form of a dimension.
+pub fn write_dimension(key: &str, value: &str, to: &mut Vec<u8>) {
+    write_text(to, key);
+    to.extend_from_slice(&(value.len() as u16).to_le_bytes());
+    to.extend_from_slice(value.as_bytes());
 }
 
 /// Appends the canonical form of a value: a length, and so many bytes.

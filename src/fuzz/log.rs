@@ -52,15 +52,15 @@ fn check_record(record: &Record<'_>) {
     assert_eq!(shown["uniqueId"], record.unique_id);
     // It has a row, which can be found again.
     let bucket = u32::try_from(record.time.seconds() / Grain::Hour.seconds()).expect("a bucket");
-    for (meter, _) in record.measurements() {
+    for measured in record.measured() {
         let key = RowKey {
             account: record.account,
-            meter,
+            meter: measured.meter,
             grain: Grain::Hour,
             bucket,
             customer: record.customer_id,
             partition: 0,
-            dimensions: DimensionSet(record.dimension_bytes()),
+            dimensions: DimensionSet(&measured.dimensions),
         };
         let mut bytes = Vec::new();
         key.write(&mut bytes);

@@ -95,6 +95,7 @@ pub(super) fn documents(input: &[u8]) -> Kind {
         Document::Plan => plan(bytes),
         Document::Ledger => ledger(bytes).map_err(|error| damaged(&error)),
         Document::Invoice => invoice(bytes).map_err(|error| damaged(&error)),
+        Document::Told => Err("says nothing".to_owned()),
         // Nothing but an id.
         Document::Subscription => serde_json::from_slice::<CustomerId>(bytes).map(|id| id.to_string()).map_err(|error| error.to_string()),
     };

@@ -9,8 +9,9 @@ use crate::clock::UnixMillis;
 use crate::dialect::amberflo::ingest::custom::{members_of_row, read_custom, record_hash, row_hash};
 use crate::dialect::amberflo::ingest::{impossible_column, read_event, read_row};
 use crate::dialect::cloudevents::events::read_cloud_event;
+use crate::dialect::cloudevents::plan::Plans;
 use crate::dialect::draft::Scratch;
-use crate::dialect::octane::measurements::read_measurement;
+use crate::dialect::octane::measurements::{self, read_measurement};
 use crate::dialect::stigg::events as stigg;
 use crate::event::csv::Table;
 use crate::event::parse::{BodyError, Element, Members, Parser, lines};
@@ -20,6 +21,16 @@ use crate::rules::AccountRules;
 
 /// Bytes of header rows that the letters of one request keep, or as many as its body has: each letter of a row has its own.
 const HEADERS_BYTES_MAX: usize = 2 << 20;
+
+/// Bytes that the records of one request may have: definitions may make more of an event than was sent.
+const RECORDS_BYTES_MAX: usize = 32 << 20;
+
+/// What is defined in the account, as far as an event leaves it open.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Defined<'a> {
+    pub(super) octane: Option<measurements::Defined<'a>>,
+    pub(super) plans: Option<&'a Plans>,
+}
 
 /// A request taken apart.
 pub(super) struct Batch {
@@ -40,6 +51,15 @@ pub(super) struct Batch {
     pub(super) is_beyond_letters: bool,
 }
 
+impl Batch {
+    /// Whether there are events of which nobody knows whose they are.
+    pub(super) fn lacks_customers(&self) -> bool {
+        self.rejected
+            .iter()
+            .any(|Rejected { rejection, .. }| rejection.field == measurements::CUSTOMER && rejection.code == Code::MissingField)
+    }
+}
+
 /// What bodies are taken apart with.
 pub(super) struct Apart<'a> {
     pub(super) settings: &'a Settings,
@@ -47,6 +67,7 @@ pub(super) struct Apart<'a> {
     pub(super) account: record::Account,
     /// Of the account, if it has any.
     pub(super) rules: Option<&'a AccountRules>,
+    pub(super) defined: Defined<'a>,
     pub(super) received: UnixMillis,
     pub(super) terms: Terms,
     /// What is taken apart.
@@ -57,7 +78,7 @@ thread_local! {
     static PARSER: RefCell<Parser> = RefCell::default();
 }
 
-impl Apart<'_> {
+impl<'a> Apart<'a> {
     /// Takes a body apart.
     pub(super) fn take(&self) -> Result<Batch, IngestError> {
         let body = self.body;
@@ -111,16 +132,19 @@ impl Apart<'_> {
         self.terms.made_id.map_or_else(Scratch::default, Scratch::making)
     }
 
-    fn elements<'t>(&self, elements: impl Iterator<Item = Element<'t>>, mut batch: Batch) -> Batch {
+    fn elements<'t>(&self, elements: impl Iterator<Item = Element<'t>>, mut batch: Batch) -> Batch
+    where
+        'a: 't,
+    {
         let (received, window) = (self.received, self.settings.window);
-        let key = self.hash_key;
+        let (key, Defined { octane, plans }) = (self.hash_key, self.defined);
         match self.terms.form.shape {
             Shape::Amberflo => self.each(elements, &mut batch, |_, members, scratch| read_event(members, scratch, received, window)),
             Shape::Custom => self.each(elements, &mut batch, |raw, members, scratch| {
                 read_custom(members, || record_hash(key, raw), scratch, received, window)
             }),
             Shape::Octane => {
-                self.each(elements, &mut batch, |_, members, scratch| read_measurement(members, key, scratch, received, window))
+                self.each(elements, &mut batch, |_, members, scratch| read_measurement(members, (key, octane), scratch, received, window))
             }
             Shape::StiggEvent => {
                 self.each(elements, &mut batch, |_, members, scratch| stigg::read_event(members, scratch, received, window))
@@ -129,7 +153,7 @@ impl Apart<'_> {
                 self.each(elements, &mut batch, |_, members, scratch| stigg::read_usage(members, scratch, received, window))
             }
             Shape::CloudEvent => {
-                self.each(elements, &mut batch, |_, members, scratch| read_cloud_event(members, scratch, received, window))
+                self.each(elements, &mut batch, |_, members, scratch| read_cloud_event(members, plans, scratch, received, window))
             }
         }
         batch
@@ -177,7 +201,13 @@ impl Apart<'_> {
 
     #[inline]
     fn note(&self, batch: &mut Batch, index: u32, raw: &[u8], read: Result<MeterEvent<'_, '_>, Rejection>) {
+        let is_full = batch.block.payload().len() >= RECORDS_BYTES_MAX;
         match read {
+            Ok(_) if is_full => {
+                let reason =
+                    format!("comes behind events that take more than {RECORDS_BYTES_MAX} bytes with all their meters: send fewer at once");
+                batch.rejected.push(Rejected { index, rejection: Rejection::new(Code::TooLarge, "", reason), raw: raw.into() });
+            }
             Ok(event) => {
                 let decisions = self.rules.map_or_else(record::Decisions::default, |rules| rules.decide(&event));
                 let write = |to: &mut _| record::write(to, self.hash_key, self.account, &event, decisions);

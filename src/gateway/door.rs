@@ -1,16 +1,14 @@
 //! The doors: where the events of each dialect come in, what a body brings there, and how it is answered. Behind them all events are the same.
 
-use bytes::Bytes;
-use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
-use hyper::{Method, StatusCode};
-use serde::Deserialize;
-use serde_json::value::RawValue;
-
 use super::form::{Form, Shape, Syntax};
 use super::{Arity, IngestError, REJECTED_HEADER, Taken, receipt};
 use crate::dialect::cloudevents::events::{is_binary, structured};
 use crate::dialect::octane::measurements;
 use crate::dialect::routing::{Dialect, Routed, of_body};
+use crate::dialect::stigg::events::{self as stigg, EnvelopeError};
+use bytes::Bytes;
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::{Method, StatusCode};
 
 /// Events of one of Stigg's requests (contract `stigg.md` section 4).
 const STIGG_EVENTS_MAX: usize = 1_000;
@@ -193,20 +191,11 @@ fn unknown_type(content_type: &str) -> IngestError {
     ))
 }
 
-#[derive(Deserialize)]
-struct Envelope<'b> {
-    #[serde(borrow)]
-    events: Option<&'b RawValue>,
-}
-
 /// The array in Stigg's envelope.
 fn in_envelope(body: &Bytes) -> Result<Bytes, IngestError> {
-    let envelope: Envelope<'_> =
-        serde_json::from_slice(body).map_err(|error| IngestError::Malformed(format!("the body cannot be read: {error}")))?;
-    let events = envelope.events.filter(|events| events.get().starts_with('['));
-    let events = events.ok_or(IngestError::Parameter("events", "is missing, or is no array"))?;
-    if events.get().trim_start_matches('[').trim_start().starts_with(']') {
-        return Err(IngestError::Parameter("events", "is empty: send 1 to 1000"));
-    }
-    Ok(body.slice_ref(events.get().as_bytes()))
+    let events = stigg::in_envelope(body).map_err(|error| match error {
+        EnvelopeError::Json(error) => IngestError::Malformed(format!("the body cannot be read: {error}")),
+        EnvelopeError::Events(reason) => IngestError::Parameter("events", reason),
+    })?;
+    Ok(body.slice_ref(events))
 }

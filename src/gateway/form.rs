@@ -36,6 +36,11 @@ pub enum Shape {
 }
 
 impl Shape {
+    /// Whether an event may leave open what definitions say: which meters count it, or whose it is.
+    pub(super) fn leaves_open(self) -> bool {
+        matches!(self, Self::Octane | Self::CloudEvent)
+    }
+
     /// What a dialect calls the fields of an event: uniqueId, customerId, meterApiName, meterTimeInMillis, meterValue, dimensions.
     const fn names(self) -> [&'static str; 6] {
         match self {

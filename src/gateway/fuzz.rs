@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hyper::header::{CONTENT_ENCODING, HeaderMap, HeaderValue};
 
-use super::apart::{Apart as TakenApart, without};
+use super::apart::{Apart as TakenApart, Defined, without};
 use super::body::{self, BodyError, BodyLimits};
 use super::budget::Budget;
 use super::form::{Form, Sent};
@@ -52,7 +52,7 @@ pub(crate) fn take_apart(body: &[u8], form: Form, key: &HashKey, account: record
         arity: Arity::Any,
         list: "",
     };
-    let apart = TakenApart { settings: &settings, hash_key: key, account, rules: None, received, terms, body };
+    let apart = TakenApart { settings: &settings, hash_key: key, account, rules: None, defined: Defined::default(), received, terms, body };
     let batch = apart.take().map_err(|error| error.to_string())?;
     let letters = letters::block(&batch.rejected, &batch.sent, account.number, received);
     let rejected = batch.rejected.into_iter().map(|one| (one.index, one.rejection, one.raw)).collect();

@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 
 use super::*;
 use crate::accounts::{Caller, Scope, ring_of};
+use crate::definitions::Definitions;
 use crate::event::{HashKey, TimeWindow};
 use crate::gateway::body::BodyLimits;
 use crate::gateway::budget::Budget;
@@ -58,6 +59,7 @@ impl World {
             keys: ring_of(&Arc::default(), &[("1", 1, Scope::Ingest), ("2", 2, Scope::Ingest)]),
             budget: Budget::new(RoomKind::Ingest, 1 << 20, Duration::from_secs(1)),
             rules: Arc::new(Rules::open(Arc::new(MemoryStore::default())).expect("no rules")),
+            definitions: Arc::new(Definitions::open(Arc::new(MemoryStore::default())).expect("none")),
             recent: RecentIds::new(recent::Settings { bytes_max: 0, age_max: Duration::ZERO, step_back_ms_max: None }),
             events: to_events,
             dead_letters: to_letters.clone(),

@@ -1,26 +1,35 @@
-//! One event as it stands in the log, version 2. The fold reads it without parsing JSON; `GET /v1/events` turns it back
+//! One event as it stands in the log, version 3. The fold reads it without parsing JSON; `GET /v1/events` turns it back
 //! into JSON on demand.
 //!
 //! ```text
 //! u32 length of what follows
 //! u128 identity hash          keyed, see event::identity
 //! u64 content hash
-//! u8  flags                   1: uniqueId made by the gateway; 2: filtered by rules, counts nowhere; 4: some of its measurements are
+//! u8  flags                   1: uniqueId made by the gateway; 2: filtered by rules, counts nowhere; 4: some of its measurements are;
+//!                             8: some of its measurements have dimensions of their own
 //! u32 account
 //! u16 length, namespace
 //! u8  length, uniqueId
 //! …   content in its canonical form, see event::identity
 //! u64 with flag 4 only: bit n says that measurement n (sorted by meter) is filtered; some are, and some are not
+//! with flag 8 only: for each measurement, sorted by meter, its own dimensions as the event's: u8 count; each: u8 length, key; u16 length,
+//!     value. They come before the event's of the same key; some measurement has any
 //! ```
 //!
-//! Version 1 had no flag 4, and is otherwise the same.
+//! A measurement that its meter could not read is filtered, too, and has an own dimension that says why
+//! ([`crate::dialect::cloudevents::ERROR_DIMENSION`]). The content hash is of what the sender said, of which definitions may have made other
+//! measurements and dimensions.
+//!
+//! Version 1 had no flag 4, version 2 no flag 8; otherwise they are the same.
 //!
 //! Little-endian. The receive time is the block's; the event time is the one sent, or else the receive time.
 
+mod own;
 mod undecodable;
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
+pub use own::Measured;
 pub use undecodable::{Undecodable, Why};
 
 use crate::clock::{UnixMicros, UnixMillis};
@@ -28,11 +37,12 @@ use crate::event::identity::{read_amount, write_attributes, write_content, write
 use crate::event::{Amount, ContentHash, HashKey, IdentityHash, IdentityMode, MEASUREMENTS_MAX, MeterEvent, Sum, TIME_MAX};
 
 /// The version that this binary writes.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 const GENERATED: u8 = 1;
 const FILTERED: u8 = 2;
 const PARTLY_FILTERED: u8 = 4;
+const OWN: u8 = 8;
 /// Length, identity hash, content hash, flags: what stands before the event itself.
 const FIXED_BYTES: usize = 4 + 16 + 8 + 1;
 
@@ -78,16 +88,16 @@ pub fn write(
     let identity = match account.identity {
         IdentityMode::UniqueId => key.identity(&to[start + FIXED_BYTES..]),
         IdentityMode::AllAttributes => {
-            write_attributes(event, to);
+            write_attributes(&event.said(), event.time_sent(), to);
             let identity = key.identity(&to[start + FIXED_BYTES..]);
             to.truncate(content_at);
             identity
         }
     };
-    write_content(event, to);
-    let content = key.content(&to[content_at..]);
+    write_content(&event.whole(), event.time_sent(), to);
+    let content = content_hash(key, event, to, content_at);
     let all = all_of(event.measurements().len());
-    let filtered = match decisions.filtered & all {
+    let filtered = match (decisions.filtered | event.unreadable()) & all {
         0 => 0,
         dropped if dropped == all => FILTERED,
         dropped => {
@@ -95,14 +105,30 @@ pub fn write(
             PARTLY_FILTERED
         }
     };
+    let own = if event.own_dimensions().is_empty() { 0 } else { OWN };
+    if own != 0 {
+        own::write(event, to);
+    }
     let length = (to.len() - start - 4) as u32;
-    let flags = if event.unique_id_generated() { GENERATED } else { 0 } | filtered;
+    let flags = if event.unique_id_generated() { GENERATED } else { 0 } | filtered | own;
     let fixed = &mut to[start..start + FIXED_BYTES];
     fixed[..4].copy_from_slice(&length.to_le_bytes());
     fixed[4..20].copy_from_slice(&identity.0.to_le_bytes());
     fixed[20..28].copy_from_slice(&content.0.to_le_bytes());
     fixed[28] = flags;
     (identity, content)
+}
+
+/// Of what the sender said; as a rule that is what stands in the record from `at` on.
+fn content_hash(key: &HashKey, event: &MeterEvent<'_, '_>, to: &mut Vec<u8>, at: usize) -> ContentHash {
+    if !event.is_mapped() {
+        return key.content(&to[at..]);
+    }
+    let end = to.len();
+    write_content(&event.said(), event.time_sent(), to);
+    let content = key.content(&to[end..]);
+    to.truncate(end);
+    content
 }
 
 /// A record as it was read; slices of the block.
@@ -133,6 +159,8 @@ pub struct Record<'b> {
     time_is_received: bool,
     measurements: &'b [u8],
     dimensions: &'b [u8],
+    /// Of each measurement, one behind the other; empty: none has any.
+    own: &'b [u8],
 }
 
 /// The records of a block's payload, each with its place in the block. After a length that makes no sense, the rest of
@@ -226,12 +254,13 @@ fn read(bytes: &[u8], received: UnixMillis) -> Option<Record<'_>> {
     let measurements = cursor.items(Cursor::measurement)?;
     let dimensions = cursor.items(Cursor::dimension)?;
     let filtered_in_part = if flags & PARTLY_FILTERED == 0 { 0 } else { u64::from_le_bytes(cursor.array()?) };
+    let own = if flags & OWN == 0 { &[][..] } else { own::read(&mut cursor, measurements[0], dimensions[0])? };
     let time = if time_sent == i64::MIN { received.micros() } else { UnixMicros(time_sent) };
     // The bucket of a row must be computed from it.
     if !(0..=TIME_MAX.micros().0).contains(&time.0) {
         return None;
     }
-    if !cursor.0.is_empty() || flags & !(GENERATED | FILTERED | PARTLY_FILTERED) != 0 || measurements[0] == 0 {
+    if !cursor.0.is_empty() || flags & !(GENERATED | FILTERED | PARTLY_FILTERED | OWN) != 0 || measurements[0] == 0 {
         return None;
     }
     if flags & PARTLY_FILTERED != 0 && !is_a_part(filtered_in_part, usize::from(measurements[0]), flags) {
@@ -252,6 +281,7 @@ fn read(bytes: &[u8], received: UnixMillis) -> Option<Record<'_>> {
         time_is_received: time_sent == i64::MIN,
         measurements,
         dimensions,
+        own,
     })
 }
 
@@ -274,33 +304,23 @@ impl<'b> Record<'b> {
         (0..*count).map_while(move |_| cursor.measurement())
     }
 
-    /// Those of them that no rule dropped: what counts, once the record is the first of its identity.
-    pub fn counted(&self) -> impl Iterator<Item = (&'b str, Amount)> + use<'b> {
-        self.measurements_where(false)
-    }
-
-    /// The meters of a record that counts, of which rules dropped what it says.
-    pub fn filtered_meters(&self) -> impl Iterator<Item = &'b str> + use<'b> {
-        self.measurements_where(true).map(|(meter, _)| meter)
-    }
-
-    fn measurements_where(&self, is_filtered: bool) -> impl Iterator<Item = (&'b str, Amount)> + use<'b> {
-        let filtered = if self.filtered { u64::MAX } else { self.filtered_in_part };
-        // Of more measurements than bits, all are filtered or none.
-        let bit = move |at: usize| filtered >> at.min(MEASUREMENTS_MAX - 1) & 1 != 0;
-        self.measurements().enumerate().filter(move |(at, _)| bit(*at) == is_filtered).map(|(_, measurement)| measurement)
-    }
-
-    /// The dimensions, sorted by key.
+    /// The dimensions, sorted by key; without those that single measurements have.
     pub fn dimensions(&self) -> impl Iterator<Item = (&'b str, &'b str)> + use<'b> {
         let (count, items) = self.dimensions.split_first().unwrap_or((&0, &[]));
         let mut cursor = Cursor(items);
         (0..*count).map_while(move |_| cursor.dimension())
     }
 
-    /// The dimensions as they stand in the log: count and items. Equal dimensions have equal bytes.
+    /// The same as they stand in the log: count and items. Equal dimensions have equal bytes.
     pub fn dimension_bytes(&self) -> &'b [u8] {
         self.dimensions
+    }
+
+    /// Whether a measurement is filtered, by its place.
+    fn is_filtered(&self, at: usize) -> bool {
+        let filtered = if self.filtered { u64::MAX } else { self.filtered_in_part };
+        // Of more measurements than bits, all are filtered or none.
+        filtered >> at.min(MEASUREMENTS_MAX - 1) & 1 != 0
     }
 }
 
@@ -309,6 +329,13 @@ pub fn dimensions(bytes: &[u8]) -> impl Iterator<Item = (&str, &str)> {
     let (count, items) = bytes.split_first().unwrap_or((&0, &[]));
     let mut cursor = Cursor(items);
     (0..*count).map_while(move |_| cursor.dimension())
+}
+
+/// The meters of measurements as they stand in a record: count and items.
+pub fn meters(bytes: &[u8]) -> impl Iterator<Item = &str> {
+    let (count, items) = bytes.split_first().unwrap_or((&0, &[]));
+    let mut cursor = Cursor(items);
+    (0..*count).map_while(move |_| cursor.measurement()).map(|(meter, _)| meter)
 }
 
 /// The event as JSON, in Amberflo's field names (contract `amberflo.md` section 2).
@@ -329,6 +356,9 @@ impl Serialize for Record<'_> {
             map.serialize_entry("values", &Pairs(|| self.measurements().map(|(meter, value)| (meter, Sum::from(value)))))?;
         }
         map.serialize_entry("dimensions", &Pairs(|| self.dimensions()))?;
+        if self.has_own_dimensions() {
+            map.serialize_entry("meterDimensions", &Pairs(|| self.own_sets().map(|(meter, own)| (meter, Pairs(move || dimensions(own))))))?;
+        }
         map.end()
     }
 }
@@ -446,7 +476,7 @@ pub(crate) mod tests {
     fn each_measurement_is_filtered_by_itself_and_the_content_stays_what_was_sent() {
         let values = [("c", 3), ("a", 1), ("b", 2)];
         let whole = encode("acme", &values, &[("k", "v")], None);
-        let counted = |record: &Record<'_>| record.counted().map(|(meter, _)| meter.to_owned()).collect::<Vec<_>>();
+        let counted = |record: &Record<'_>| record.counted().map(|one| one.meter.to_owned()).collect::<Vec<_>>();
         for (filtered, is_whole, counts, dropped) in [
             (0, false, vec!["a", "b", "c"], vec![]),
             (0b101, false, vec!["b"], vec!["a", "c"]),

@@ -13,7 +13,7 @@ use std::hash::BuildHasher;
 
 use super::shares::Shares;
 use crate::event::Amount;
-use crate::log::record::Record;
+use crate::log::record::{Measured, Record};
 use crate::store::row::{self, DAY_S, HOUR_S};
 use crate::store::{DimensionSet, Error, Grain, Row, RowKey, Snapshot};
 
@@ -139,9 +139,9 @@ impl WorkingSet {
     pub fn look_ahead(&mut self, records: &[Record<'_>]) {
         let mut hashes = [0; LOOK_AHEAD];
         for (hash, record) in hashes.iter_mut().zip(records) {
-            if let Some((meter, _)) = record.counted().next() {
+            if let Some(measured) = record.counted().next() {
                 self.key.clear();
-                day_key(self.partition, record, meter).write(&mut self.key);
+                day_key(self.partition, record, &measured).write(&mut self.key);
                 *hash = self.hasher.hash_one(self.key.as_slice());
             }
         }
@@ -168,8 +168,8 @@ impl WorkingSet {
         let mut groups = BTreeMap::new();
         for record in records {
             let hour = (record.time.seconds() / HOUR_S) as u32;
-            for (meter, _) in record.counted() {
-                let key = day_key(self.partition, record, meter);
+            for measured in record.counted() {
+                let key = day_key(self.partition, record, &measured);
                 let day = encoded(&key);
                 let entry = self.find(&day).map(|at| &self.entries[at as usize]);
                 if entry.is_none_or(|entry| entry.was_stored && entry.hours.iter().all(|(bucket, _)| *bucket != hour)) {
@@ -204,16 +204,17 @@ impl WorkingSet {
     /// # Errors
     /// The store's, when a row has to be read. The record may have been added in part: the working set must be dropped.
     pub fn add(&mut self, snapshot: &dyn Snapshot, record: &Record<'_>) -> Result<(), Error> {
-        for (meter, value) in record.counted() {
-            self.add_measurement(snapshot, record, meter, value)?;
+        for measured in record.counted() {
+            self.add_measurement(snapshot, record, &measured)?;
         }
         Ok(())
     }
 
-    fn add_measurement(&mut self, snapshot: &dyn Snapshot, record: &Record<'_>, meter: &str, value: Amount) -> Result<(), Error> {
+    fn add_measurement(&mut self, snapshot: &dyn Snapshot, record: &Record<'_>, measured: &Measured<'_>) -> Result<(), Error> {
         // Checked at the door: between 1970 and 9999.
         let seconds = record.time.seconds();
-        let mut key = day_key(self.partition, record, meter);
+        let value = measured.value;
+        let mut key = day_key(self.partition, record, measured);
         let at = self.entry(snapshot, &mut key)?;
         let current = self.current;
         let entry = &mut self.entries[at as usize];
@@ -229,7 +230,7 @@ impl WorkingSet {
         };
         self.entries[at as usize].hours[at_hour].1.add(value, record, current);
         if key.dimensions.is_overflow() {
-            self.sketch(at, at_hour, record);
+            self.sketch(at, at_hour, DimensionSet(&measured.dimensions));
         }
         Ok(())
     }
@@ -245,11 +246,11 @@ impl WorkingSet {
     }
 
     /// Adds what an overflow row loses to its sketches.
-    fn sketch(&mut self, at: u32, at_hour: usize, record: &Record<'_>) {
+    fn sketch(&mut self, at: u32, at_hour: usize, dimensions: DimensionSet<'_>) {
         let entry = &mut self.entries[at as usize];
         let rows = [&mut entry.day.row, &mut entry.hours[at_hour].1.row];
         let before: usize = rows.iter().map(|row| row.sketch_bytes()).sum();
-        self.sketch_bytes = self.sketch_bytes + row::sketch_dimensions(DimensionSet(record.dimension_bytes()), rows) - before;
+        self.sketch_bytes = self.sketch_bytes + row::sketch_dimensions(dimensions, rows) - before;
     }
 
     /// The entry of an encoded day key, if it is here.
@@ -426,16 +427,16 @@ impl Entry {
     }
 }
 
-fn day_key<'r>(partition: u32, record: &Record<'r>, meter: &'r str) -> RowKey<'r> {
+fn day_key<'r>(partition: u32, record: &Record<'r>, measured: &'r Measured<'_>) -> RowKey<'r> {
     RowKey {
         account: record.account,
-        meter,
+        meter: measured.meter,
         grain: Grain::Day,
         // Checked at the door, and when the record was read: between 1970 and 9999.
         bucket: (record.time.seconds() / DAY_S) as u32,
         customer: record.customer_id,
         partition,
-        dimensions: DimensionSet(record.dimension_bytes()),
+        dimensions: DimensionSet(&measured.dimensions),
     }
 }
 

@@ -271,13 +271,14 @@ impl Store for EmbeddedStore {
             let key = document_key(kind.code(), account, id);
             let stored = documents.get(key.as_slice()).map_err(failed)?;
             let stored = stored.map(|bytes| open_document(id, &key, bytes.value())).transpose()?;
-            match change(stored.as_deref()) {
-                Change::Keep => return Ok(()),
-                Change::Put(mut bytes) => {
+            // No other node is there to be told.
+            let Some((body, _)) = change(stored.as_deref()).outcome() else { return Ok(()) };
+            match body {
+                Some(mut bytes) => {
                     seal(&key, &mut bytes);
                     drop(documents.insert(key.as_slice(), bytes.as_slice()).map_err(failed)?);
                 }
-                Change::Remove => drop(documents.remove(key.as_slice()).map_err(failed)?),
+                None => drop(documents.remove(key.as_slice()).map_err(failed)?),
             }
         }
         // Also if the commit fails: whether it happened is unknown then, and every copy is to be made again.

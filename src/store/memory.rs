@@ -198,12 +198,11 @@ impl Store for MemoryStore {
     fn change_document(&self, kind: Kind, account: u32, id: &str, change: &mut dyn FnMut(Option<&[u8]>) -> Change) -> Result<(), Error> {
         let mut content = self.lock()?;
         let stored = content.documents.get(&(kind.code(), account, id.to_owned())).map(Vec::as_slice);
-        let body = match change(stored) {
-            Change::Keep => return Ok(()),
-            Change::Put(body) => Some(body),
-            Change::Remove => None,
-        };
+        let Some((body, is_told)) = change(stored).outcome() else { return Ok(()) };
         content.change(Shared { kind, account, id: id.to_owned(), body });
+        if is_told && self.is_shared {
+            content.change(Shared::told(kind, account, id));
+        }
         drop(content);
         self.tell();
         Ok(())

@@ -20,6 +20,7 @@ mod dialects;
 mod doctor;
 mod everything_follows_from_the_log;
 mod failing_disk;
+mod fan_out;
 mod fault_matrix;
 mod forms;
 mod full_disk;

@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use super::starting::{self, Starting};
 use super::{Opened, Parts, Shell, Stop};
 use crate::accounts::Accounts;
+use crate::accounts::KeyRing;
 use crate::accounts::audit::Audit;
 use crate::api::{self, Provider};
 use crate::billing::{Billing, close_all};
@@ -21,6 +22,7 @@ use crate::cluster::internal;
 use crate::config::{Config, Role};
 use crate::customers::Customers;
 use crate::data_dir::DataDir;
+use crate::definitions::Definitions;
 use crate::gateway::body::BodyLimits;
 use crate::gateway::{self, Gateway};
 use crate::letters::{self, Ledger, Letters};
@@ -78,7 +80,7 @@ impl Entrance {
     /// Lets requests in.
     pub(super) fn enter(&self, opened: Opened) -> Entered {
         let Self { shell, data_dir, starting, front, handover } = self;
-        let Opened { parts, accounts, admin_key, rules, portal_key } = opened;
+        let Opened { parts, accounts, admin_key, rules, definitions, portal_key } = opened;
         starting.is_over(parts.readiness.clone());
         if let Some(router) = &parts.internal {
             // Set once: nothing starts twice.
@@ -88,7 +90,7 @@ impl Entrance {
         // Set once: nothing starts twice.
         let config = &shell.config;
         let beside = server::described(config.ingest.body_bytes_max, front.serves_ops);
-        let _first = front.service.set(service(shell, &parts, accounts, rules, portal_key, beside));
+        let _first = front.service.set(service(shell, &parts, accounts, (rules, definitions), portal_key, beside));
         announce(shell.address, config.tls.is_some(), &config.data_dir, &admin_key, shell.clock.now());
         Entered { parts, control }
     }
@@ -112,24 +114,13 @@ fn service(
     shell: &Shell,
     parts: &Parts,
     accounts: Arc<Accounts>,
-    rules: Arc<Rules>,
+    (rules, definitions): (Arc<Rules>, Arc<Definitions>),
     portal_key: SigningKey,
     beside: Vec<Described>,
 ) -> Service {
     let (config, clock) = (&shell.config, &shell.clock);
     let keys = accounts.ring();
-    let gateway = Arc::new(Gateway {
-        settings: settings(config),
-        keys: keys.clone(),
-        rules: rules.clone(),
-        budget: shell.budgets.ingest.clone(),
-        recent: shell.recent.clone(),
-        events: parts.events.clone(),
-        dead_letters: parts.dead_letters.clone(),
-        hash_key: parts.meta.hash_key,
-        clock: clock.clone(),
-        large_parses: Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, NonZeroUsize::get))),
-    });
+    let gateway = Arc::new(gateway(shell, parts, keys.clone(), (rules.clone(), definitions.clone())));
     let ledger = Arc::new(Ledger::new(parts.dead_letters_log.clone()));
     tokio::spawn(letters::follow(ledger.clone()));
     let letters = Arc::new(Letters::new(ledger, parts.dead_letters.clone(), clock.clone()));
@@ -141,9 +132,9 @@ fn service(
         hash_key: parts.meta.hash_key,
         clock: clock.clone(),
     });
-    let customers = Arc::new(Customers::new(parts.store.clone(), clock.clone()));
+    let customers = Arc::new(Customers::new(parts.store.clone(), clock.clone()).heard_by(definitions.clone()));
     let billing = billing(shell, parts, customers.clone(), &accounts);
-    let meters = Arc::new(Meters::new(parts.store.clone(), clock.clone()));
+    let meters = Arc::new(Meters::new(parts.store.clone(), clock.clone()).heard_by(definitions));
     let portal = Arc::new(Portal::new(portal::Parts {
         key: portal_key,
         address: portal::Address::new(config.portal.base_url.as_deref(), config.tls.is_some()),
@@ -176,6 +167,24 @@ fn service(
         keys,
         budget: shell.budgets.api.clone(),
         http: config.http.clone(),
+    }
+}
+
+/// What takes events in.
+fn gateway(shell: &Shell, parts: &Parts, keys: Arc<KeyRing>, (rules, definitions): (Arc<Rules>, Arc<Definitions>)) -> Gateway {
+    let (config, clock) = (&shell.config, &shell.clock);
+    Gateway {
+        settings: settings(config),
+        keys,
+        rules,
+        definitions,
+        budget: shell.budgets.ingest.clone(),
+        recent: shell.recent.clone(),
+        events: parts.events.clone(),
+        dead_letters: parts.dead_letters.clone(),
+        hash_key: parts.meta.hash_key,
+        clock: clock.clone(),
+        large_parses: Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, NonZeroUsize::get))),
     }
 }
 

@@ -3,13 +3,14 @@
 use hyper::header::HeaderMap;
 use serde_json::{Map, Value as Json};
 
+use super::plan::{Outcome, Plan, Plans};
+use super::{SOURCE_DIMENSION, TYPE_DIMENSION, is_ours};
 use crate::clock::{UnixMicros, UnixMillis};
-use crate::dialect::draft::{Scratch, first_time, members, number, once, required, scalar, string, timestamp};
+use crate::dialect::draft::{MappedScratch, Scratch, first_time, members, number, once, required, scalar, string, timestamp};
+use crate::event::identity::write_amount;
 use crate::event::parse::{Members, Value};
-use crate::event::{Amount, Code, Draft, Measurement, MeterEvent, Rejection, TimeWindow};
+use crate::event::{Amount, Code, Draft, Mapping, Measurement, MeterEvent, Rejection, Said, TimeWindow};
 
-/// The dimension that the source becomes.
-const SOURCE: &str = "ce.source";
 /// The member of the data that is the amount.
 const VALUE: &str = "value";
 /// With what the headers of binary mode begin.
@@ -28,12 +29,13 @@ struct Attributes<'t> {
     has_content_type: bool,
 }
 
-/// Reads one event.
+/// Reads one event. What meters are defined for its type make measurements of it; without any, its type is the one that it is about.
 ///
 /// # Errors
 /// [`Rejection`] names the attribute.
 pub fn read_cloud_event<'t, 's>(
     sent: Members<'t>,
+    plans: Option<&'t Plans>,
     scratch: &'s mut Scratch<'t>,
     received: UnixMillis,
     window: TimeWindow,
@@ -45,10 +47,16 @@ pub fn read_cloud_event<'t, 's>(
     }
     let source = required("source", attributes.source)?;
     let meter = required("type", attributes.kind)?;
-    let value = attributes.data.take().map_or(Ok(None), |data| read_data(data, scratch))?;
-    scratch.measurements.push(Measurement { meter, value: value.unwrap_or(Amount::ONE) });
-    scratch.dimensions.retain(|(key, _)| *key != SOURCE);
-    scratch.dimensions.push((SOURCE, source));
+    let plan = plans.and_then(|plans| plans.get(meter)).map(|plan| &**plan);
+    scratch.mapped.clear();
+    if let Some(plan) = plan {
+        plan.paths.clear(&mut scratch.mapped.found);
+    }
+    let value = attributes.data.take().map_or(Ok(None), |data| read_data(data, plan, scratch))?;
+    let value = value.unwrap_or(Amount::ONE);
+    scratch.measurements.push(Measurement { meter, value });
+    scratch.dimensions.retain(|(key, _)| !is_ours(key));
+    scratch.dimensions.push((SOURCE_DIMENSION, source));
     let draft = Draft {
         namespace: source,
         unique_id: required("id", attributes.id)?,
@@ -58,7 +66,81 @@ pub fn read_cloud_event<'t, 's>(
         measurements: &mut scratch.measurements,
         dimensions: &mut scratch.dimensions,
     };
-    MeterEvent::check(draft, received, window)
+    let event = MeterEvent::check(draft, received, window)?;
+    match plan {
+        None if scratch.mapped.nested.is_empty() => Ok(event),
+        plan => map(event, plan, value, &mut scratch.mapped),
+    }
+}
+
+/// An event of which meters, or members that are nested, make more than it is by itself.
+fn map<'t, 's>(
+    event: MeterEvent<'t, 's>,
+    plan: Option<&'t Plan>,
+    value: Amount,
+    scratch: &'s mut MappedScratch<'t>,
+) -> Result<MeterEvent<'t, 's>, Rejection> {
+    // The order of members says nothing.
+    scratch.nested.sort_by_key(|(name, _)| *name);
+    for (name, value) in &scratch.nested {
+        write_canonical(Value::String(name), &mut scratch.further);
+        write_canonical(value.clone(), &mut scratch.further);
+    }
+    let mut unreadable = 0;
+    if let Some(plan) = plan {
+        scratch.dimensions.extend(event.dimensions().iter().filter(|(key, _)| !plan.is_amount(key)));
+        let at = scratch.dimensions.partition_point(|(key, _)| *key < TYPE_DIMENSION);
+        scratch.dimensions.insert(at, (TYPE_DIMENSION, event.measurements()[0].meter));
+        let mut outcome = Outcome { measurements: &mut scratch.measurements, own: &mut scratch.own, unreadable };
+        plan.apply(&scratch.found, value, &scratch.dimensions, &mut outcome);
+        unreadable = outcome.unreadable;
+    }
+    let MappedScratch { measurements, dimensions, own, further, .. } = scratch;
+    let said = Said { further, ..event.whole() };
+    let is_planned = plan.is_some();
+    event.mapped(Mapping {
+        said,
+        measurements: if is_planned { measurements } else { said.measurements },
+        dimensions: if is_planned { dimensions } else { said.dimensions },
+        own,
+        unreadable,
+    })
+}
+
+/// Appends a value in one form: what says the same is written the same.
+fn write_canonical(value: Value<'_>, to: &mut Vec<u8>) {
+    let mut text = |kind: u8, bytes: &[u8]| {
+        to.push(kind);
+        to.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+        to.extend_from_slice(bytes);
+    };
+    match value {
+        Value::Null => to.push(b'n'),
+        Value::Bool(is) => to.push(if is { b't' } else { b'f' }),
+        Value::String(string) => text(b's', string.as_bytes()),
+        Value::Number(digits) => match Amount::parse(digits) {
+            Ok(amount) => {
+                to.push(b'd');
+                write_amount(amount, to);
+            }
+            Err(_) => text(b'x', digits),
+        },
+        Value::Array(items) => {
+            to.push(b'[');
+            items.for_each(|item| write_canonical(item, to));
+            to.push(b']');
+        }
+        Value::Object(members) => {
+            let mut members: Vec<_> = members.collect();
+            members.sort_by_key(|(name, _)| *name);
+            to.push(b'{');
+            for (name, value) in members {
+                write_canonical(Value::String(name), to);
+                write_canonical(value, to);
+            }
+            to.push(b'}');
+        }
+    }
 }
 
 fn read_attribute<'t>(
@@ -102,12 +184,21 @@ fn read_attribute<'t>(
 
 /// The scalar members of the data are dimensions, and come before an extension attribute of the same name; its numeric `value` is the
 /// amount.
-fn read_data<'t>(data: Members<'t>, scratch: &mut Scratch<'t>) -> Result<Option<Amount>, Rejection> {
+fn read_data<'t>(data: Members<'t>, plan: Option<&Plan>, scratch: &mut Scratch<'t>) -> Result<Option<Amount>, Rejection> {
     let mut amount = None;
     let extensions = scratch.dimensions.len();
+    if let Some(plan) = plan {
+        plan.paths.see_root(&data, &mut scratch.mapped.found);
+    }
     for (name, value) in data {
-        match (name, numeric(&value)) {
-            (VALUE, Some(digits)) => once("data.value", &mut amount, number("data.value", &Value::Number(digits))?)?,
+        if let Some(plan) = plan {
+            plan.paths.see(name, &value, &mut scratch.mapped.found)?;
+        }
+        match (name, &value) {
+            (VALUE, Value::Number(_) | Value::String(_)) if let Some(digits) = numeric(&value) => {
+                once("data.value", &mut amount, number("data.value", &Value::Number(digits))?)?;
+            }
+            (_, Value::Array(_) | Value::Object(_)) => scratch.mapped.nested.push((name, value)),
             _ => scratch.dimensions.extend(scalar(&value).map(|text| (name, text))),
         }
     }

@@ -73,6 +73,11 @@ impl JsonPath {
         Ok(Self { steps: steps.into() })
     }
 
+    #[cfg(test)]
+    pub(super) fn of(steps: Vec<Step>) -> Self {
+        Self { steps: steps.into() }
+    }
+
     /// From the outermost value on.
     pub fn steps(&self) -> &[Step] {
         &self.steps
@@ -244,4 +249,4 @@ impl<'p> Reader<'p> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -1,14 +1,35 @@
 //! Octane's measurements into drafts of events, and their echo (contract `octane.md` section 2).
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use serde::Deserializer as _;
 use serde::de::{MapAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value as Json};
 
 use crate::clock::{UnixMicros, UnixMillis};
+use crate::customers::mappings::Matcher;
 use crate::dialect::draft::{Scratch, first_time, members, number, once, required, string, timestamp, wrong_type};
 use crate::event::parse::{Members, Value};
-use crate::event::{Amount, Code, Draft, HashKey, Measurement, MeterEvent, Rejection, TimeWindow};
+use crate::event::{Amount, Code, Draft, HashKey, Mapping, Measurement, MeterEvent, Rejection, Said, TimeWindow};
+
+/// By the name of an event, the meters that count it, sorted; only where that is not the one meter of this name.
+pub type EventMeters = HashMap<Box<str>, Arc<[Box<str>]>>;
+
+/// What is defined in an account.
+#[derive(Clone, Copy)]
+pub struct Defined<'d> {
+    /// By the name of an event, the meters that count it.
+    pub meters: &'d EventMeters,
+    /// To whom a measurement belongs that names no customer.
+    pub mappings: &'d Matcher,
+}
+
+/// The field that mappings stand in for.
+pub const CUSTOMER: &str = "customer_name";
+const MEASUREMENT: &[u8] = b"measurement\0";
+const EVENT: &[u8] = b"event\0";
 
 #[derive(Default)]
 struct Fields<'t> {
@@ -28,7 +49,7 @@ struct Fields<'t> {
 /// [`Rejection`] names the field.
 pub fn read_measurement<'t, 's>(
     sent: Members<'t>,
-    key: &HashKey,
+    (key, defined): (&HashKey, Option<Defined<'t>>),
     scratch: &'s mut Scratch<'t>,
     received: UnixMillis,
     window: TimeWindow,
@@ -38,14 +59,20 @@ pub fn read_measurement<'t, 's>(
     for (name, value) in sent {
         read_member(name, value, &mut fields, scratch)?;
     }
-    let customer = required("customer_name", fields.customer)?;
+    let customer = match fields.customer {
+        Some(customer) => customer,
+        None => mapped_customer(defined, &scratch.dimensions)?,
+    };
     let meter = fields.meter.or(fields.event);
     let meter = meter.ok_or_else(|| Rejection::new(Code::MissingField, "meter_name", "is missing, and so is event_name"))?;
-    scratch.measurements.push(Measurement { meter, value: required("value", fields.value)? });
+    let value = required("value", fields.value)?;
+    scratch.measurements.push(Measurement { meter, value });
     let made = match (fields.id, fields.time) {
         (None, Some(time)) => {
             scratch.dimensions.sort_unstable();
-            Some(measurement_hash(key, meter, customer, time, &scratch.dimensions))
+            // By what was sent: what is defined may be something else when it comes again.
+            let kind = if fields.meter.is_some() { MEASUREMENT } else { EVENT };
+            Some(measurement_hash(key, kind, [meter, fields.customer.unwrap_or_default()], time, &scratch.dimensions))
         }
         _ => None,
     };
@@ -63,7 +90,25 @@ pub fn read_measurement<'t, 's>(
         measurements: &mut scratch.measurements,
         dimensions: &mut scratch.dimensions,
     };
-    MeterEvent::check(draft, received, window)
+    let event = MeterEvent::check(draft, received, window)?;
+    let meters = defined.filter(|_| fields.meter.is_none()).and_then(|defined| defined.meters.get(meter));
+    if meters.is_none() && fields.customer.is_some() {
+        return Ok(event);
+    }
+    scratch.mapped.clear();
+    scratch.mapped.measurements.extend(meters.into_iter().flat_map(|meters| meters.iter()).map(|meter| Measurement { meter, value }));
+    let said = Said { customer_id: fields.customer.unwrap_or_default(), ..event.whole() };
+    let measurements = if meters.is_some() { scratch.mapped.measurements.as_slice() } else { said.measurements };
+    event.mapped(Mapping { said, measurements, dimensions: said.dimensions, own: &[], unreadable: 0 })
+}
+
+/// The customer whose mapping is met by the labels.
+fn mapped_customer<'t>(defined: Option<Defined<'t>>, labels: &[(&str, &str)]) -> Result<&'t str, Rejection> {
+    let Some(Defined { mappings, .. }) = defined.filter(|defined| !defined.mappings.is_empty()) else {
+        return required(CUSTOMER, None);
+    };
+    let found = mappings.customer(labels).map(crate::customers::CustomerId::as_str);
+    found.ok_or_else(|| Rejection::new(Code::MissingField, CUSTOMER, "is missing, and no customer's mapping is met by the labels"))
 }
 
 fn read_member<'t>(name: &'t str, value: Value<'t>, fields: &mut Fields<'t>, scratch: &mut Scratch<'t>) -> Result<(), Rejection> {
@@ -97,11 +142,11 @@ fn read_member<'t>(name: &'t str, value: Value<'t>, fields: &mut Fields<'t>, scr
     }
 }
 
-/// What tells two measurements apart that have no id. `labels` are sorted.
-fn measurement_hash(key: &HashKey, meter: &str, customer: &str, time: UnixMicros, labels: &[(&str, &str)]) -> u128 {
-    let mut canonical = b"measurement\0".to_vec();
+/// What tells two measurements apart that have no id; of those that name a meter, and of those that do not. `labels` are sorted.
+fn measurement_hash(key: &HashKey, kind: &[u8], names: [&str; 2], time: UnixMicros, labels: &[(&str, &str)]) -> u128 {
+    let mut canonical = kind.to_vec();
     canonical.extend_from_slice(&time.0.to_le_bytes());
-    for text in [meter, customer].into_iter().chain(labels.iter().flat_map(|(key, value)| [*key, *value])) {
+    for text in names.into_iter().chain(labels.iter().flat_map(|(key, value)| [*key, *value])) {
         canonical.extend_from_slice(&(text.len() as u64).to_le_bytes());
         canonical.extend_from_slice(text.as_bytes());
     }

@@ -1,5 +1,8 @@
 //! Stigg's events and reports of usage into drafts of events (contract `stigg.md` section 4).
 
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
 use crate::clock::{UnixMicros, UnixMillis};
 use crate::dialect::draft::{Scratch, first_time, members, number, once, required, scalar, string, timestamp, wrong_type};
 use crate::event::parse::{Members, Value};
@@ -9,6 +12,35 @@ use crate::event::{Amount, Code, Draft, Measurement, MeterEvent, Rejection, Time
 const RESOURCE: &str = "resourceId";
 /// The dimension of an event that is its amount.
 const VALUE: &str = "value";
+
+/// What is wrong with a body around its events.
+#[derive(Debug)]
+pub enum EnvelopeError {
+    /// It is no JSON object.
+    Json(serde_json::Error),
+    /// The field `events`, to be read after its name.
+    Events(&'static str),
+}
+
+#[derive(Deserialize)]
+struct Envelope<'b> {
+    #[serde(borrow)]
+    events: Option<&'b RawValue>,
+}
+
+/// The array of events in the body of a request.
+///
+/// # Errors
+/// [`EnvelopeError`].
+pub fn in_envelope(body: &[u8]) -> Result<&[u8], EnvelopeError> {
+    let envelope: Envelope<'_> = serde_json::from_slice(body).map_err(EnvelopeError::Json)?;
+    let events = envelope.events.map(RawValue::get).filter(|events| events.starts_with('['));
+    let events = events.ok_or(EnvelopeError::Events("is missing, or is no array"))?;
+    if events.trim_start_matches('[').trim_start().starts_with(']') {
+        return Err(EnvelopeError::Events("is empty: send 1 to 1000"));
+    }
+    Ok(events.as_bytes())
+}
 
 #[derive(Default)]
 struct Fields<'t> {

@@ -4,13 +4,14 @@
 //! |---|---|---|
 //! | key | `account/uniqueId`, or `account/namespace/uniqueId` | none |
 //! | value | the event as JSON: the fields of `impl Serialize for Record`, and `meterTimeInMicros` where the time has µs | its head as JSON, with the event's bytes as `event` (text) or `eventHex` |
-//! | header | `tollgate-record`: `1 <identity hash> <content hash> <flags>`, or `2 … <flags> <filtered>` | `tollgate-letter`: `1 <length of the head> <form>` |
+//! | header | `tollgate-record`: `1 <identity hash> <content hash> <flags>`, `2 … <flags> <filtered>` or `3 … <flags> <filtered>` | `tollgate-letter`: `1 <length of the head> <form>` |
 //! | time | receive time | receive time |
 //! | partition | see [`crate::event::identity::partition`] | 0 |
 //!
 //! Hashes are hexadecimal. Flags, one hexadecimal digit: 1 the gateway made the uniqueId; 2 filtered by a rule; 4 the event brought
 //! no time, the one in the value is the receive time. Where rules dropped some of an event's measurements and not others, the header is of
-//! version 2, and `filtered` has a bit for each dropped one (bit n: the n-th of the value), 16 hexadecimal digits.
+//! version 2, and `filtered` has a bit for each dropped one (bit n: the n-th of the value), 16 hexadecimal digits. Where some measurements have
+//! dimensions of their own, the value has them by meter as `meterDimensions`, and the header is of version 3: `filtered` is 0 there if none or all are.
 //!
 //! What is read gives exactly the bytes that were to be written ([`record`]), so the fold cannot tell the logs apart. Only what this
 //! module writes is read: fields in this order, without spaces, strings with the escapes `\"`, `\\` and `\u00xx`, measurements and dimensions
@@ -26,7 +27,7 @@ use crate::clock::UnixMillis;
 pub use event::write_value;
 
 /// The newest version of messages that this binary knows. What does not need it is written in version 1.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 /// Headers of a message that are looked at.
 pub const HEADERS_MAX: usize = 32;
 

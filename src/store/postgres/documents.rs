@@ -76,14 +76,20 @@ pub(super) async fn change(
     }
     // A statement of its own: it sees what was committed while this one waited.
     let stored = one(session, kind, account, id).await?;
-    let body = match (change(stored.as_deref()), &stored) {
-        (Change::Keep, _) | (Change::Remove, None) => return session.run("ROLLBACK").await,
-        (Change::Put(body), _) => Some(body),
-        (Change::Remove, Some(_)) => None,
+    let (body, is_told) = match (change(stored.as_deref()).outcome(), &stored) {
+        (None, _) | (Some((None, _)), None) => return session.run("ROLLBACK").await,
+        (Some(outcome), _) => outcome,
     };
     let version = if kind.is_shared() { Some(last_version(session).await? + 1) } else { None };
     write(session, kind, account, id, body.as_deref(), version).await?;
-    if kind.is_shared() {
+    if is_told && !kind.is_shared() {
+        // Always behind the lock of the document, so that nobody waits for the other one of two.
+        lock_shared(session).await?;
+        let Shared { kind, account, id, body } = Shared::told(kind, account, id);
+        let version = last_version(session).await? + 1;
+        write(session, kind, account, &id, body.as_deref(), Some(version)).await?;
+    }
+    if is_told || kind.is_shared() {
         tell(session).await?;
     }
     session.commit().await

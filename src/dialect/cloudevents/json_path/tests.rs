@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
 use super::*;
-use crate::event::parse::Parser;
+use crate::event::parse::{Members, Parser};
 
 /// Where a path leads, said in the plainest way.
 fn found<'j>(steps: &[Step], root: &'j Json) -> Option<&'j Json> {
@@ -17,7 +17,7 @@ fn found<'j>(steps: &[Step], root: &'j Json) -> Option<&'j Json> {
 }
 
 /// A value as the reader has it, back as JSON.
-fn json_of(value: Value<'_>) -> Json {
+pub(in super::super) fn json_of(value: Value<'_>) -> Json {
     match value {
         Value::Null => Json::Null,
         Value::Bool(is) => is.into(),
@@ -26,6 +26,14 @@ fn json_of(value: Value<'_>) -> Json {
         Value::Array(items) => items.map(json_of).collect(),
         Value::Object(members) => Json::Object(members.map(|(name, value)| (name.to_owned(), json_of(value))).collect()),
     }
+}
+
+/// The members of an object, as the reader has them.
+pub(in super::super) fn with_data<T>(body: &str, with: impl FnOnce(Members<'_>) -> T) -> T {
+    let mut parser = Parser::default();
+    let parsed = parser.parse(body.as_bytes(), 1).expect("an object");
+    let element = parsed.elements().next().expect("one");
+    with(element.members.expect("an object"))
 }
 
 /// What a path finds in an object, on both ways that a body is read.
@@ -180,7 +188,7 @@ fn any_json() -> impl Strategy<Value = Json> {
     })
 }
 
-fn any_step() -> impl Strategy<Value = Step> {
+pub(in super::super) fn any_step() -> impl Strategy<Value = Step> {
     prop_oneof![
         3 => "[a-c]{0,1}|'|\\\\|é|\"|\n|😀".prop_map(|name| Step::Name(name.into())),
         2 => (-4..4_i64).prop_map(Step::Index),
@@ -200,6 +208,11 @@ fn written(step: &Step, form: usize) -> String {
     }
 }
 
+pub(in super::super) fn any_members() -> impl Strategy<Value = Json> {
+    let members = proptest::collection::btree_map("[a-c]{0,1}|'|\\\\|é", any_json(), 0..4);
+    members.prop_map(|members| Json::Object(members.into_iter().collect()))
+}
+
 proptest! {
     #[test]
     fn a_path_is_what_its_text_says(steps in proptest::collection::vec((any_step(), 0..4_usize), 0..8)) {
@@ -210,11 +223,10 @@ proptest! {
 
     #[test]
     fn a_path_finds_what_the_plain_way_finds(
-        members in proptest::collection::btree_map("[a-c]{0,1}|'|\\\\|é", any_json(), 0..4),
+        root in any_members(),
         steps in proptest::collection::vec(any_step(), 0..5),
     ) {
-        let root = Json::Object(members.into_iter().collect());
-        let path = JsonPath { steps: steps.into() };
+        let path = JsonPath::of(steps);
         let expected = found(path.steps(), &root).cloned();
         prop_assert_eq!(read_both_ways(&path, &root), [expected.clone(), expected]);
     }

@@ -5,7 +5,7 @@ use super::{Incoming, Outgoing, only};
 use crate::clock::UnixMillis;
 use crate::event::Amount;
 use crate::event::identity::{partition_of, write_amount, write_id};
-use crate::log::record::{Record, Why};
+use crate::log::record::{self, Record, Why, dimensions};
 
 const GENERATED: u8 = 1;
 const FILTERED: u8 = 2;
@@ -14,6 +14,8 @@ const TIME_RECEIVED: u8 = 4;
 const RECORD_FLAGS: u8 = GENERATED | FILTERED;
 /// What a record says in its place where some of its measurements are filtered.
 const PARTLY_FILTERED: u8 = 4;
+/// The same, where some of its measurements have dimensions of their own.
+const OWN: u8 = 8;
 /// Where a record has its canonical name: behind length, hashes and flags.
 const NAME_AT: usize = 4 + 16 + 8 + 1;
 /// 10^12, the scale of amounts.
@@ -42,7 +44,12 @@ fn write_key(record: &Record<'_>, to: &mut Vec<u8>) {
 
 fn write_header(record: &Record<'_>, to: &mut Vec<u8>) {
     let is_partly_filtered = record.filtered_in_part != 0;
-    to.extend_from_slice(if is_partly_filtered { b"2 " } else { b"1 " });
+    let version: &[u8] = match (record.has_own_dimensions(), is_partly_filtered) {
+        (true, _) => b"3 ",
+        (false, true) => b"2 ",
+        (false, false) => b"1 ",
+    };
+    to.extend_from_slice(version);
     write_hex(&record.identity.0.to_be_bytes(), to);
     to.push(b' ');
     write_hex(&record.content.0.to_be_bytes(), to);
@@ -51,7 +58,7 @@ fn write_header(record: &Record<'_>, to: &mut Vec<u8>) {
     let flags =
         flag(record.unique_id_generated, GENERATED) | flag(record.filtered, FILTERED) | flag(record.time_is_received(), TIME_RECEIVED);
     to.push(b'0' + flags);
-    if is_partly_filtered {
+    if is_partly_filtered || record.has_own_dimensions() {
         to.push(b' ');
         write_hex(&record.filtered_in_part.to_be_bytes(), to);
     }
@@ -88,11 +95,26 @@ pub fn write_value(record: &Record<'_>, to: &mut Vec<u8>) {
         to.push(b'}');
     }
     to.extend_from_slice(b",\"dimensions\":{");
-    for (at, (key, value)) in record.dimensions().enumerate() {
+    write_dimensions(record.dimensions(), to);
+    if record.has_own_dimensions() {
+        to.extend_from_slice(b",\"meterDimensions\":{");
+        for (at, (meter, own)) in record.own_sets().enumerate() {
+            write_member(at, meter, to);
+            to.push(b'{');
+            write_dimensions(dimensions(own), to);
+        }
+        to.push(b'}');
+    }
+    to.push(b'}');
+}
+
+/// Writes the members of an object, and its end.
+fn write_dimensions<'r>(dimensions: impl Iterator<Item = (&'r str, &'r str)>, to: &mut Vec<u8>) {
+    for (at, (key, value)) in dimensions.enumerate() {
         write_member(at, key, to);
         write_text(value.as_bytes(), to);
     }
-    to.extend_from_slice(b"}}");
+    to.push(b'}');
 }
 
 fn write_member(at: usize, name: &str, to: &mut Vec<u8>) {
@@ -124,7 +146,9 @@ pub(super) fn decode(message: &Incoming<'_>, to: &mut Vec<u8>) -> Option<()> {
     to.extend_from_slice(&[0; 4]);
     to.extend_from_slice(&header.identity.to_le_bytes());
     to.extend_from_slice(&header.content.to_le_bytes());
-    to.push(header.flags & RECORD_FLAGS | if header.filtered.is_some() { PARTLY_FILTERED } else { 0 });
+    to.push(
+        header.flags & RECORD_FLAGS | if header.filtered.is_some() { PARTLY_FILTERED } else { 0 } | if header.has_own { OWN } else { 0 },
+    );
     let mut value = Scanner(message.value?);
     value.literal(b"{\"uniqueId\":")?;
     read_name(account, name, &mut value, to)?;
@@ -138,20 +162,19 @@ pub(super) fn decode(message: &Incoming<'_>, to: &mut Vec<u8>) -> Option<()> {
         (time == message.received.micros().0).then_some(())?;
         to.extend_from_slice(&i64::MIN.to_le_bytes());
     }
+    let measurements_at = to.len();
     read_measurements(&mut value, to)?;
     value.literal(b",\"dimensions\":{")?;
-    read_members(&mut value, to, |value, to| {
-        let length_at = to.len();
-        to.extend_from_slice(&[0; 2]);
-        let length = value.text(usize::from(u16::MAX), to)?;
-        to[length_at..length_at + 2].copy_from_slice(&(length as u16).to_le_bytes());
-        Some(())
-    })?;
-    value.literal(b"}")?;
-    value.0.is_empty().then_some(())?;
+    read_dimensions(&mut value, to)?;
     if let Some(filtered) = header.filtered {
         to.extend_from_slice(&filtered.to_le_bytes());
     }
+    if header.has_own {
+        value.literal(b",\"meterDimensions\":{")?;
+        read_own(&mut value, measurements_at, to)?;
+    }
+    value.literal(b"}")?;
+    value.0.is_empty().then_some(())?;
     let length = u32::try_from(to.len() - start - 4).ok()?;
     to[start..start + 4].copy_from_slice(&length.to_le_bytes());
     // Texts are UTF-8, the time has a bucket: whatever else makes a record.
@@ -174,8 +197,10 @@ struct Header {
     identity: u128,
     content: u64,
     flags: u8,
-    /// In version 2.
+    /// In version 2, and in version 3 if there are any.
     filtered: Option<u64>,
+    /// In version 3.
+    has_own: bool,
 }
 
 impl Header {
@@ -187,9 +212,13 @@ impl Header {
         let filtered = match (version, filtered) {
             (b"1 ", []) => None,
             (b"2 ", [b' ', filtered @ ..]) if filtered.len() == 16 => Some(u64::try_from(read_hex(filtered)?).ok()?),
+            (b"3 ", [b' ', filtered @ ..]) if filtered.len() == 16 => {
+                Some(u64::try_from(read_hex(filtered)?).ok()?).filter(|bits| *bits != 0)
+            }
             _ => return None,
         };
-        Some(Self { identity: read_hex(identity)?, content: u64::try_from(read_hex(content)?).ok()?, flags: flags - b'0', filtered })
+        let content = u64::try_from(read_hex(content)?).ok()?;
+        Some(Self { identity: read_hex(identity)?, content, flags: flags - b'0', filtered, has_own: version == b"3 " })
     }
 }
 
@@ -244,6 +273,41 @@ fn read_measurements(value: &mut Scanner<'_>, to: &mut Vec<u8>) -> Option<()> {
 
 fn read_decimal(value: &mut Scanner<'_>, to: &mut Vec<u8>) -> Option<()> {
     write_amount(Amount::parse(value.number()?).ok()?, to);
+    Some(())
+}
+
+/// Writes dimensions up to the end of their object.
+fn read_dimensions(value: &mut Scanner<'_>, to: &mut Vec<u8>) -> Option<()> {
+    read_members(value, to, |value, to| {
+        let length_at = to.len();
+        to.extend_from_slice(&[0; 2]);
+        let length = value.text(usize::from(u16::MAX), to)?;
+        to[length_at..length_at + 2].copy_from_slice(&(length as u16).to_le_bytes());
+        Some(())
+    })
+}
+
+/// Writes the dimensions of each of the measurements that stand in `to`, of which those that have any are named here in their order.
+fn read_own(value: &mut Scanner<'_>, measurements_at: usize, to: &mut Vec<u8>) -> Option<()> {
+    let meters = record::meters(to.get(measurements_at..)?).map(str::to_owned).collect::<Vec<_>>();
+    let mut meters = meters.iter();
+    let mut is_first = true;
+    while !value.has(b"}") {
+        if !std::mem::take(&mut is_first) {
+            value.literal(b",")?;
+        }
+        let mut name = Vec::new();
+        value.text(usize::from(u8::MAX), &mut name)?;
+        value.literal(b":{")?;
+        // Those in between have none.
+        while meters.next()?.as_bytes() != name {
+            to.push(0);
+        }
+        let count_at = to.len();
+        read_dimensions(value, to)?;
+        (*to.get(count_at)? > 0).then_some(())?;
+    }
+    meters.for_each(|_| to.push(0));
     Some(())
 }
 

@@ -1,6 +1,6 @@
 use super::*;
 use crate::event::identity::partition;
-use crate::event::{Amount, Draft, HashKey, IdentityMode, Measurement, MeterEvent, TimeWindow};
+use crate::event::{Amount, Draft, HashKey, IdentityMode, Mapping, Measurement, MeterEvent, OwnDimension, TimeWindow};
 use crate::log::record::{Account, Decisions};
 use proptest::prelude::*;
 
@@ -20,6 +20,8 @@ struct Sent {
     values: Vec<(String, i128)>,
     dimensions: Vec<(String, String)>,
     filtered: u64,
+    /// Each with the place of its measurement.
+    own: Vec<(usize, String, String)>,
 }
 
 /// The record of an event, if it is one.
@@ -37,6 +39,18 @@ fn record_of(sent: &Sent) -> Option<Vec<u8>> {
         dimensions: &mut dimensions,
     };
     let event = MeterEvent::check(draft, RECEIVED, TimeWindow::default()).ok()?;
+    let mut own: Vec<_> =
+        sent.own.iter().map(|(at, key, value)| OwnDimension { measurement: at % sent.values.len(), key, value }).collect();
+    own.sort_unstable();
+    own.dedup_by_key(|own| (own.measurement, own.key));
+    let mapping = Mapping {
+        said: event.whole(),
+        measurements: event.measurements(),
+        dimensions: event.dimensions(),
+        own: &own,
+        unreadable: sent.filtered & 2,
+    };
+    let event = if own.is_empty() { event } else { event.mapped(mapping).ok()? };
     let identity = if sent.all_attributes { IdentityMode::AllAttributes } else { IdentityMode::UniqueId };
     let mut bytes = Vec::new();
     let account = Account { number: sent.account, identity };
@@ -60,6 +74,7 @@ fn plain() -> Sent {
         values: vec![("tokens".into(), 42_500_000_000_000)],
         dimensions: vec![("model".into(), "m-2".into())],
         filtered: 0,
+        own: Vec::new(),
     }
 }
 
@@ -95,8 +110,10 @@ fn sent() -> impl Strategy<Value = Sent> {
     ];
     let who = (any::<u32>(), any::<bool>(), prop_oneof![Just(String::new()), name()], name(), any::<bool>(), name());
     let what = (time, proptest::collection::vec((name(), amount), 1..4), proptest::collection::vec((name(), name()), 0..5), 0..16_u64);
-    (who, what).prop_map(|((account, all_attributes, namespace, unique_id, generated, customer), (time, values, dimensions, filtered))| {
-        Sent { account, all_attributes, namespace, unique_id, generated, customer, time, values, dimensions, filtered }
+    let own = proptest::collection::vec((0..4_usize, name(), name()), 0..4);
+    (who, what, own).prop_map(|(who, (time, values, dimensions, filtered), own)| {
+        let (account, all_attributes, namespace, unique_id, generated, customer) = who;
+        Sent { account, all_attributes, namespace, unique_id, generated, customer, time, values, dimensions, filtered, own }
     })
 }
 
@@ -199,6 +216,18 @@ fn messages_look_like_this() {
     1 9700e7ae74a2a70f324db413fbe0d58c efd444f224d54c77 7
     {"uniqueId":"ü/\"1\"","namespace":"https://svc/a","customerId":"acme-7","meterTimeInMillis":1767225600000,"values":{"in":99999999999999999999.999999999999,"out":-0.5},"dimensions":{}}
     "#);
+    let own = |measurement, key: &str| (measurement, key.to_owned(), "x".to_owned());
+    let mapped = Sent {
+        values: vec![("a".into(), 0), ("b".into(), 0), ("c".into(), 1_000_000_000_000)],
+        own: vec![own(1, "ce.error"), own(2, "model"), own(2, "a")],
+        filtered: 2,
+        ..plain()
+    };
+    insta::assert_snapshot!(show(&mapped), @r#"
+    9/u-1
+    3 c254e08148878c4a32b820f449062cf5 0f3467a18357213e 0 0000000000000002
+    {"uniqueId":"u-1","customerId":"acme-7","meterTimeInMillis":1767225600500,"values":{"a":0,"b":0,"c":1},"dimensions":{"model":"m-2"},"meterDimensions":{"b":{"ce.error":"x"},"c":{"a":"x","model":"x"}}}
+    "#);
     let fine = Sent { time: Some(1_767_225_600_500_250), ..plain() };
     assert!(show(&fine).contains(r#""meterTimeInMillis":1767225600500,"meterTimeInMicros":1767225600500250,"meterApiName""#));
 }
@@ -206,8 +235,8 @@ fn messages_look_like_this() {
 #[test]
 fn a_message_of_a_newer_version_is_told_from_a_broken_one() {
     let mut message = message(&record_of(&plain()).expect("an event"));
-    message.header[0] = b'3';
-    assert_eq!(read(Form::Events, &message), Err(Newer { version: 3 }));
+    message.header[0] = b'4';
+    assert_eq!(read(Form::Events, &message), Err(Newer { version: 4 }));
     message.header = b"x".to_vec();
     let record = read(Form::Events, &message).expect("known");
     let found = undecodable(&record).expect("it is no record");
