@@ -218,6 +218,21 @@ def test_the_python_client_lists_events(openmeter: Client) -> None:
     assert ids(ingested_at_from=now - timedelta(minutes=1), ingested_at_to=now + timedelta(hours=1), limit=100) == ["n-2", "n-1", "n-0"]
 
 
+def test_what_a_meter_cannot_read_is_listed_with_the_reason(openmeter: Client) -> None:
+    for slug, word, path in [("tokens", "SUM", "$.usage.tokens"), ("users", "UNIQUE_COUNT", "$.user"), ("prompts", "COUNT", None)]:
+        openmeter.meters.create(MeterCreate(slug=slug, aggregation=word, event_type="prompt", value_property=path))
+    now = datetime.now(UTC)
+    good, bad = {"usage": {"tokens": "12.5"}, "user": "u-1"}, {"usage": {"tokens": None}, "user": "u-2"}
+    openmeter.events.ingest_events([event("good", "acme", now, good, "prompt"), event("bad", "acme", now, bad, "prompt")])
+    for slug, expected in [("tokens", 12.5), ("users", 2), ("prompts", 2)]:
+        [row] = openmeter.meters.query_json(slug, from_parameter=now - timedelta(hours=1)).data
+        assert row.value == expected, slug
+    listed = {one.event.id: one for one in openmeter.events.list()}
+    assert listed["bad"].validation_error == "meter tokens: its valueProperty is null"
+    assert (listed["good"].validation_error, listed["good"].event.type) == (None, "prompt")
+    assert listed["good"].event.data == {"usage": {"tokens": 12.5}, "user": "u-1"}
+
+
 def test_what_the_python_client_may_not(url: str, openmeter: Client) -> None:
     with Client(endpoint=url, token="nobody's", retry_total=0) as stranger:
         with pytest.raises(ClientAuthenticationError) as unknown:

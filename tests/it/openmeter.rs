@@ -360,14 +360,12 @@ fn every_aggregation_is_computed() {
         let rows = api.rows(&format!("/api/v1/meters/{name}/query?to=2026-03-01T00:00:00Z"));
         assert_eq!(rows[0]["value"], total, "{word}");
     }
-    // The values that ingest keeps for a meter that counts different ones.
+    // Different texts, and different numbers.
     api.ok("POST", "/api/v1/meters", meter_of("UNIQUE_COUNT"), 201);
-    for (id, user) in [("u-1", "a"), ("u-2", "b"), ("u-3", "a")] {
-        let event = json!({"uniqueId": id, "customerId": "acme", "meterApiName": "unique_count", "meterValue": 1, "meterTimeInMillis": 1_767_225_600_000_i64,
-            "dimensions": {"ce.value": user}});
-        gateway.call("POST", "/ingest", &json!([event]).to_string()).refused(200);
+    for (id, user) in [("u-1", json!("a")), ("u-2", json!("b")), ("u-3", json!("a")), ("u-4", json!(7))] {
+        api.send("unique_count", id, "acme", "2026-01-01T00:00:00Z", json!({"value": user}));
     }
-    assert_eq!(api.rows("/api/v1/meters/unique_count/query")[0]["value"], 2);
+    assert_eq!(api.rows("/api/v1/meters/unique_count/query")[0]["value"], 3);
     // Customers, of a meter that Amberflo has defined.
     let customers = json!({"meterApiName": "seats", "displayName": "Seats", "type": "UNIQUE_CUSTOMERS_COUNT"});
     gateway.call("POST", "/meter-definition", &customers.to_string()).refused(200);
@@ -453,5 +451,38 @@ fn what_happened_long_ago_is_listed_if_it_is_asked_for() {
         assert_eq!(api.get("/api/v1/events"), json!([]));
         assert_eq!(ids(&api.get("/api/v1/events?from=2026-01-01T00:00:00Z")), ["e-2", "e-1"]);
         assert_eq!(ids(&api.get("/api/v1/events?from=2026-01-01T00:00:00.001Z")), [] as [&str; 0]);
+    });
+}
+
+#[test]
+fn one_event_counts_in_every_meter_of_its_type_and_what_one_cannot_read_is_listed() {
+    in_every_form(|api| {
+        for meter in [
+            json!({"slug": "tokens", "aggregation": "SUM", "eventType": "prompt", "valueProperty": "$.usage.tokens", "groupBy": {"model": "$.model.name"}}),
+            json!({"slug": "prompts", "aggregation": "COUNT", "eventType": "prompt"}),
+            json!({"slug": "users", "aggregation": "UNIQUE_COUNT", "eventType": "prompt", "valueProperty": "$.user"}),
+        ] {
+            api.ok("POST", "/api/v1/meters", meter, 201);
+        }
+        let now = jiff::Timestamp::now().to_string();
+        let good = json!({"usage": {"tokens": "12.5"}, "model": {"name": "m-2"}, "user": "u-1", "region": "eu"});
+        api.send("prompt", "good", "acme", &now, good);
+        api.send("prompt", "bad", "acme", &now, json!({"usage": {"tokens": "many"}, "user": "u-2"}));
+        api.send("prompt", "none", "acme", &now, json!({"user": {}}));
+        let from = "from=2026-01-01T00:00:00Z";
+        let values = |meter: &str, more: &str| {
+            let rows = api.rows(&format!("/api/v1/meters/{meter}/query?{from}{more}"));
+            rows.iter().map(|row| (row["value"].clone(), row["groupBy"].clone())).collect::<Vec<_>>()
+        };
+        assert_eq!(values("tokens", "&groupBy=model"), [(json!(12.5), json!({"model": "m-2"}))]);
+        assert_eq!((values("prompts", ""), values("users", "")), (vec![(json!(3), json!({}))], vec![(json!(2), json!({}))]));
+        let listed = api.get("/api/v1/events");
+        assert_eq!(ids(&listed), ["none", "bad", "good"]);
+        let data = json!({"usage": {"tokens": 12.5}, "model": {"name": "m-2"}, "user": "u-1", "region": "eu"});
+        assert_eq!((&listed[2]["event"]["data"], &listed[2]["event"]["type"]), (&data, &json!("prompt")));
+        assert_eq!(listed[2].get("validationError"), None);
+        assert_eq!(listed[1]["validationError"], "meter tokens: its valueProperty is no number, and no text that is one");
+        let both = "meter tokens: its valueProperty is not in the data; meter users: its valueProperty is an object or an array";
+        assert_eq!(listed[0]["validationError"], both);
     });
 }

@@ -13,7 +13,8 @@ use crate::api::fields::{Parameters, Received, pairs};
 use crate::api::openapi::OPENMETER;
 use crate::api::refusals::check_scope;
 use crate::dialect::amberflo::AmberfloError;
-use crate::dialect::cloudevents::meters::{MeterRequest, MeterUpdate, event_type, render};
+use crate::dialect::cloudevents::meters::{MeterRequest, MeterUpdate, render};
+use crate::dialect::cloudevents::plan::event_type;
 use crate::meters::{EVENT_METERS_MAX, METERS_MAX, Meter};
 use crate::openapi::Routes;
 

@@ -14,6 +14,7 @@ use super::super::amberflo::AmberfloError;
 use super::super::amberflo::fields::{Fields, parse_object};
 use super::VALUE_DIMENSION;
 use super::json_path::JsonPath;
+use super::plan::event_type;
 use super::times::{parse_time, shown_time};
 use crate::clock::{UnixMicros, UnixMillis};
 use crate::dialect::octane;
@@ -281,11 +282,6 @@ fn check_entries(fields: &Fields<'_>, name: &str, entries: usize, entries_max: u
 fn is_group_name(name: &str) -> bool {
     let is_word = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     is_word && (1..=DIMENSION_KEY_BYTES_MAX).contains(&name.len()) && name != SUBJECT
-}
-
-/// The type of the events that a meter is made from; by default its name.
-pub fn event_type(meter: &Meter) -> &str {
-    meter.ext.openmeter.get(EVENT_TYPE).and_then(Value::as_str).unwrap_or(&meter.name)
 }
 
 /// Where a meter finds its values, as OpenMeter has said; [`None`] if it has not.
