@@ -17,6 +17,7 @@ mod keys;
 mod meters;
 mod octane;
 mod openapi;
+mod openmeter;
 pub mod reconcile;
 mod refusals;
 mod rules;
@@ -105,6 +106,16 @@ pub fn router(parts: Parts, beside: Vec<Described>) -> Router {
 
 fn routes(parts: Parts) -> Routes {
     let queries = usage::Queries::new(parts.source);
+    let usage = Arc::new(usage::Usage::new(queries.clone(), parts.meters.clone(), parts.clock.clone()));
+    let openmeter = openmeter::Parts {
+        meters: parts.meters.clone(),
+        usage: usage.clone(),
+        verdicts: parts.verdicts.clone(),
+        clock: parts.clock.clone(),
+    };
+    let openmeter = openmeter::routes(openmeter, |routes| {
+        routes.layered(|router| router.route_layer(middleware::from_fn_with_state(parts.audit.clone(), audit::note)))
+    });
     let stigg = stigg::routes(stigg::Parts { customers: parts.customers.clone(), billing: parts.billing.clone() })
         .layered(|router| router.route_layer(middleware::from_fn_with_state(parts.audit.clone(), audit::note)));
     let octane = octane::Parts {
@@ -139,14 +150,14 @@ fn routes(parts: Parts) -> Routes {
     Routes::of(OPERATION)
         .merge(noted)
         .merge(audit::routes(parts.audit, parts.accounts))
-        .merge(usage::routes(queries, parts.meters, parts.clock))
+        .merge(usage::routes(usage))
         .merge(billing::routes(parts.billing))
         .merge(events::routes(parts.verdicts.clone()))
         .merge(reconcile::routes(parts.verdicts))
         .merge(session::routes(parts.portal))
         .merge(in_words_of(Dialect::Octane, octane))
         .merge(in_words_of(Dialect::Stigg, stigg.merge(reported)))
-        .merge(in_words_of(Dialect::CloudEvents, Routes::of(OPENMETER)))
+        .merge(in_words_of(Dialect::CloudEvents, openmeter))
 }
 
 /// The routes of a dialect, under its prefix and with errors in its words.

@@ -23,7 +23,7 @@ use std::time::Duration;
 pub use calendar::{BUCKETS_MAX, Buckets, Interval, ZONED_BUCKETS_MAX, month_around, rfc3339};
 pub use empty::{Empty, UNANSWERED_LOOK_UPS_MAX, Unanswered};
 pub use evaluate::{Answer, Approximate, EvaluateError, Group, Limits, OVERFLOW_VALUE, evaluate};
-pub use reading::{METERS_LOOKED_AT_MAX, MetersInRange, meters_in_range};
+pub use reading::{METERS_LOOKED_AT_MAX, MetersInRange, first_day_s, meters_in_range};
 pub use total::{ever, totals};
 pub use zone::Zone;
 

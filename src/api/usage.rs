@@ -34,9 +34,12 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use tokio::sync::Semaphore;
 
-pub(super) use self::asked::Facts;
-use self::asked::{Asked, Found};
+pub(super) use self::accept::prefers_csv;
+use self::asked::Asked;
+pub(super) use self::asked::{Facts, Found};
+pub(super) use self::body::Pieces;
 use self::body::Written;
+pub(super) use self::openapi::from_rows;
 pub(super) use self::queries::{Queries, Seen};
 
 use super::fields::{Parameters, Received, bytes, pairs};
@@ -45,14 +48,14 @@ use super::refusals::{RETRY_AFTER_S, check_scope};
 use crate::accounts::{Caller, Scope};
 use crate::clock::{Clock, UnixMillis};
 use crate::dialect::amberflo::AmberfloError;
-use crate::dialect::amberflo::usage::answer::Gaps;
+use crate::dialect::amberflo::usage::answer::{Gaps, Writer};
 use crate::dialect::amberflo::usage::{AllMetersQuery, parse_batch, parse_query};
 use crate::meters::{self, Meters};
 use crate::openapi::Routes;
 use crate::sketch;
-use crate::store;
+use crate::store::{self, Rows};
 use crate::telemetry;
-use crate::usage::{Approximate, Empty, EvaluateError, UNANSWERED_LOOK_UPS_MAX};
+use crate::usage::{Approximate, Empty, EvaluateError, UNANSWERED_LOOK_UPS_MAX, ViewRequest};
 
 /// How long a query waits for what was acked before it came, unless it says otherwise.
 const WAIT: Duration = Duration::from_secs(2);
@@ -76,24 +79,81 @@ type Shared = State<Arc<Usage>>;
 type By = Extension<Caller>;
 type Answer = Result<Response, AmberfloError>;
 
-/// What the handlers share.
-struct Usage {
+/// What answers usage queries, of every dialect.
+pub(super) struct Usage {
     queries: Queries,
     meters: Arc<Meters>,
     clock: Clock,
     held: Arc<Semaphore>,
 }
 
+/// A question that is answered from rows.
+pub(super) trait Question: Send + 'static {
+    /// As it stands in metrics.
+    fn label(&self) -> &'static str;
+
+    /// The rows that it reads.
+    fn view_requests(&self) -> Vec<ViewRequest>;
+
+    /// Reads them, on a thread that may block: an answer that can be written, whatever its size.
+    ///
+    /// # Errors
+    /// 400: it is too much. 503, 500: the rows cannot be read.
+    fn evaluate(self, rows: &dyn Rows, meters: &Meters) -> Result<Evaluated, AmberfloError>;
+}
+
+/// What was found.
+pub(super) struct Evaluated {
+    /// For the headers.
+    pub(super) facts: Facts,
+    /// Numbers that it holds in memory.
+    pub(super) numbers: usize,
+    /// Writes the body.
+    pub(super) writer: Box<dyn Pieces>,
+    /// Of the body.
+    pub(super) content_type: &'static str,
+}
+
 /// An answer before its headers.
 struct Answered {
     facts: Facts,
     body: Written,
+    content_type: &'static str,
+}
+
+/// A question in Amberflo's words.
+struct InAmberflosWords {
+    asked: Asked,
+    gaps: Gaps,
     is_csv: bool,
+}
+
+impl Question for InAmberflosWords {
+    fn label(&self) -> &'static str {
+        self.asked.label()
+    }
+
+    fn view_requests(&self) -> Vec<ViewRequest> {
+        self.asked.view_requests()
+    }
+
+    fn evaluate(self, rows: &dyn Rows, meters: &Meters) -> Result<Evaluated, AmberfloError> {
+        let (facts, reports) = self.asked.evaluate(rows, meters, self.gaps, self.is_csv)?;
+        let numbers = reports.numbers_held();
+        let content_type = if self.is_csv { accept::CSV } else { accept::JSON };
+        Ok(Evaluated { facts, numbers, writer: Box::new(reports.into_writer()), content_type })
+    }
+}
+
+impl Pieces for Writer {
+    fn write(&mut self, to: &mut Vec<u8>, bytes: usize) -> bool {
+        Self::write(self, to, bytes)
+    }
 }
 
 /// `/usage`, `/usage/batch`, `/usage/sparse`, `/usage/sparse/batch` and `/usage/all`. Needs an `Extension<Caller>` on every
 /// request.
-pub(super) fn routes(queries: Queries, meters: Arc<Meters>, clock: Clock) -> Routes {
+pub(super) fn routes(usage: Arc<Usage>) -> Routes {
     Routes::of(USAGE)
         .post("/usage", one, openapi::one())
         .post("/usage/batch", batch, openapi::batch())
@@ -101,28 +161,32 @@ pub(super) fn routes(queries: Queries, meters: Arc<Meters>, clock: Clock) -> Rou
         .post("/usage/sparse/batch", sparse_batch, openapi::sparse_batch())
         .get("/usage/all", all_meters, openapi::all_meters())
         .body_max(BODY_BYTES_MAX)
-        .with_state(Arc::new(Usage::new(queries, meters, clock)))
+        .with_state(usage)
 }
 
 async fn one(State(usage): Shared, Extension(caller): By, headers: HeaderMap, body: Received) -> Answer {
-    usage.answer(&caller, &headers, Gaps::Filled, |account, now| parse_query(&read(body)?, account, now).map(Asked::One)).await
+    usage.in_amberflos_words(&caller, &headers, Gaps::Filled, |account, now| parse_query(&read(body)?, account, now).map(Asked::One)).await
 }
 
 async fn batch(State(usage): Shared, Extension(caller): By, headers: HeaderMap, body: Received) -> Answer {
-    usage.answer(&caller, &headers, Gaps::Filled, |account, now| parse_batch(&read(body)?, account, now).map(Asked::Batch)).await
+    usage
+        .in_amberflos_words(&caller, &headers, Gaps::Filled, |account, now| parse_batch(&read(body)?, account, now).map(Asked::Batch))
+        .await
 }
 
 async fn sparse_one(State(usage): Shared, Extension(caller): By, headers: HeaderMap, body: Received) -> Answer {
-    usage.answer(&caller, &headers, Gaps::LeftOut, |account, now| parse_query(&read(body)?, account, now).map(Asked::One)).await
+    usage.in_amberflos_words(&caller, &headers, Gaps::LeftOut, |account, now| parse_query(&read(body)?, account, now).map(Asked::One)).await
 }
 
 async fn sparse_batch(State(usage): Shared, Extension(caller): By, headers: HeaderMap, body: Received) -> Answer {
-    usage.answer(&caller, &headers, Gaps::LeftOut, |account, now| parse_batch(&read(body)?, account, now).map(Asked::Batch)).await
+    usage
+        .in_amberflos_words(&caller, &headers, Gaps::LeftOut, |account, now| parse_batch(&read(body)?, account, now).map(Asked::Batch))
+        .await
 }
 
 async fn all_meters(State(usage): Shared, Extension(caller): By, headers: HeaderMap, parameters: Parameters) -> Answer {
     let parse = |account, now| AllMetersQuery::parse(&pairs(parameters)?, account, now).map(Asked::AllMeters);
-    usage.answer(&caller, &headers, Gaps::Filled, parse).await
+    usage.in_amberflos_words(&caller, &headers, Gaps::Filled, parse).await
 }
 
 fn read(body: Received) -> Result<Bytes, AmberfloError> {
@@ -130,27 +194,37 @@ fn read(body: Received) -> Result<Bytes, AmberfloError> {
 }
 
 impl Usage {
-    fn new(queries: Queries, meters: Arc<Meters>, clock: Clock) -> Self {
+    /// Of these parts.
+    pub(super) fn new(queries: Queries, meters: Arc<Meters>, clock: Clock) -> Self {
         Self { queries, meters, clock, held: Arc::new(Semaphore::new(NUMBERS_HELD_MAX)) }
     }
 
-    /// The way of a query: scope, parse, rows, turn, evaluation, answer.
-    async fn answer(
+    async fn in_amberflos_words(
         &self,
         caller: &Caller,
         headers: &HeaderMap,
         gaps: Gaps,
         parse: impl FnOnce(u32, UnixMillis) -> Result<Asked, AmberfloError>,
     ) -> Answer {
+        let is_csv = prefers_csv(headers);
+        self.answer(caller, headers, |account, now| Ok(InAmberflosWords { asked: parse(account, now)?, gaps, is_csv })).await
+    }
+
+    /// The way of a query: scope, parse, rows, turn, evaluation, answer.
+    pub(super) async fn answer<Q: Question>(
+        &self,
+        caller: &Caller,
+        headers: &HeaderMap,
+        parse: impl FnOnce(u32, UnixMillis) -> Result<Q, AmberfloError>,
+    ) -> Answer {
         let started = Instant::now();
         check_scope(caller, Scope::Read)?;
-        let asked = parse(caller.account, self.clock.now())?;
-        let form = asked.label();
+        let question = parse(caller.account, self.clock.now())?;
+        let form = question.label();
         let (meters, held) = (self.meters.clone(), self.held.clone());
-        let is_csv = accept::prefers_csv(headers);
-        let seen = self.queries.read(asked.view_requests(), wait(headers), move |rows| {
-            let (facts, reports) = asked.evaluate(rows, &meters, gaps, is_csv)?;
-            Ok(Answered { facts, body: Written::begin(reports, &held)?, is_csv })
+        let seen = self.queries.read(question.view_requests(), wait(headers), move |rows| {
+            let Evaluated { facts, numbers, writer, content_type } = question.evaluate(rows, &meters)?;
+            Ok(Answered { facts, body: Written::begin(writer, numbers, &held)?, content_type })
         });
         let seen = seen.await?;
         let empty = self.reasons(&seen.found.facts.found).await;
@@ -226,10 +300,10 @@ pub(super) fn refusal(error: EvaluateError) -> AmberfloError {
 }
 
 fn respond(seen: Seen<Answered>, empty: &[Option<Empty>]) -> Response {
-    let Answered { facts, body, is_csv } = seen.found;
+    let Answered { facts, body, content_type } = seen.found;
     let mut response = body.into_body().into_response();
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(if is_csv { accept::CSV } else { accept::JSON }));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(VARY, HeaderValue::from_static("accept"));
     seen.rows.describe(headers);
     describe_facts(&facts, headers);

@@ -1,10 +1,15 @@
 //! CloudEvents as OpenMeter takes them, and its meters (contract `cloudevents.md`).
 
+pub mod answer;
 pub mod error;
 pub mod events;
 pub mod json_path;
+pub mod listed;
+pub mod meters;
 pub mod paths;
 pub mod plan;
+pub mod query;
+pub mod times;
 
 /// The dimension that the source becomes.
 pub const SOURCE_DIMENSION: &str = "ce.source";

@@ -221,6 +221,20 @@ impl Buckets {
         starts
     }
 
+    /// End of the last one, in s since 1970: where the one behind it would begin.
+    pub fn end_s(&self) -> i64 {
+        let (_, end_s) = self.answered;
+        let Some(days) = self.interval.days() else { return end_s };
+        let mut first = days.first(self.zone.day_of(end_s - 1));
+        loop {
+            let begin_s = floor_hour(self.zone.begin_of_day(first));
+            if begin_s >= end_s {
+                return begin_s;
+            }
+            first = days.next(first);
+        }
+    }
+
     /// Whether local hours are not hours of UTC at one of these begins of buckets: those were moved down to whole hours.
     pub fn are_moved(&self, starts: &[i64]) -> bool {
         !self.zone.is_utc() && starts.iter().any(|start| self.zone.offset_s(*start) % HOUR_S != 0)

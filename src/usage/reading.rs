@@ -149,6 +149,15 @@ pub(super) fn first_bucket(
     Ok(key.and_then(|key| RowKey::read(&key).map(|key| key.bucket)))
 }
 
+/// Begin of the first day of UTC, in s since 1970, on which a meter has events.
+///
+/// # Errors
+/// The rows cannot be read.
+pub fn first_day_s(rows: &dyn Rows, account: u32, meter: &str) -> Result<Option<i64>, store::Error> {
+    let first = first_bucket(rows, account, meter, Grain::Day, 0..u32::MAX)?;
+    Ok(first.map(|day| i64::from(day) * Grain::Day.seconds()))
+}
+
 /// The meters of an account that have events in a range.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MetersInRange {

@@ -1,12 +1,14 @@
 //! Lists of events, from the newest back.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::merge::{Ask, Bounds, Branch, Found, Step, newest};
 use super::read::Keep;
 use super::*;
+use crate::clock::UnixMicros;
 
 /// Records that are looked at together; of several partitions as many in all at first, but not less than the second of each.
 const STEP_RECORDS: u64 = if cfg!(test) { 3 } else { 1_024 };
@@ -40,6 +42,18 @@ pub struct Filter {
     pub before: Option<Cursor>,
     /// At most so many.
     pub limit: usize,
+    /// Only ids that have this text in them.
+    pub unique_id_part: Option<String>,
+    /// Only customers whose id has this text in it.
+    pub customer_part: Option<String>,
+    /// Only what happened between these moments, both included.
+    pub happened: Option<RangeInclusive<UnixMicros>>,
+    /// Only what was received until this moment.
+    pub received_until: Option<UnixMillis>,
+    /// Only what was received from this moment on; by default the last 72 h.
+    pub received_since: Option<UnixMillis>,
+    /// Only the first record of each event.
+    pub firsts_only: bool,
 }
 
 /// A verdict that can be asked for.
@@ -85,6 +99,10 @@ impl Filter {
             && same(&self.namespace, record.namespace)
             && same(&self.customer, record.customer_id)
             && self.meter.as_deref().is_none_or(|wanted| record.measurements().any(|(meter, _)| meter == wanted))
+            && has_part(&self.unique_id_part, record.unique_id)
+            && has_part(&self.customer_part, record.customer_id)
+            && self.happened.as_ref().is_none_or(|range| range.contains(&record.time))
+            && self.received_until.is_none_or(|until| record.received <= until)
     }
 
     /// The same, of what is kept of a record.
@@ -108,8 +126,12 @@ impl Filter {
     }
 }
 
+fn has_part(part: &Option<String>, text: &str) -> bool {
+    part.as_deref().is_none_or(|part| text.contains(part))
+}
+
 impl Verdicts {
-    /// The latest events that a filter holds for, of the last 72 h (conflicts and rejections: as many as are kept).
+    /// The latest events that a filter holds for, of the last 72 h or as it says (conflicts and rejections: as many as are kept).
     ///
     /// # Errors
     /// [`Error`].
@@ -127,7 +149,7 @@ impl Verdicts {
     }
 
     async fn logged(self: &Arc<Self>, account: u32, filter: Filter) -> Result<Page, Error> {
-        let since = UnixMillis(self.clock.now().0 - WINDOW.as_millis() as i64);
+        let since = filter.received_since.unwrap_or_else(|| UnixMillis(self.clock.now().0 - WINDOW.as_millis() as i64));
         let partitions = self.partitions_of(account, &filter);
         let ends = |partition: u32| async move { Ok::<_, Error>((partition, self.log.ends(partition).await?)) };
         let ends: Vec<_> = stream::iter(partitions.map(ends)).buffered(AT_ONCE).try_collect().await?;
@@ -145,7 +167,10 @@ impl Verdicts {
             let keep = Keep { account, filter: filter.clone(), since, bytes_max };
             let stretch = self.log.stretch(ask.partition, from..ask.before, keep).await?;
             let judged = self.judge(ask.partition, stretch.found.into()).await?;
-            let is_wanted = |verdict: Verdict| filter.verdict.is_none_or(|wanted| wanted == WantedVerdict::InLog(verdict));
+            let is_wanted = |verdict: Verdict| {
+                let is_first = matches!(verdict, Verdict::Counted | Verdict::Filtered);
+                (is_first || !filter.firsts_only) && filter.verdict.is_none_or(|wanted| wanted == WantedVerdict::InLog(verdict))
+            };
             let found = judged.into_iter().filter(|(verdict, ..)| is_wanted(*verdict)).map(found).collect();
             Ok::<_, Error>(Step { found, from: stretch.from, is_last: stretch.is_old, looked_at: ask.before.0 - from.0 })
         };

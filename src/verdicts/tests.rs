@@ -307,6 +307,26 @@ impl World {
                 let listed: Vec<_> = self.pages(account, filter).await.iter().map(found).collect();
                 assert_eq!(listed, expected(&|placed| self.verdict(placed) == wanted));
             }
+            let half_way = self.sent.get(self.sent.len() / 2).map_or(self.now, |placed| placed.received);
+            let filter = Filter {
+                unique_id_part: Some("-1".into()),
+                customer_part: Some("c".into()),
+                firsts_only: true,
+                received_since: Some(UnixMillis(0)),
+                received_until: Some(half_way),
+                ..page.clone()
+            };
+            let listed: Vec<_> = self.pages(account, filter).await.iter().map(found).collect();
+            let is_first = |placed: &Placed| matches!(self.verdict(placed), Verdict::Counted | Verdict::Filtered);
+            let is_wanted = |placed: &Placed| is_first(placed) && placed.received <= half_way && placed.sent.id.contains("-1");
+            assert_eq!(listed, expected(&is_wanted));
+            let time = crate::clock::UnixMicros(20_000 * DAY_S * 1_000_000);
+            for (happened, is_there) in
+                [(time..=time, true), (crate::clock::UnixMicros(time.0 + 1)..=crate::clock::UnixMicros(i64::MAX), false)]
+            {
+                let listed = self.pages(account, Filter { happened: Some(happened), ..page.clone() }).await;
+                assert_eq!(listed.len(), if is_there { expected(&|_| true).len() } else { 0 });
+            }
             let (unique_id, namespace) = (Some("u-3".to_owned()), Some(String::new()));
             let filter = Filter { unique_id, namespace, ..page.clone() };
             let listed: Vec<_> = self.pages(account, filter).await.iter().map(found).collect();

@@ -46,6 +46,7 @@ mod octane;
 mod one_bad_event;
 mod one_ledger;
 mod openapi;
+mod openmeter;
 mod poison;
 mod portal;
 #[expect(dead_code, reason = "the store's own tests use more of it")]

@@ -10,7 +10,7 @@ pub(super) const JSON: &str = "application/json";
 pub(super) const CSV: &str = "text/csv; charset=utf-8; header=present";
 
 /// Whether `Accept` gives CSV a greater weight than JSON.
-pub(super) fn prefers_csv(headers: &HeaderMap) -> bool {
+pub(in crate::api) fn prefers_csv(headers: &HeaderMap) -> bool {
     let ranges = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
     let ranges: Vec<(&str, u32)> = ranges.filter_map(range).collect();
     weight(&ranges, ["text/csv", "text/*", "*/*"]) > weight(&ranges, ["application/json", "application/*", "*/*"])

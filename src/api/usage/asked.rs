@@ -9,7 +9,8 @@ use crate::dialect::amberflo::usage::{AllMetersQuery, Form, UsageQuery};
 use crate::meters::Meters;
 use crate::store::{self, Rows};
 use crate::usage::{
-    Answer, Approximate, Buckets, Empty, EvaluateError, Limits, MeterType, TIME_S_MAX, Unanswered, ViewRequest, evaluate, meters_in_range,
+    Answer, Approximate, Buckets, Empty, EvaluateError, Limits, MeterType, Query, TIME_S_MAX, Unanswered, ViewRequest, evaluate,
+    meters_in_range,
 };
 
 /// Meters of an answer to `/usage/all`. Each takes some questions of a database, one after the other.
@@ -24,7 +25,7 @@ pub(super) enum Asked {
 
 /// Whether a query has an answer.
 #[derive(Debug, Clone)]
-pub(super) enum Found {
+pub(in crate::api) enum Found {
     /// It has.
     Some,
     /// There are rows in its range, and its filters leave none of them.
@@ -34,10 +35,10 @@ pub(super) enum Found {
 }
 
 impl Found {
-    fn of(query: &UsageQuery, answer: &Answer) -> Self {
+    pub(in crate::api) fn of(query: &Query, answer: &Answer) -> Self {
         match (answer.groups.is_empty(), answer.rows_read) {
             (false, _) => Self::Some,
-            (true, 0) => Self::Nothing(query.query.unanswered()),
+            (true, 0) => Self::Nothing(query.unanswered()),
             (true, _) => Self::NoMatch,
         }
     }
@@ -75,7 +76,7 @@ pub(in crate::api) struct Facts {
     pub(super) approximate: Approximate,
     pub(in crate::api) rows_read: u64,
     /// Of each query; of all meters together.
-    pub(super) found: Vec<Found>,
+    pub(in crate::api) found: Vec<Found>,
 }
 
 impl Facts {
@@ -92,12 +93,12 @@ impl Facts {
         Self { ranges_moved: self.ranges_moved || is_moved, ..self }
     }
 
-    fn add_range(&mut self, buckets: &Buckets) {
+    pub(in crate::api) fn add_range(&mut self, buckets: &Buckets) {
         self.ranges_s.push(buckets.answered_s());
         self.ranges_moved |= buckets.moved().is_some();
     }
 
-    fn add_answer(&mut self, buckets: &Buckets, answer: &Answer) {
+    pub(in crate::api) fn add_answer(&mut self, buckets: &Buckets, answer: &Answer) {
         self.buckets_moved |= buckets.are_moved(&answer.bucket_starts);
         self.groups_cut |= answer.cut;
         self.overflow |= answer.overflow;
@@ -247,7 +248,7 @@ impl Evaluation<'_> {
             }
             EvaluateError::Rows(_) => Refused::Failed(refusal(error)),
         })?;
-        let found = Found::of(&asked, &answer);
+        let found = Found::of(&asked.query, &answer);
         let left = self.left.beside(&answer);
         self.facts.add_answer(asked.query.buckets(), &answer);
         let pushed = self.reports.push(Report { asked, meter_type, answer });

@@ -16,7 +16,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::unavailable;
 use crate::dialect::amberflo::AmberfloError;
-use crate::dialect::amberflo::usage::answer::{Reports, Writer};
 
 /// A body up to about this size is written at once.
 const WHOLE_BYTES_MAX: usize = 256 << 10;
@@ -25,20 +24,25 @@ const PIECE_BYTES: usize = 64 << 10;
 /// How long a client may take over an answer.
 const TAKEN_WITHIN: Duration = Duration::from_secs(600);
 
+/// Whoever writes a body piece by piece.
+pub(in crate::api) trait Pieces: Send + 'static {
+    /// Appends the next part of the body: until `to` has so many bytes, or a little more, or the body is whole. Says whether there is more.
+    fn write(&mut self, to: &mut Vec<u8>, bytes: usize) -> bool;
+}
+
 /// A body whose begin is written.
 pub(super) struct Written {
     begin: Vec<u8>,
-    rest: Option<(Writer, OwnedSemaphorePermit)>,
+    rest: Option<(Box<dyn Pieces>, OwnedSemaphorePermit)>,
 }
 
 impl Written {
-    /// Writes the begin. What is left is held in memory on account of `held`, which has a permit for each number.
+    /// Writes the begin. What is left is held in memory on account of `held`, which has a permit for each number of the answer.
     ///
     /// # Errors
     /// 503: others hold too much.
-    pub(super) fn begin(reports: Reports, held: &Arc<Semaphore>) -> Result<Self, AmberfloError> {
-        let numbers = u32::try_from(reports.numbers_held()).unwrap_or(u32::MAX);
-        let mut writer = reports.into_writer();
+    pub(super) fn begin(mut writer: Box<dyn Pieces>, numbers: usize, held: &Arc<Semaphore>) -> Result<Self, AmberfloError> {
+        let numbers = u32::try_from(numbers).unwrap_or(u32::MAX);
         let mut begin = Vec::new();
         let has_more = writer.write(&mut begin, WHOLE_BYTES_MAX);
         let rest = has_more.then(|| held.clone().try_acquire_many_owned(numbers).map(|permit| (writer, permit)));
@@ -70,7 +74,7 @@ struct Streamed {
 }
 
 struct Rest {
-    writer: Writer,
+    writer: Box<dyn Pieces>,
     _held: OwnedSemaphorePermit,
 }
 

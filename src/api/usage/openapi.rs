@@ -128,21 +128,27 @@ fn yes() -> Schema {
     Schema::words(&["true"])
 }
 
-/// What all queries have in common.
+/// What all of Amberflo's queries have in common.
 fn asks(operation: Operation, answer: Schema, example: Value) -> Operation {
-    let (name, about, schema) = complete();
-    let wait = format!("`wait=N`: seconds to wait for what was just acknowledged, up to {WAIT_MAX_S}; without it 2.");
-    operation
+    let operation = operation
         .needs(Scope::Read)
-        .header("Prefer", Schema::text().about(&wait))
         .answers("The answer has the form that the query has", answer)
         .example(example)
         .answers_with(StatusCode::OK, "The answer has the form that the query has", "text/csv", Schema::text())
+        .with_header("Tollgate-Meters-Cut", "There are more meters than an answer has.", yes());
+    from_rows(operation)
+}
+
+/// What the last answer has in common with all that are read from rows: its headers, and how long to wait for it.
+pub(in crate::api) fn from_rows(operation: Operation) -> Operation {
+    let (name, about, schema) = complete();
+    let wait = format!("`wait=N`: seconds to wait for what was just acknowledged, up to {WAIT_MAX_S}; without it 2.");
+    operation
+        .header("Prefer", Schema::text().about(&wait))
         .always_with_header(name, about, schema)
         .always_with_header("Tollgate-Positions", "Up to where the rows go: `partition=next position`, comma-separated.", Schema::text())
         .with_header("Tollgate-Range", "`start-end` in seconds, where a range was moved to whole hours.", Schema::text())
         .with_header("Tollgate-Buckets-Moved", "Buckets of a time zone that is not whole hours away from UTC begin up to an hour early.", yes())
-        .with_header("Tollgate-Meters-Cut", "There are more meters than an answer has.", yes())
         .with_header(
             "Tollgate-Approximate",
             "Of numbers of different values: `standard-error=0.0163` if some are estimates, `lower-bound` if there may be more of some.",

@@ -62,11 +62,11 @@ impl Api {
         let keys = ring_of(&store, &[("read", 1, Scope::Read), ("ingest", 1, Scope::Ingest), ("other", 2, Scope::Read)]);
         let source = Arc::new(source);
         Self {
-            router: routes(
+            router: routes(Arc::new(Usage::new(
                 Queries::new(source.clone()),
                 Arc::new(Meters::new(Arc::new(MemoryStore::default()), Clock::start())),
                 Clock::start(),
-            )
+            )))
             .into_router(),
             source,
             keys,

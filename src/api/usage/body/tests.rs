@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::clock::UnixMillis;
-use crate::dialect::amberflo::usage::answer::{Gaps, NUMBERS_MAX, Report, Shape};
+use crate::dialect::amberflo::usage::answer::{Gaps, NUMBERS_MAX, Report, Reports, Shape};
 use crate::dialect::amberflo::usage::parse_query;
 use crate::usage::memory::{MemoryRows, event};
 use crate::usage::{Limits, MeterType, evaluate};
@@ -24,23 +24,28 @@ fn reports(customers: usize) -> Reports {
     reports
 }
 
+fn begin(reports: Reports, held: &Arc<Semaphore>) -> Result<Written, AmberfloError> {
+    let numbers = reports.numbers_held();
+    Written::begin(Box::new(reports.into_writer()), numbers, held)
+}
+
 fn permits(count: usize) -> Arc<Semaphore> {
     Arc::new(Semaphore::new(count))
 }
 
 #[tokio::test]
 async fn a_short_answer_says_its_length_and_holds_nothing() {
-    let body = Written::begin(reports(100), &permits(0)).expect("nothing is needed").into_body();
+    let body = begin(reports(100), &permits(0)).expect("nothing is needed").into_body();
     assert!(body.size_hint().exact().is_some());
 }
 
 #[tokio::test]
 async fn a_long_answer_goes_out_in_pieces_and_holds_its_numbers_until_it_is_taken() {
     let held = permits(13_000);
-    let mut body = Written::begin(reports(6_000), &held).expect("12,000 are free").into_body();
+    let mut body = begin(reports(6_000), &held).expect("12,000 are free").into_body();
     assert_eq!((held.available_permits(), body.size_hint().exact()), (1_000, None));
-    assert_eq!(Written::begin(reports(6_000), &held).err().expect("no room").status.as_u16(), 503);
-    assert!(Written::begin(reports(100), &held).is_ok(), "short ones always get out");
+    assert_eq!(begin(reports(6_000), &held).err().expect("no room").status.as_u16(), 503);
+    assert!(begin(reports(100), &held).is_ok(), "short ones always get out");
     let (mut pieces, mut bytes) = (0, Vec::new());
     while let Some(frame) = body.frame().await {
         let piece = frame.expect("a frame").into_data().expect("data");
@@ -57,7 +62,7 @@ async fn a_long_answer_goes_out_in_pieces_and_holds_its_numbers_until_it_is_take
 #[tokio::test]
 async fn a_client_that_goes_gives_back_what_its_answer_holds() {
     let held = permits(12_000);
-    let mut body = Written::begin(reports(6_000), &held).expect("all are free").into_body();
+    let mut body = begin(reports(6_000), &held).expect("all are free").into_body();
     body.frame().await.expect("a piece").expect("a frame");
     assert_eq!(held.available_permits(), 0);
     drop(body);
@@ -67,7 +72,7 @@ async fn a_client_that_goes_gives_back_what_its_answer_holds() {
 #[tokio::test]
 async fn an_answer_that_is_not_taken_in_time_ends_with_an_error() {
     let held = permits(12_000);
-    let Written { begin, rest } = Written::begin(reports(6_000), &held).expect("all are free");
+    let Written { begin, rest } = begin(reports(6_000), &held).expect("all are free");
     let (writer, permit) = rest.expect("a long one");
     let mut late = Streamed { next: Some(begin), rest: Some(Rest { writer, _held: permit }), ends: Instant::now() };
     late.frame().await.expect("what is written").expect("a frame");

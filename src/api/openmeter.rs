@@ -1,0 +1,117 @@
+//! OpenMeter's routes (contract `cloudevents.md` section 3), but for events that come in, which the gateway takes.
+//!
+//! | | |
+//! |---|---|
+//! | `GET` `POST /api/v1/meters`, `GET` `PUT` `DELETE /api/v1/meters/{meterIdOrSlug}` | [`meters`] |
+//! | `GET` `POST …/query`, `GET …/subjects` of a meter | [`queries`] |
+//! | `GET /api/v1/events` | [`events`] |
+//!
+//! Reading needs the scope `read`, anything else `admin`. Errors are problems (RFC 9457).
+
+mod events;
+mod meters;
+mod openapi;
+mod queries;
+
+use std::sync::Arc;
+
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Extension, Path, State};
+use axum::response::{IntoResponse, Response};
+use hyper::StatusCode;
+use hyper::header::CONTENT_TYPE;
+use serde_json::Value;
+
+use super::audit::Audited;
+use super::fields::{Received, bytes};
+use super::openapi::OPENMETER;
+use super::refusals::{CHANGE_UNKNOWN, blocking, store_refusal};
+use super::usage::Usage;
+use crate::accounts::Caller;
+use crate::clock::Clock;
+use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::cloudevents::meters as wire;
+use crate::meters::{Error, Meter, Meters};
+use crate::openapi::Routes;
+use crate::verdicts::Verdicts;
+
+/// Largest body.
+const BODY_BYTES_MAX: usize = 1 << 20;
+
+/// What the routes work with.
+pub(super) struct Parts {
+    /// Definitions of meters.
+    pub(super) meters: Arc<Meters>,
+    /// Answers queries.
+    pub(super) usage: Arc<Usage>,
+    /// Lists events.
+    pub(super) verdicts: Arc<Verdicts>,
+    /// When things are changed.
+    pub(super) clock: Clock,
+}
+
+type Shared = State<Arc<Parts>>;
+type By = Extension<Caller>;
+type InPath = Result<Path<String>, PathRejection>;
+type Answer = Result<Response, AmberfloError>;
+
+/// All of them, below no prefix. `noted`: what is done to those that change something.
+pub(super) fn routes(parts: Parts, noted: impl FnOnce(Routes) -> Routes) -> Routes {
+    let parts = Arc::new(parts);
+    let changing = meters::routes().body_max(BODY_BYTES_MAX).with_state(parts.clone());
+    let reading = queries::routes().merge(events::routes()).body_max(BODY_BYTES_MAX).with_state(parts);
+    Routes::of(OPENMETER).merge(noted(changing)).merge(reading)
+}
+
+fn read(body: Received) -> Result<axum::body::Bytes, AmberfloError> {
+    bytes(body, || format!("the body has more than {BODY_BYTES_MAX} bytes, the limit"))
+}
+
+/// Does what may block.
+async fn work<T, W>(parts: Arc<Parts>, work: W) -> Result<T, AmberfloError>
+where
+    T: Send + 'static,
+    W: FnOnce(&Parts) -> Result<T, AmberfloError> + Send + 'static,
+{
+    blocking("a request in OpenMeter's words", move || work(&parts)).await?
+}
+
+/// The meter that a path is about: its slug, which may be any name that another dialect gave, or its id.
+fn find(parts: &Parts, account: u32, path: InPath) -> Result<Meter, AmberfloError> {
+    // What no meter can be called is no meter's: a database cannot even be asked for it.
+    let name = path.ok().map(|Path(name)| name).filter(|name| !name.contains('\0')).ok_or_else(unknown)?;
+    match parts.meters.get(account, &name) {
+        Err(Error::Unknown) if wire::is_id(&name) => {
+            let all = parts.meters.list(account).map_err(refusal)?;
+            all.into_iter().find(|meter| wire::id(account, meter) == name).ok_or_else(unknown)
+        }
+        found => found.map_err(refusal),
+    }
+}
+
+/// The one place where an error of the meters gets its status here.
+fn refusal(error: Error) -> AmberfloError {
+    match error {
+        Error::Exists => AmberfloError::new(StatusCode::CONFLICT, "DUPLICATE", "a meter with this slug is defined"),
+        Error::Unknown => unknown(),
+        Error::TooMany => AmberfloError::bad_request(error.to_string()),
+        Error::Store(error) => {
+            tracing::error!(%error, "the store did not answer for a meter definition");
+            store_refusal(&error, CHANGE_UNKNOWN)
+        }
+    }
+}
+
+fn unknown() -> AmberfloError {
+    AmberfloError::not_found(StatusCode::NOT_FOUND, "no meter has this id or slug")
+}
+
+fn json(status: StatusCode, body: &Value) -> Response {
+    (status, [(CONTENT_TYPE, "application/json")], body.to_string()).into_response()
+}
+
+/// An answer that says what was changed.
+fn changed(object: String, mut answer: Response) -> Response {
+    answer.extensions_mut().insert(Audited { object, account: None });
+    answer
+}
