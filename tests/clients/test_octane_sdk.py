@@ -300,7 +300,8 @@ def test_measurements_are_echoed_and_counted_once(account: Tenant) -> None:
 
 
 def test_usage_is_what_the_meter_says(account: Tenant) -> None:
-    found = octane.Customer.create(name="acme 7/b")
+    octane.Customer.create(name="acme 7/b")
+    found = octane.Customer.retrieve("acme 7/b")
     meters = {"sum": "SUM", "most": "MAX", "least": "MIN", "events": "COUNT", "average": "AVG", "last": "LATEST", "users": "UNIQUE_COUNT"}
     for name, word in meters.items():
         more = {**METER, "aggregation": word, "event_name": name, "primary_labels": ["user"]}

@@ -15,8 +15,10 @@ const SECRET_NUMBER: &str = "424242";
 /// What stands in the examples of the description, and what the other account has of it.
 const NATURAL: [(&str, &str); 5] =
     [("acme-7", "acme-customer"), ("tokens", "acme-meter"), ("calls", "acme-meter"), ("pro", "acme-plan"), ("u-1", "acme-event")];
+/// The ids that stand in every text of a body one at a time; the others in all of them at once.
+const ONE_AT_A_TIME: [&str; 4] = ["acme-customer", "acme-meter", "acme-plan", "acme-order"];
 /// Calls that are under way at a time.
-const CALLERS: usize = 4;
+const CALLERS: usize = 8;
 
 /// A route behind a key.
 #[derive(Debug, Clone)]
@@ -182,7 +184,7 @@ impl Route {
         BTreeSet::from([filled(id), filled(if is_several { "acme-customer" } else { id })])
     }
 
-    /// Its queries with this id in every parameter, one at a time; and in one that no route takes.
+    /// Its queries with this id in every parameter, one at a time; and in one that says whose things are meant, wherever somebody reads it.
     fn queries(&self, id: &str) -> BTreeSet<String> {
         let required = |but: &str| {
             let others = self.parameters.iter().filter(|(name, is_required)| *is_required && name != but);
@@ -190,28 +192,33 @@ impl Route {
         };
         let one = |name: &str| format!("?{name}={id}{}", required(name));
         let mut queries: BTreeSet<_> = self.parameters.iter().map(|(name, _)| one(name)).collect();
-        queries.extend([one("account"), one("account").replacen("account", "tollgate", 1)]);
+        queries.insert(one("account"));
         let all = self.parameters.iter().map(|(name, _)| format!("{name}={}", natural(name, id))).collect::<Vec<_>>();
-        queries.insert(format!("?{}", all.join("&")));
+        if !all.is_empty() {
+            queries.insert(format!("?{}", all.join("&")));
+        }
         queries
     }
 
-    /// Its bodies: the example with what the other account has in place of what the example is about, with this id in every text, one at
-    /// a time and in all of them; and what is no such body.
+    /// Its bodies: the example with this id in all texts, and with what the other account has in place of what the example is about, and
+    /// then with this id in one text after the other; and what is no such body.
     fn bodies(&self, id: &str) -> BTreeSet<String> {
         let Some(example) = &self.body else { return BTreeSet::from([String::new()]) };
-        let mut bodies = BTreeSet::from([String::new(), json!([id]).to_string(), with_texts(example, |_, _| Some(id.into())).to_string()]);
+        let mut bodies = BTreeSet::from([json!([id]).to_string(), with_texts(example, |_, _| Some(id.into())).to_string()]);
         let natural = with_texts(example, |_, text| NATURAL.iter().find(|(known, _)| *known == text).map(|(_, own)| (*own).to_owned()));
-        bodies.insert(natural.to_string());
+        if self.template.starts_with("/usage") {
+            bodies.extend(usage_bodies(id));
+        }
+        if !ONE_AT_A_TIME.contains(&id) {
+            return bodies;
+        }
+        bodies.extend([String::new(), natural.to_string()]);
         let mut texts = 0;
         with_texts(example, |at, _| {
             texts = at + 1;
             None
         });
         bodies.extend((0..texts).map(|changed| with_texts(&natural, |at, _| (at == changed).then(|| id.to_owned())).to_string()));
-        if self.template.starts_with("/usage") {
-            bodies.extend(usage_bodies(id));
-        }
         bodies
     }
 }

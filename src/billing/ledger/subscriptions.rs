@@ -34,7 +34,7 @@ impl Ledger {
     /// once more is the same. Gives back its place; `None`: there was nothing to give way.
     ///
     /// # Errors
-    /// As [`Self::add`] and [`Self::cancel`].
+    /// As adding one, and [`Self::cancel`].
     pub fn replace(
         &mut self,
         old: impl FnOnce(&Self) -> Option<usize>,

@@ -53,7 +53,7 @@ fn measurement_body() -> Schema {
         .takes("meter_name", name().about("The meter."))
         .takes(
             "event_name",
-            name().about("Where there is no `meter_name`: all meters that are defined with it, or the meter of that name."),
+            Schema::text().about("Where there is no `meter_name`: all meters that are defined with it, or the meter of that name."),
         )
         .takes("customer_name", name().about("Without it, the customer is the one whose mapping a label meets."))
         .takes("labels", labels())

@@ -20,8 +20,9 @@ fn customer() -> CustomerId {
 
 fn meter(octane: &Value, meter_type: MeterType) -> Meter {
     let said = Said { display_name: "Tokens used".into(), label: "tokens".into(), meter_type, dimensions: Vec::new() };
-    let octane = octane.as_object().cloned().unwrap_or_else(Map::new);
-    Meter { name: "tokens".into(), said, ext: Extensions { octane, ..Extensions::default() }, created_at: UnixMillis(1) }
+    let mut meter = Meter { name: "tokens".into(), said, ext: Extensions::default(), created_at: UnixMillis(1) };
+    meter.ext.octane = octane.as_object().cloned().unwrap_or_else(Map::new);
+    meter
 }
 
 fn counter(aggregation: &str) -> Meter {
