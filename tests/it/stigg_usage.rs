@@ -112,7 +112,8 @@ fn where_all_attributes_tell_events_apart_a_key_may_name_several() {
     let gateway = Gateway::start();
     gateway.post("/v1/accounts", &[], json!({"name": "attributes", "identity": "all_attributes"}).to_string()).refused(201);
     let client = gateway.with(&gateway.make_key("attributes", &["admin"]));
-    let usages = json!({"usages": [usage("u", 1, json!({})), usage("u", 2, json!({})), usage("u", 2, json!({}))]});
+    let usages =
+        json!({"usages": [usage("u", 1, json!({})), usage("u", 2, json!({"resourceId": "r"})), usage("u", 2, json!({"resourceId": "r"}))]});
     for _ in 0..2 {
         let made = report(&client, USAGE, &usages);
         assert_eq!(

@@ -168,7 +168,6 @@ mod tests {
         assert_eq!(days(&whole), (1.0, 2.0, false));
         let part = [("startDate", "2026-01-02T00:00:00Z"), ("endDate", "2026-01-03T00:00:00.000000001Z")];
         assert_eq!(days(&part), (1.0, 3.0, true));
-        assert_eq!(days(&[("startDate", "2026-01-01T00:00:00Z"), ("endDate", "9999-12-31T23:59:59Z")]).0, 0.0);
     }
 
     #[test]
@@ -184,7 +183,7 @@ mod tests {
             (&[start, ("endDate", "1969-12-31T00:00:00Z")], "endDate must be a time between the years 1970 and 9999"),
             (&[start, ("groupBy", &long)], "groupBy has more than 128 bytes, the limit"),
             (
-                &[("startDate", "1970-01-01T00:00:00Z"), ("endDate", "9999-12-31T00:00:00Z")],
+                &[("startDate", "1970-01-01T00:00:00Z"), ("endDate", "9999-01-01T00:00:00Z")],
                 "startDate cuts the range into more than 100000 buckets, the limit",
             ),
         ] {

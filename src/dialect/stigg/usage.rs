@@ -69,7 +69,7 @@ impl Report {
 }
 
 /// What one usage says.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Usage {
     /// Whose.
     pub customer: String,
@@ -172,10 +172,13 @@ pub type Totals = BTreeMap<(String, String), Sum>;
 /// The measurements of a report as they go out. `totals`: once all of it was counted.
 pub fn render(measurements: &[Measurement], identity: IdentityMode, mut totals: Totals) -> Vec<Value> {
     let mut seen = HashSet::new();
-    // What tells an event from others.
+    // What tells an event from others: not how much it is.
     let attributes = |one: &Measurement| match identity {
         IdentityMode::UniqueId => None,
-        IdentityMode::AllAttributes => Some((one.usage.clone(), one.time.0)),
+        IdentityMode::AllAttributes => {
+            let Usage { customer, feature, dimensions, .. } = one.usage.clone();
+            Some((customer, feature, dimensions, one.time.0))
+        }
     };
     let is_first: Vec<bool> = measurements.iter().map(|one| seen.insert((one.id.as_str(), attributes(one)))).collect();
     // From the last one back: what stands behind a record is not in its total.
@@ -241,11 +244,12 @@ mod tests {
         let current: Vec<_> =
             render(&measurements, IdentityMode::UniqueId, totals).iter().map(|one| one["currentUsage"].to_string()).collect();
         assert_eq!(current, ["5001", "5011", "5011", "5011", "6011"]);
-        // Where a key is not all that tells: of one key, the same once more is a copy, and another value is not.
-        let measurements = [measurement("a", b"1", true), measurement("a", b"2", true), measurement("a", b"2", true)];
+        // Where a key is not all that tells: of one key, the same at another time is another one, and another value is not.
+        let later = Measurement { time: UnixMillis(6), ..measurement("a", b"2", true) };
+        let measurements = [measurement("a", b"1", true), measurement("a", b"9", true), later];
         let totals = BTreeMap::from([(("acme".to_owned(), "seats".to_owned()), Sum::from_count(3))]);
         let shown = render(&measurements, IdentityMode::AllAttributes, totals);
-        assert_eq!(shown.iter().map(|one| one["currentUsage"].to_string()).collect::<Vec<_>>(), ["1", "3", "3"]);
+        assert_eq!(shown.iter().map(|one| one["currentUsage"].to_string()).collect::<Vec<_>>(), ["1", "1", "3"]);
         assert_eq!(
             render(&measurements[..1], IdentityMode::UniqueId, BTreeMap::new())[0]["currentUsage"],
             json!(0),

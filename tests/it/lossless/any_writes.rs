@@ -13,7 +13,7 @@ use super::One;
 use crate::harness::Gateway;
 
 /// Customers that go through any writes.
-const CUSTOMERS: u32 = 48;
+const CUSTOMERS: u32 = 32;
 const WRITES_MAX: usize = 12;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
