@@ -77,7 +77,7 @@ async fn a_change_holds_from_its_answer_on_whether_the_account_was_asked_for_bef
         assert_eq!(world.counting(1, "call").await, ["a", "b"]);
         assert!(world.counting(2, "call").await.is_empty(), "another account's");
         assert_eq!(world.owner(1, "u-1").await.as_deref(), Some("acme"));
-        world.meters.change(1, "a", |meter| crate::dialect::octane::meters::archive(meter)).expect("is there");
+        world.meters.change(1, "a", crate::dialect::octane::meters::archive).expect("is there");
         assert_eq!(world.counting(1, "call").await, ["b"], "what is archived takes nothing more");
         world.meters.create(1, "call", said(), Extensions::default()).expect("is made");
         assert_eq!(world.counting(1, "call").await, ["b", "call"], "its name is what it counts");

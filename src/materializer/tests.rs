@@ -12,7 +12,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::*;
 use crate::clock::UnixMicros;
-use crate::event::{Amount, Draft, HashKey, IdentityMode, Measurement, MeterEvent, Sum, TimeWindow};
+use crate::event::{Amount, Draft, HashKey, IdentityMode, Mapping, Measurement, MeterEvent, OwnDimension, Sum, TimeWindow};
 use crate::log::disk::RealDisk;
 use crate::log::embedded::EmbeddedLog;
 use crate::log::embedded::{EmbeddedAppender, LogIdentity, Settings};
@@ -68,6 +68,11 @@ impl Sent {
             dimensions: &mut [("d", &dimension)],
         };
         let event = MeterEvent::check(draft, block.received(), TimeWindow::default()).expect("a good event");
+        // Whether it is the event's dimension or each measurement's own makes no difference.
+        let own = [0, 1].map(|measurement| OwnDimension { measurement, key: "d", value: &dimension });
+        let (said, measurements) = (event.whole(), event.measurements());
+        let mapping = Mapping { said, measurements, dimensions: &[("d", "of the event")], own: &own, unreadable: 0 };
+        let event = if self.hour.is_multiple_of(2) { event.mapped(mapping).expect("a good event") } else { event };
         block.push(|to| {
             _ = record::write(to, &KEY, ACCOUNT, &event, record::Decisions { filtered: if self.filtered { u64::MAX } else { 0 } })
         });

@@ -217,7 +217,7 @@ fn what_is_wrong_with_a_cloud_event_is_a_problem() {
     assert_eq!(answer.header("tollgate-rejected"), Some("1"));
     let letter = &gateway.dead_letters()[0];
     assert_eq!((&letter["field"], &letter["shape"]), (&json!("type"), &json!("cloud_event")));
-    gateway.get(&format!("/v1/dead-letters?uniqueId=bad&customerId=acme")).refused(200);
+    gateway.get("/v1/dead-letters?uniqueId=bad&customerId=acme").refused(200);
     assert_eq!(sum(&gateway, "llm"), json!(1));
 }
 

@@ -394,6 +394,21 @@ fn changes_on_one_node_are_heard_on_the_others_also_when_they_had_lost_their_con
     one.change_document(Kind::Account, 0, "a", &mut |_| Change::Put(b"1".to_vec())).expect("changes");
     hear("a change of one");
     one.change_document(Kind::Customer, 1, "c", &mut |_| Change::Put(b"1".to_vec())).expect("changes");
+    let told = |store: &PostgresStore| {
+        let changes = store.shared_since(version).expect("reads").documents;
+        changes
+            .iter()
+            .filter_map(|document| document.of_what().map(|(kind, account, id)| (kind, account, id.to_owned())))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(told(&other), [], "others have nothing to do with it");
+    for change in [|| Change::Tell(b"2".to_vec()), || Change::Tell(b"3".to_vec()), || Change::RemoveAndTell] {
+        one.change_document(Kind::Customer, 1, "c/d", &mut |_| change()).expect("changes");
+        hear("a change that is told");
+        assert_eq!(told(&other), [(Kind::Customer.code(), 1, "c/d".to_owned())], "once, whatever else became of it");
+    }
+    assert_eq!(other.document(Kind::Customer, 1, "c/d").expect("reads"), None);
+    one.change_document(Kind::Customer, 1, "c/d", &mut |_| Change::RemoveAndTell).expect("is gone already");
     cluster
         .psql(&url, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN %'");
     hear("the connection is lost");
