@@ -104,7 +104,7 @@ pub fn router(parts: Parts, beside: Vec<Described>) -> Router {
 
 fn routes(parts: Parts) -> Routes {
     let queries = usage::Queries::new(parts.source);
-    let usage = Arc::new(usage::Usage::new(queries, parts.meters.clone(), parts.clock.clone()));
+    let usage = Arc::new(usage::Usage::new(queries.clone(), parts.meters.clone(), parts.clock.clone()));
     let openmeter =
         openmeter::Parts { meters: parts.meters.clone(), usage: usage.clone(), verdicts: parts.verdicts.clone(), clock: parts.clock };
     let openmeter = openmeter::routes(openmeter, |routes| {
@@ -112,7 +112,12 @@ fn routes(parts: Parts) -> Routes {
     });
     let stigg = stigg::routes(stigg::Parts { customers: parts.customers.clone(), billing: parts.billing.clone() })
         .layered(|router| router.route_layer(middleware::from_fn_with_state(parts.audit.clone(), audit::note)));
-    let octane = octane::Parts { customers: parts.customers.clone(), billing: parts.billing.clone(), meters: parts.meters.clone() };
+    let octane = octane::Parts {
+        customers: parts.customers.clone(),
+        billing: parts.billing.clone(),
+        meters: parts.meters.clone(),
+        queries: queries.clone(),
+    };
     let octane =
         octane::routes(octane).layered(|router| router.route_layer(middleware::from_fn_with_state(parts.audit.clone(), audit::note)));
     // Where every method but GET changes what is set up.

@@ -5,6 +5,7 @@
 //! | `GET` `POST /customers`, `GET` `PUT` `DELETE /customers/{name}` | [`customers`] |
 //! | `…/mappings`, `…/metadata`, `…/status` of a customer | [`customers`] |
 //! | `…/subscriptions`, `…/active_subscription`, `…/subscription` of a customer | [`subscriptions`] |
+//! | `…/usage`, `…/usage_by_time` of a customer | [`usage`] |
 //! | `GET` `POST /meters`, `GET` `PUT` `DELETE /meters/{name}`, `POST /meters/{name}/archive` | [`meters`] |
 //!
 //! Reading needs the scope `read`, anything else `admin`. Every success has a body of JSON, since the Python client takes an answer without one
@@ -14,6 +15,7 @@ mod customers;
 mod meters;
 mod openapi;
 mod subscriptions;
+mod usage;
 
 use std::sync::Arc;
 
@@ -30,6 +32,7 @@ use super::customers::unanswered;
 use super::fields::{Received, bytes};
 use super::openapi::OCTANE;
 use super::refusals::blocking;
+use super::usage::Queries;
 use crate::accounts::Caller;
 use crate::billing::Billing;
 use crate::customers::{Customer, CustomerId, Customers, Error};
@@ -50,6 +53,8 @@ pub(super) struct Parts {
     pub(super) billing: Arc<Billing>,
     /// Definitions of meters.
     pub(super) meters: Arc<Meters>,
+    /// The way to the rows.
+    pub(super) queries: Queries,
 }
 
 type Shared = State<Arc<Parts>>;
@@ -65,6 +70,7 @@ pub(super) fn routes(parts: Parts) -> Routes {
     Routes::of(OCTANE)
         .merge(customers::routes())
         .merge(subscriptions::routes())
+        .merge(usage::routes())
         .merge(meters::routes())
         .body_max(BODY_BYTES_MAX)
         .with_state(Arc::new(parts))

@@ -35,18 +35,19 @@ Tollgate takes usage events over HTTP, counts each exactly once, keeps them dura
 **First steps.** Send events to `POST /ingest`: a 200 means that they are on disk, and every query that begins after it sees them. Ask for sums with \
 `POST /usage`. To bill, make a plan (`POST /v1/plans`), assign it to a customer, and read the invoices.
 
-**Two families of paths.** Those under `/v1/` are Tollgate's own: they refuse fields and parameters that they do not know. All others are Amberflo's, as its \
-documents and its SDKs call them: they pass over what they do not know, take words in any case, and take `null` for an optional field as if it were absent. \
-Every path is served below `/amberflo` too, with or without a slash at its end.
+**Families of paths.** Those under `/v1/` are Tollgate's own: they refuse fields and parameters that they do not know. Those under `/octane`, `/stigg` and \
+`/openmeter` are the other dialects', and all others are Amberflo's, each as its documents and its clients call them: they pass over what they do not know, take \
+words in any case, and take `null` for an optional field as if it were absent. Amberflo's paths and our own are served below `/amberflo` too; most paths of the \
+other dialects also without their prefix. A slash at the end, or two in place of one, make no difference. All dialects see the same customers, meters and usage.
 
-**Keys.** Send the key in `X-API-KEY`, or in `Authorization: Bearer`. It belongs to one account and sees nothing of any other. Its scopes say what it may do: \
+**Keys.** Send the key in `X-API-KEY`, or in `Authorization: Bearer`, or, as one of Octane's clients does, in `X-Authorization: Bearer`. It belongs to one account and sees nothing of any other. Its scopes say what it may do: \
 `ingest` sends events, `read` asks, `admin` does both and changes what is set up, `operator` makes accounts and sees no data.
 
 **Sending again is safe.** An event is told from its copies by its `uniqueId`. After a 503 the outcome is unknown: send the same events again, each counts once.
 
 **Bodies** may be compressed (`Content-Encoding`: gzip, deflate or zstd). Numbers are exact decimals, in and out: they are never read as doubles.
 
-**Refusals** are JSON: `message` for people, `code` for programs, and `details` with the field. A method that a path does not have is answered with 405 and \
+**Refusals** are JSON: `message` for people, `code` for programs, and `details` with the field; the other dialects have forms of their own. A method that a path does not have is answered with 405 and \
 `Allow`; a path that there is not with 404. 429 and 503 have `Retry-After`. Keys with a rate limit get the headers `RateLimit` and `RateLimit-Policy` with \
 every answer.",
     tags: &[
@@ -65,7 +66,7 @@ every answer.",
         (OPENMETER, "CloudEvents and meters as OpenMeter's clients know them. Errors are problems (RFC 9457)."),
         (OPERATION, "Health, metrics, and this description. No key is needed."),
     ],
-    servers: &[("/", "This gateway"), ("/amberflo", "The same, below the prefix of Amberflo's dialect")],
+    servers: &[("/", "This gateway")],
 };
 
 /// The id of a customer.

@@ -303,27 +303,31 @@ fn respond(seen: Seen<Answered>, empty: &[Option<Empty>]) -> Response {
     let Answered { facts, body, content_type } = seen.found;
     let mut response = body.into_body().into_response();
     let headers = response.headers_mut();
-    let is_true = HeaderValue::from_static("true");
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(VARY, HeaderValue::from_static("accept"));
     seen.rows.describe(headers);
-    if facts.ranges_moved {
-        insert_list(headers, RANGE, facts.ranges_s.iter().map(|(start_s, end_s)| format!("{start_s}-{end_s}")));
-    }
+    describe_facts(&facts, headers);
     if empty.iter().any(Option::is_some) {
         insert_list(headers, EMPTY, empty.iter().map(|reason| reason.map_or("-", Empty::label).to_owned()));
+    }
+    response
+}
+
+/// Says in the headers of an answer how it is not what was asked for, or not exact.
+pub(super) fn describe_facts(facts: &Facts, headers: &mut HeaderMap) {
+    if facts.ranges_moved {
+        insert_list(headers, RANGE, facts.ranges_s.iter().map(|(start_s, end_s)| format!("{start_s}-{end_s}")));
     }
     let flags =
         [(BUCKETS_MOVED, facts.buckets_moved), (GROUPS_CUT, facts.groups_cut), (METERS_CUT, facts.meters_cut), (OVERFLOW, facts.overflow)];
     for (name, _) in flags.into_iter().filter(|(_, is_set)| *is_set) {
-        headers.insert(name, is_true.clone());
+        headers.insert(name, HeaderValue::from_static("true"));
     }
     let Approximate { is_estimate, is_lower_bound } = facts.approximate;
     if is_estimate || is_lower_bound {
         let error = is_estimate.then(|| format!("standard-error={}", sketch::standard_error()));
         insert_list(headers, APPROXIMATE, error.into_iter().chain(is_lower_bound.then(|| "lower-bound".into())));
     }
-    response
 }
 
 fn insert_list(headers: &mut HeaderMap, name: HeaderName, items: impl Iterator<Item = String>) {

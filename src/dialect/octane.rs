@@ -8,3 +8,4 @@ pub mod measurements;
 pub mod metadata;
 pub mod meters;
 pub mod subscriptions;
+pub mod usage;

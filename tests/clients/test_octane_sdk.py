@@ -1,10 +1,10 @@
-"""What Octane's published Python client does with customers, mappings, subscriptions and meters, unchanged but for its address and key, on
+"""What Octane's published Python client does with customers, mappings, subscriptions, meters, measurements and usage, unchanged but for its address and key, on
 both logs and stores. What it is served of customers is held against the seed schema."""
 
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import jsonschema
@@ -259,6 +259,112 @@ def test_a_meter_is_defined_changed_listed_and_deleted(account: Tenant) -> None:
     assert archived.is_archived and octane.Meter.list() == []
     assert made.delete() == {}
     refused("not_found", "name", lambda: octane.Meter.retrieve("calls"))
+
+
+DAY_0 = datetime(2026, 1, 1, tzinfo=UTC)
+JANUARY = {"start_time": "2026-01-01T00:00:00", "end_time": "2026-02-01T00:00:00Z"}
+
+
+def test_measurements_are_echoed_and_counted_once(account: Tenant) -> None:
+    sent = {
+        "meter_name": "tokens",
+        "customer_name": "acme-7",
+        "value": 2.5,
+        "time": "2026-01-01T12:00:00.123456",
+        "labels": {"region": "eu"},
+        "id": "m-1",
+    }
+    made = octane.Measurement.create(**sent)
+    assert plain(made) == sent
+    # The same once more, with a key and without.
+    assert plain(octane.Measurement.create(idempotency_key="k-1", **sent)) == sent
+    # The client fills in the time, without an offset, and the gateway the id.
+    before = datetime.now(UTC) - timedelta(seconds=1)
+    made = octane.Measurement.create(meter_name="tokens", customer_name="acme-7", value=1)
+    assert made.id and before <= datetime.fromisoformat(made.time).replace(tzinfo=UTC) <= datetime.now(UTC)
+    several = [{**sent, "id": f"m-{number}"} for number in range(3)] + [
+        {"event_name": "calls", "customer_name": "acme-7", "value": 1}
+    ]
+    echoed = octane.Measurement.create_multi(measurements=several)
+    assert plain(echoed[:3]) == several[:3]
+    assert echoed[3].id and echoed[3].event_name == "calls"
+    assert octane.Measurement.create_multi(measurements=[]) == []
+    octane.Customer.create(name="acme-7")
+    assert octane.Customer.usage("acme-7", meter_name="tokens", **JANUARY).usage == 7.5
+    refused("invalid", "meter_name", lambda: octane.Measurement.create(customer_name="acme-7", value=1))
+    refused("invalid", "value", lambda: octane.Measurement.create(**{**sent, "value": "1"}))
+    refused("invalid", "reset_total", lambda: octane.Measurement.create(reset_total=True, **sent))
+    bad = [{**sent, "id": "m-9"}, {**sent, "value": None}]
+    refused("invalid", "[1].value", lambda: octane.Measurement.create_multi(measurements=bad))
+    assert octane.Customer.usage("acme-7", meter_name="tokens", **JANUARY).usage == 7.5, "nothing of it"
+
+
+def test_usage_is_what_the_meter_says(account: Tenant) -> None:
+    found = octane.Customer.create(name="acme 7/b")
+    meters = {"sum": "SUM", "most": "MAX", "least": "MIN", "events": "COUNT", "average": "AVG", "last": "LATEST", "users": "UNIQUE_COUNT"}
+    for name, word in meters.items():
+        more = {**METER, "aggregation": word, "event_name": name, "primary_labels": ["user"]}
+        octane.Meter.create(name=name, **more)
+        octane.Measurement.create_multi(
+            measurements=[
+                {
+                    "meter_name": name,
+                    "customer_name": "acme 7/b",
+                    "value": value,
+                    "time": (DAY_0 + timedelta(hours=hours, microseconds=1)).isoformat(),
+                    "labels": {"user": user},
+                }
+                for value, hours, user in [(0.1, 0, "a"), (0.2, 1, "b"), (7, 24, "a"), (-3, 31 * 24, "c")]
+            ]
+        )
+    used = {name: octane.Customer.usage("acme 7/b", meter_name=name, **JANUARY).usage for name in meters}
+    assert used == {"sum": 7.3, "most": 7, "least": 0.1, "events": 3, "average": 2.433333333333, "last": 7, "users": 2}
+    # Times as the client writes those of its user's datetimes: seconds since 1970.
+    first_day = {"start_time": DAY_0, "end_time": DAY_0 + timedelta(days=1)}
+    assert octane.Customer.usage("acme 7/b", meter_name="sum", **first_day).usage == 0.3
+    # As a call of what was read, which has the usage in place of itself then.
+    assert found.usage(meter_name="most", **JANUARY)["usage"] == 7
+    # Without a range: the month that is running; of a gauge the latest there is.
+    octane.Meter.create(name="seats", **{**METER, "meter_type": "GAUGE", "event_name": "seats"})
+    for value, time in [(5, "2026-01-02T00:00:00"), (4, "2026-01-03T00:00:00"), (9, "2026-01-01T00:00:00")]:
+        octane.Measurement.create(meter_name="seats", customer_name="acme 7/b", value=value, time=time)
+    assert octane.Customer.usage("acme 7/b", meter_name="seats").usage == 4
+    assert octane.Customer.usage("acme 7/b", meter_name="sum").usage == 0
+    octane.Measurement.create(meter_name="sum", customer_name="acme 7/b", value=1.5)
+    assert octane.Customer.usage("acme 7/b", meter_name="sum").usage == 1.5
+    assert octane.Customer.usage("acme 7/b", meter_name="nobody knows it").usage == 0
+    refused("not_found", "name", lambda: octane.Customer.usage("nobody", meter_name="sum"))
+    refused("invalid", "meter_name", lambda: octane.Customer.usage("acme 7/b"))
+    refused("invalid", "start_time", lambda: octane.Customer.usage("acme 7/b", meter_name="sum", start_time="yesterday"))
+    octane.Meter.create(name="weighted", **{**METER, "aggregation": "TIME_WEIGHTED_SUM"})
+    refused("invalid", "meter_name", lambda: octane.Customer.usage("acme 7/b", meter_name="weighted"))
+
+
+def test_usage_by_time_is_asked_as_octane_s_other_client_would(account: Tenant) -> None:
+    """That one is no longer to be had: it sends times with a Z and milliseconds, and its key as a bearer."""
+    octane.Customer.create(name="acme-7")
+    octane.Measurement.create(meter_name="tokens", customer_name="acme-7", value=2.5, time="2026-01-01T12:00:00", labels={"region": "eu"})
+    asked = {
+        "meter_name": "tokens",
+        "start_time": "2026-01-01T00:00:00.000Z",
+        "time_bucket": "hour",
+        "aggregate": "SUM",
+        "label_filters": [{"key": "region", "value": "eu"}],
+        "label_group_by_keys": ["region"],
+    }
+    answer = account.server.request("POST", "/octane/customers/acme-7/usage_by_time", asked, {"X-API-KEY": account.key})
+    assert answer.status == 200, answer
+    shown = answer.json()
+    assert shown["usage_by_time"] == [{"time": "2026-01-01T12:00:00.000000Z", "usage": 2.5, "labels": {"region": "eu"}}]
+    assert (shown["total_usage"], shown["meter_name"], shown["meter_display_name"]) == (2.5, "tokens", "tokens")
+    # The client's own way to a path that it has no method for.
+    assert plain(octane.Customer._static_request("post", "/customers/acme-7/usage_by_time", **asked))["total_usage"] == 2.5
+
+
+def test_what_is_outside_of_what_is_covered_is_not_found(account: Tenant) -> None:
+    octane.Customer.create(name="acme-7")
+    refused("not_found", None, lambda: octane.Customer.revenue("acme-7"))
+    refused("not_found", None, lambda: octane.Customer.create_payment_gateway_credential("acme-7", account_id="x"))
 
 
 def test_one_customer_in_two_dialects(account: Tenant) -> None:

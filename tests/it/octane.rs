@@ -1,9 +1,9 @@
-//! The contract `octane.md`, sections 0, 1, 3 and 5, row by row, in every form of a path and of a key; and one customer in two dialects
+//! The contract `octane.md`, section by section, row by row, in every form of a path and of a key; and one customer in two dialects
 //! (`stigg.md` section 6). What values mean is tested where the parts are.
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Client, Gateway};
+use crate::harness::{Answer, Client, Gateway, event};
 
 /// The Python client says so of itself, and nobody else.
 const PYTHON: (&str, &str) = ("X-Octane-Client-User-Agent", "{\"lang\":\"python\"}");
@@ -43,7 +43,8 @@ impl Api {
     fn call_with(&self, more: &[(&str, &str)], method: &str, path: &str, body: &Value) -> Answer {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let headers = [&[(self.header, self.key.as_str())], more].concat();
-        self.client.call_with(&headers, method, &(self.form)(path), &body)
+        let (path, query) = path.split_at(path.find('?').unwrap_or(path.len()));
+        self.client.call_with(&headers, method, &format!("{}{query}", (self.form)(path)), &body)
     }
 
     /// Exactly 200, and a body of JSON: without one, the Python client raises.
@@ -267,6 +268,171 @@ fn section_3_meters() {
             api.unknown(method, path, json!({}), Some("name"));
         }
     });
+}
+
+#[test]
+fn section_2_measurements() {
+    in_every_form(|api| {
+        let sent = json!({"meter_name": "m", "customer_name": "nobody knows", "value": 0.1, "time": "2026-01-01T00:00:00.123456", "labels": {"region": "eu"}, "id": "m-1", "more": [7]});
+        assert_eq!(api.ok("POST", "/measurements", sent.clone()), sent, "with all that it came with");
+        let bare = json!({"event_name": "m", "customer_name": "acme", "value": 2, "time": null, "labels": null, "reset_total": false});
+        let echo = api.ok("POST", "/measurements", bare);
+        assert!(echo["id"].is_string() && echo["time"].as_str().is_some_and(|time| time.len() == 27 && time.ends_with('Z')), "{echo}");
+        // In the order in which they came, known ones too.
+        let all = json!([echo, sent]);
+        assert_eq!(api.ok("POST", "/measurements/multi", all.clone()), all);
+        assert_eq!(api.ok("POST", "/measurements/multi", json!([])), json!([]));
+        api.bad("POST", "/measurements", json!({"customer_name": "acme", "value": 1}), "meter_name");
+        api.bad("POST", "/measurements", json!({"meter_name": "m", "customer_name": "acme"}), "value");
+        for (field, value) in
+            [("reset_total", json!(true)), ("value", json!("1")), ("time", json!("noon")), ("labels", json!([])), ("id", json!(7))]
+        {
+            let mut bad = json!({"meter_name": "m", "customer_name": "acme", "value": 1});
+            bad[field] = value;
+            api.bad("POST", "/measurements", bad.clone(), field);
+            api.bad("POST", "/measurements/multi", json!([sent, bad]), &format!("[1].{field}"));
+        }
+        api.ok("POST", "/customers", json!({"name": "acme"}));
+        assert_eq!(api.get("/customers/acme/usage?meter_name=m"), json!({"usage": 2}), "counted once, and nothing else");
+        let none = Api { key: "nothing".into(), client: api.client.clone(), ..*api };
+        assert_eq!(none.no("POST", "/measurements", json!({}), 401), ("unauthorized".into(), None));
+    });
+}
+
+/// A meter as the Python client would make it, but for what is said here.
+fn meter(name: &str, kind: &str, aggregation: &str) -> Value {
+    json!({"name": name, "event_name": name, "meter_type": kind, "data_type": "FLOAT", "aggregation": aggregation, "is_incremental": true,
+        "reporting_method": "DELTA", "primary_labels": ["user"], "unit_name": "token"})
+}
+
+fn measured(meter: &str, time: &str, value: Value, user: &str) -> Value {
+    json!({"meter_name": meter, "customer_name": "acme", "time": time, "value": value, "labels": {"user": user, "region": "eu"}})
+}
+
+/// Three in January, one in February.
+fn measure(api: &Api, meter: &str) {
+    let all = json!([
+        measured(meter, "2026-01-01T00:00:00.000001", json!(0.1), "a"),
+        measured(meter, "2026-01-01T00:59:59.999999Z", json!(0.2), "b"),
+        measured(meter, "2026-01-31T23:59:59.999999Z", json!(7), "a"),
+        measured(meter, "2026-02-01T00:00:00Z", json!(-3), "c"),
+    ]);
+    api.ok("POST", "/measurements/multi", all);
+}
+
+#[test]
+fn section_4_usage() {
+    in_every_form(|api| {
+        let usage = |more: &str| format!("/customers/acme/usage?meter_name={more}");
+        api.unknown("GET", &usage("sum"), Value::Null, Some("name"));
+        api.ok("POST", "/customers", json!({"name": "acme"}));
+        assert_eq!(api.get(&usage("sum")), json!({"usage": 0}), "a meter that nobody knows");
+        let january = "&start_time=2026-01-01T00:00:00&end_time=2026-02-01T00:00:00Z";
+        for (word, used) in [
+            ("SUM", "7.3"),
+            ("count", "3"),
+            ("MAX", "7"),
+            ("min", "0.1"),
+            ("UNIQUE_COUNT", "2"),
+            ("AVG", "2.433333333333"),
+            ("LATEST", "7"),
+        ] {
+            api.ok("POST", "/meters", meter(word, "counter", word));
+            measure(api, word);
+            assert_eq!(api.get(&usage(&format!("{word}{january}"))).to_string(), format!("{{\"usage\":{used}}}"), "{word}");
+        }
+        measure(api, "undefined");
+        assert_eq!(api.get(&usage(&format!("undefined{january}"))), json!({"usage": 7.3}), "a meter that nobody defined");
+        // Seconds since 1970, as the documents have them; a range is moved to whole hours, which the answer says.
+        assert_eq!(api.get(&usage("SUM&start_time=1767225600&end_time=1767229200")), json!({"usage": 0.3}));
+        let moved =
+            api.call_with(&[], "GET", &usage("SUM&start_time=1767225601.5&end_time=2026-01-01T00:30:00Z"), &Value::Null).refused(200);
+        assert_eq!((moved.json(), moved.header("tollgate-range")), (json!({"usage": 0.3}), Some("1767225600-1767229200")));
+        assert_eq!(moved.header("tollgate-complete"), Some("true"));
+        // Without a range it is the month that is running, and of a gauge whatever is latest.
+        api.ok("POST", "/meters", meter("gauge", "GAUGE", "SUM"));
+        measure(api, "gauge");
+        assert_eq!(api.get(&usage(&format!("gauge{january}"))), json!({"usage": 7}));
+        assert_eq!(api.get(&usage("gauge&end_time=2026-01-02T00:00:00Z")), json!({"usage": 0.2}));
+        assert_eq!((api.get(&usage("gauge")), api.get(&usage("SUM"))), (json!({"usage": -3}), json!({"usage": 0})));
+        api.ok("POST", "/measurements", json!({"meter_name": "SUM", "customer_name": "acme", "value": 1e-12}));
+        assert_eq!(api.get(&usage("SUM")).to_string(), "{\"usage\":0.000000000001}");
+        api.ok("POST", "/meters", meter("weighted", "counter", "TIME_WEIGHTED_SUM"));
+        api.bad("GET", &usage("weighted"), Value::Null, "meter_name");
+        api.bad("GET", "/customers/acme/usage", Value::Null, "meter_name");
+        api.bad("GET", &usage("SUM&start_time=yesterday"), Value::Null, "start_time");
+        api.bad("GET", &usage("SUM&start_time=7200&end_time=7200"), Value::Null, "end_time");
+    });
+}
+
+#[test]
+fn section_4_usage_by_time() {
+    in_every_form(|api| {
+        let path = "/customers/acme/usage_by_time";
+        let asked = |more: Value| {
+            let mut body = json!({"meter_name": "m", "start_time": "2026-01-01T00:30:00.000Z", "end_time": "2026-02-02T00:00:00Z"});
+            body.as_object_mut().expect("an object").extend(more.as_object().cloned().expect("an object"));
+            body
+        };
+        api.unknown("POST", path, asked(json!({})), Some("name"));
+        api.ok("POST", "/customers", json!({"name": "acme"}));
+        let nothing = api.ok("POST", path, json!({"meter_name": "m", "start_time": "2026-01-01T00:00:00Z"}));
+        assert_eq!((&nothing["total_usage"], &nothing["usage_by_time"], nothing.get("unit_name")), (&json!(0), &json!([]), None));
+        api.ok("POST", "/meters", meter("m", "counter", "MAX"));
+        measure(api, "m");
+        let point = |time: &str, usage: Value, labels: Value| json!({"time": format!("2026-{time}:00:00.000000Z"), "usage": usage, "labels": labels});
+        let expected = json!({
+            "meter_name": "m", "meter_display_name": "m", "unit_name": "token", "start_time": "2026-01-01T00:00:00.000000Z",
+            "end_time": "2026-02-02T00:00:00.000000Z", "total_usage": 7,
+            "usage_by_time": [point("01-01T00", json!(0.2), json!({})), point("01-31T00", json!(7), json!({})), point("02-01T00", json!(-3), json!({}))],
+        });
+        assert_eq!(api.ok("POST", path, asked(json!({"time_bucket": null}))), expected);
+        let grouped = api.ok("POST", path, asked(json!({"time_bucket": "hour", "aggregate": "sum", "label_group_by_keys": ["user"]})));
+        assert_eq!(grouped["total_usage"], json!(4.3));
+        let user = |name: &str| json!({"user": name});
+        let expected = json!([
+            point("01-01T00", json!(0.1), user("a")),
+            point("01-01T00", json!(0.2), user("b")),
+            point("01-31T23", json!(7), user("a")),
+            point("02-01T00", json!(-3), user("c")),
+        ]);
+        assert_eq!(grouped["usage_by_time"], expected);
+        let filters = json!([{"key": "region", "value": "eu"}, {"key": "user", "value": "b"}, {"key": "user", "value": "c"}]);
+        let filtered = api.ok("POST", path, asked(json!({"aggregate": "COUNT", "label_filters": filters})));
+        assert_eq!((&filtered["total_usage"], filtered["usage_by_time"].as_array().map(Vec::len)), (&json!(2), Some(2)));
+        for (field, value) in [
+            ("meter_name", Value::Null),
+            ("start_time", Value::Null),
+            ("start_time", json!("2999-01-01T00:00:00Z")),
+            ("time_bucket", json!("week")),
+            ("aggregate", json!("TIME_WEIGHTED_SUM")),
+            ("label_filters[0].key", json!([{"value": "v"}])),
+        ] {
+            let mut body = json!({"meter_name": "m", "start_time": "2026-01-01T00:00:00Z"});
+            body[field.split('[').next().expect("a name")] = value;
+            api.bad("POST", path, body, field);
+        }
+    });
+}
+
+#[test]
+fn usage_is_one_in_all_dialects_and_needs_the_scope_to_read() {
+    let gateway = Gateway::start();
+    let api = Api::plain(&gateway);
+    api.ok("POST", "/customers", json!({"name": "a b+c"}));
+    let sent = event("u-1").customer("a b+c").meter("tokens").value("2.5").dimension("region", "eu");
+    gateway.send(&[sent]).logged(1);
+    api.ok("POST", "/measurements", json!({"meter_name": "tokens", "customer_name": "a b+c", "value": 1, "time": "2026-01-01T00:00:00Z"}));
+    for path in ["a+b%2Bc", "a%20b+c"] {
+        let range = "start_time=2026-01-01T00:00:00Z&end_time=2027-01-01T00:00:00Z";
+        assert_eq!(api.get(&format!("/customers/{path}/usage?meter_name=tokens&{range}")), json!({"usage": 3.5}));
+    }
+    let made = gateway.make_key("default", &["ingest"]);
+    let producer = Api { key: format!("Bearer {}", made.text), ..Api::plain(&gateway) };
+    for (method, path) in [("GET", "/customers/x/usage?meter_name=tokens"), ("POST", "/customers/x/usage_by_time")] {
+        let refused = producer.call_with(&[], method, path, &json!({})).refused(403).json();
+        assert_eq!(refused["error"]["code"], "forbidden", "{method} {path}");
+    }
 }
 
 /// Without what differs from run to run.

@@ -61,7 +61,9 @@ fn what_is_described_is_served_below_the_prefix_and_with_a_slash_at_its_end() {
     let gateway = Gateway::start();
     for path in paths(&description(&gateway)).keys().map(|path| filled(path)) {
         let at_root = ask(&gateway, "PATCH", &path);
-        for form in [format!("/amberflo{path}"), format!("{path}/")] {
+        let has_prefix = ["/octane/", "/stigg/", "/openmeter/"].iter().any(|prefix| path.starts_with(prefix));
+        let below_prefix = (!has_prefix).then(|| format!("/amberflo{path}"));
+        for form in below_prefix.into_iter().chain([format!("{path}/"), format!("/{path}")]) {
             let answer = ask(&gateway, "PATCH", &form);
             assert_eq!((answer.status, answer.header("allow")), (at_root.status, at_root.header("allow")), "{form}");
         }

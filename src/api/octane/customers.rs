@@ -8,8 +8,9 @@ use axum::response::Response;
 use hyper::header::HeaderMap;
 use serde_json::{Map, Value, json};
 
+use super::openapi::customers as openapi;
 use super::subscriptions::refusal as plan_refusal;
-use super::{Answer, Below, By, Name, Parts, Shared, changed, deleted, find, openapi, read, refusal, work};
+use super::{Answer, Below, By, Name, Parts, Shared, changed, deleted, find, read, refusal, work};
 use crate::accounts::Scope;
 use crate::api::fields::Received;
 use crate::api::openapi::OCTANE;
@@ -22,17 +23,17 @@ use crate::openapi::Routes;
 
 pub(super) fn routes() -> Routes<std::sync::Arc<Parts>> {
     Routes::of(OCTANE)
-        .get("/customers", list, openapi::list_customers())
-        .post("/customers", create, openapi::create_customer())
-        .get("/customers/{name}", show, openapi::show_customer())
-        .put("/customers/{name}", merge, openapi::change_customer())
-        .delete("/customers/{name}", remove, openapi::remove_customer())
+        .get("/customers", list, openapi::list())
+        .post("/customers", create, openapi::create())
+        .get("/customers/{name}", show, openapi::show())
+        .put("/customers/{name}", merge, openapi::change())
+        .delete("/customers/{name}", remove, openapi::remove())
         .get("/customers/{name}/mappings", list_mappings, openapi::list_mappings())
         .post("/customers/{name}/mappings", add_mapping, openapi::add_mapping())
         .delete("/customers/{name}/mappings/{label}", remove_mappings, openapi::remove_mappings())
         .get("/customers/{name}/metadata", list_metadata, openapi::list_metadata())
         .post("/customers/{name}/metadata", merge_metadata, openapi::merge_metadata())
-        .get("/customers/{name}/status", status, openapi::show_customer_status())
+        .get("/customers/{name}/status", status, openapi::status())
 }
 
 async fn list(State(parts): Shared, Extension(by): By) -> Answer {

@@ -6,7 +6,8 @@ use axum::extract::{Extension, State};
 use hyper::header::HeaderMap;
 use serde_json::Value;
 
-use super::{Answer, By, Name, Parts, Shared, about, changed, deleted, json, openapi, read, unknown, work};
+use super::openapi::meters as openapi;
+use super::{Answer, By, Name, Parts, Shared, about, changed, deleted, json, read, unknown, work};
 use crate::accounts::Scope;
 use crate::api::fields::Received;
 use crate::api::openapi::OCTANE;
@@ -18,12 +19,12 @@ use crate::openapi::Routes;
 
 pub(super) fn routes() -> Routes<Arc<Parts>> {
     Routes::of(OCTANE)
-        .get("/meters", list, openapi::list_meters())
-        .post("/meters", create, openapi::create_meter())
-        .get("/meters/{name}", show, openapi::show_meter())
-        .put("/meters/{name}", merge, openapi::change_meter())
-        .delete("/meters/{name}", remove, openapi::remove_meter())
-        .post("/meters/{name}/archive", archive, openapi::archive_meter())
+        .get("/meters", list, openapi::list())
+        .post("/meters", create, openapi::create())
+        .get("/meters/{name}", show, openapi::show())
+        .put("/meters/{name}", merge, openapi::change())
+        .delete("/meters/{name}", remove, openapi::remove())
+        .post("/meters/{name}/archive", archive, openapi::archive())
 }
 
 /// Those that are not archived.
@@ -100,7 +101,7 @@ fn one(meter: Meter) -> axum::response::Response {
 }
 
 /// The one place where an error of the meters gets its status here.
-fn refusal(error: Error) -> AmberfloError {
+pub(super) fn refusal(error: Error) -> AmberfloError {
     match error {
         Error::Exists => about("name", AmberfloError::duplicate(error.to_string())),
         Error::Unknown => unknown("name", "meter not found"),

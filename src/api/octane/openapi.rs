@@ -1,96 +1,47 @@
-//! The description of Octane's routes.
+//! The description of Octane's routes. Where a client may send an empty text for nothing, the description says so: its Python client does.
 
-use crate::accounts::Scope;
-use crate::openapi::Operation;
+pub(super) mod customers;
+pub(super) mod meters;
+pub(super) mod subscriptions;
+pub(super) mod usage;
 
-pub(super) fn list_subscriptions() -> Operation {
-    Operation::new("octaneListSubscriptions", "List subscriptions").needs(Scope::Read)
+use hyper::StatusCode;
+use serde_json::json;
+
+use super::PYTHON_CLIENT;
+use crate::event::NAME_BYTES_MAX;
+use crate::openapi::{Operation, Schema};
+
+/// Of a customer or of a meter, in a path.
+fn name(what: &str) -> Schema {
+    Schema::text().about(what).about("Percent-encoded. A `+` that names nothing is a space.").example("acme-7")
 }
 
-pub(super) fn create_subscription() -> Operation {
-    Operation::new("octaneCreateSubscription", "Create subscription").needs(Scope::Admin)
+/// A name that a body has.
+fn name_in(about: &str) -> Schema {
+    Schema::name_to(NAME_BYTES_MAX).about(about)
 }
 
-pub(super) fn replace_subscription() -> Operation {
-    Operation::new("octaneReplaceSubscription", "Replace subscription").needs(Scope::Admin)
+/// A time that a request has.
+fn time_in(about: &str) -> Schema {
+    Schema::text().about(about).about("RFC 3339, to the microsecond; without an offset it is UTC.").example("2026-01-01T00:00:00.123456")
 }
 
-pub(super) fn show_active_subscription() -> Operation {
-    Operation::new("octaneShowActiveSubscription", "Show active subscription").needs(Scope::Read)
+/// An empty text in place of a value.
+fn or_cleared(schema: Schema) -> Schema {
+    Schema::any_of([schema, Schema::words(&[""]).about("Clears it."), Schema::null()])
 }
 
-pub(super) fn replace_active_subscription() -> Operation {
-    Operation::new("octaneReplaceActiveSubscription", "Replace active subscription").needs(Scope::Admin)
+fn nothing() -> Schema {
+    Schema::object().and_nothing_else()
 }
 
-pub(super) fn end_active_subscription() -> Operation {
-    Operation::new("octaneEndActiveSubscription", "End active subscription").needs(Scope::Admin)
-}
-
-pub(super) fn list_customers() -> Operation {
-    Operation::new("octaneListCustomers", "List customers").needs(Scope::Read)
-}
-
-pub(super) fn create_customer() -> Operation {
-    Operation::new("octaneCreateCustomer", "Create customer").needs(Scope::Admin)
-}
-
-pub(super) fn show_customer() -> Operation {
-    Operation::new("octaneShowCustomer", "Show customer").needs(Scope::Read)
-}
-
-pub(super) fn change_customer() -> Operation {
-    Operation::new("octaneChangeCustomer", "Change customer").needs(Scope::Admin)
-}
-
-pub(super) fn remove_customer() -> Operation {
-    Operation::new("octaneRemoveCustomer", "Remove customer").needs(Scope::Admin)
-}
-
-pub(super) fn list_mappings() -> Operation {
-    Operation::new("octaneListMappings", "List mappings").needs(Scope::Read)
-}
-
-pub(super) fn add_mapping() -> Operation {
-    Operation::new("octaneAddMapping", "Add mapping").needs(Scope::Admin)
-}
-
-pub(super) fn remove_mappings() -> Operation {
-    Operation::new("octaneRemoveMappings", "Remove mappings").needs(Scope::Admin)
-}
-
-pub(super) fn list_metadata() -> Operation {
-    Operation::new("octaneListMetadata", "List metadata").needs(Scope::Read)
-}
-
-pub(super) fn merge_metadata() -> Operation {
-    Operation::new("octaneMergeMetadata", "Merge metadata").needs(Scope::Admin)
-}
-
-pub(super) fn show_customer_status() -> Operation {
-    Operation::new("octaneShowCustomerStatus", "Show customer status").needs(Scope::Read)
-}
-
-pub(super) fn list_meters() -> Operation {
-    Operation::new("octaneListMeters", "List meters").needs(Scope::Read)
-}
-
-pub(super) fn create_meter() -> Operation {
-    Operation::new("octaneCreateMeter", "Create meter").needs(Scope::Admin)
-}
-
-pub(super) fn show_meter() -> Operation {
-    Operation::new("octaneShowMeter", "Show meter").needs(Scope::Read)
-}
-
-pub(super) fn change_meter() -> Operation {
-    Operation::new("octaneChangeMeter", "Change meter").needs(Scope::Admin)
-}
-
-pub(super) fn remove_meter() -> Operation {
-    Operation::new("octaneRemoveMeter", "Remove meter").needs(Scope::Admin)
-}
-
-pub(super) fn archive_meter() -> Operation {
-    Operation::new("octaneArchiveMeter", "Archive meter").needs(Scope::Admin)
+/// As the Python client needs it, and as all others do.
+fn deletes(operation: Operation) -> Operation {
+    operation
+        .header(PYTHON_CLIENT, Schema::text().about("Only the Python client sends it, and takes an answer without a body for an error."))
+        .answers("It is gone; for the Python client", nothing())
+        .example(json!({}))
+        .answers_empty(StatusCode::NO_CONTENT, "It is gone")
+        .may_be_unknown()
 }

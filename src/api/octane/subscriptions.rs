@@ -7,7 +7,8 @@ use hyper::StatusCode;
 use hyper::header::HeaderMap;
 use serde_json::Value;
 
-use super::{Answer, Below, By, Name, Parts, Shared, changed, deleted, find, json, openapi, read, unknown, work};
+use super::openapi::subscriptions as openapi;
+use super::{Answer, Below, By, Name, Parts, Shared, changed, deleted, find, json, read, unknown, work};
 use crate::accounts::{Caller, Scope};
 use crate::api::fields::Received;
 use crate::api::openapi::OCTANE;
@@ -20,12 +21,12 @@ use crate::openapi::Routes;
 
 pub(super) fn routes() -> Routes<Arc<Parts>> {
     Routes::of(OCTANE)
-        .get("/customers/{name}/subscriptions", list, openapi::list_subscriptions())
-        .post("/customers/{name}/subscriptions", create, openapi::create_subscription())
-        .post("/customers/{name}/subscriptions/{uuid}", replace_one, openapi::replace_subscription())
-        .get("/customers/{name}/active_subscription", active, openapi::show_active_subscription())
-        .put("/customers/{name}/subscription", replace_active, openapi::replace_active_subscription())
-        .delete("/customers/{name}/subscription", end, openapi::end_active_subscription())
+        .get("/customers/{name}/subscriptions", list, openapi::list())
+        .post("/customers/{name}/subscriptions", create, openapi::create())
+        .post("/customers/{name}/subscriptions/{uuid}", replace_one, openapi::replace())
+        .get("/customers/{name}/active_subscription", active, openapi::show_active())
+        .put("/customers/{name}/subscription", replace_active, openapi::replace_active())
+        .delete("/customers/{name}/subscription", end, openapi::end_active())
 }
 
 /// The subscriptions of a customer, oldest first: by start, of equal ones the one made first. What ended before it began is not shown.

@@ -74,12 +74,20 @@ pub(in crate::api) struct Facts {
     pub(super) meters_cut: bool,
     pub(super) overflow: bool,
     pub(super) approximate: Approximate,
-    pub(super) rows_read: u64,
+    pub(in crate::api) rows_read: u64,
     /// Of each query; of all meters together.
     pub(in crate::api) found: Vec<Found>,
 }
 
 impl Facts {
+    /// Of one query and its answer.
+    pub(in crate::api) fn of(buckets: &Buckets, answer: &Answer) -> Self {
+        let mut facts = Self::default();
+        facts.add_range(buckets);
+        facts.add_answer(buckets, answer);
+        facts
+    }
+
     pub(in crate::api) fn add_range(&mut self, buckets: &Buckets) {
         self.ranges_s.push(buckets.answered_s());
         self.ranges_moved |= buckets.moved().is_some();
