@@ -213,7 +213,8 @@ def test_the_python_client_lists_events(openmeter: Client) -> None:
     assert ids(id="-1") == ["n-1"]
     assert ids(customer_id=["acme"]) == ["n-0"]
     assert ids(from_parameter=now - timedelta(minutes=1)) == ["n-1", "n-0"]
-    assert ids(from_parameter=JANUARY, to=FEBRUARY) == ["e-4", "e-3", "e-2", "e-1"]
+    # Of one request, in several partitions: none of them is newer.
+    assert sorted(ids(from_parameter=JANUARY, to=FEBRUARY)) == ["e-1", "e-2", "e-3", "e-4"]
     assert ids(ingested_at_from=now + timedelta(hours=1)) == []
     assert ids(ingested_at_from=now - timedelta(minutes=1), ingested_at_to=now + timedelta(hours=1), limit=100) == ["n-2", "n-1", "n-0"]
 
@@ -310,7 +311,7 @@ def test_the_node_client_sends_asks_and_lists(js: Call) -> None:
     assert "ok" in bare
     [shown] = listed["ok"]
     assert (shown["event"]["source"], shown["event"]["data"], shown["customerId"]) == ("@openmeter/sdk", {"value": 1}, "bare")
-    assert [one["event"]["subject"] for one in limited["ok"]] == ["bare", "zeta"]
+    assert [one["event"]["source"] for one in limited["ok"]] == ["@openmeter/sdk", "svc-a"]
 
 
 @pytest.mark.parametrize("mode", ["binary", "structured"])

@@ -75,7 +75,8 @@ fn a_meter() -> Value {
 }
 
 fn of_meter(operation: Operation) -> Operation {
-    operation.path("meterIdOrSlug", Schema::text().about("The meter: its id, or its slug.")).may_be_unknown()
+    // Whatever stands in a path is a text.
+    operation.path("meterIdOrSlug", Schema::any().about("The meter: its id, or its slug.")).may_be_unknown()
 }
 
 pub(super) fn list_meters() -> Operation {
@@ -138,8 +139,8 @@ fn to() -> Schema {
     Schema::time().about("Until when; without it until now. A window that begins before it is there as a whole.")
 }
 
-fn group_by() -> Schema {
-    Schema::array(Schema::text()).about(&format!("`subject`, and names of groups or of other dimensions, at most {GROUP_BY_MAX}."))
+fn group_by(texts: Schema) -> Schema {
+    texts.about(&format!("`subject`, and names of groups or of other dimensions, at most {GROUP_BY_MAX}."))
 }
 
 fn rows() -> Schema {
@@ -184,7 +185,7 @@ pub(super) fn query_meter() -> Operation {
             .query("windowTimeZone", zone())
             .query("subject", texts().about("Any of these subjects."))
             .query("filterCustomerId", texts().about("Any of these customers."))
-            .query("groupBy", group_by())
+            .query("groupBy", group_by(texts()))
             .query("filterGroupBy", Schema::text().with("pattern", "^\\{('[A-Za-z0-9_]+': '[A-Za-z0-9_ ]*')?\\}$").about(dict))
             .query("clientId", Schema::text().about("Not looked at.")),
     )
@@ -199,7 +200,7 @@ pub(super) fn query_meter_by_body() -> Operation {
         .takes("windowTimeZone", zone())
         .may_have("subject", texts().about("Any of these subjects."))
         .may_have("filterCustomerId", texts().about("Any of these customers."))
-        .takes("groupBy", group_by())
+        .may_have("groupBy", group_by(texts()))
         .takes("filterGroupBy", Schema::map(texts()).about("By the names of groups: any of these values."))
         .may_have("advancedMeterGroupByFilters", Schema::null().about("Not supported yet."))
         .named("OpenMeterQuery");
