@@ -13,7 +13,7 @@ type Days = BTreeMap<i64, String>;
 /// What `acme` used of `calls` in January 2026, as a dialect tells it.
 type Query = (&'static str, fn(&Client) -> i64);
 
-const QUERIES: [Query; 2] = [("Amberflo", ask_amberflo), ("Stigg", ask_stigg)];
+const QUERIES: [Query; 4] = [("Amberflo", ask_amberflo), ("Octane", ask_octane), ("Stigg", ask_stigg), ("OpenMeter", ask_openmeter)];
 
 fn ask_amberflo(client: &Client) -> i64 {
     client.usage("calls").customer("acme").sum().parse().expect("a whole number")
@@ -21,6 +21,16 @@ fn ask_amberflo(client: &Client) -> i64 {
 
 fn ask_stigg(client: &Client) -> i64 {
     history(client).iter().map(|(_, value)| value.as_i64().expect("a whole number")).sum()
+}
+
+fn ask_octane(client: &Client) -> i64 {
+    let path = "/octane/customers/acme/usage?meter_name=calls&start_time=2026-01-01T00:00:00Z&end_time=2026-02-01T00:00:00Z";
+    client.get(path).refused(200).json()["usage"].as_i64().expect("a whole number")
+}
+
+fn ask_openmeter(client: &Client) -> i64 {
+    let path = "/openmeter/api/v1/meters/calls/query?subject=acme&from=2026-01-01T00:00:00Z&to=2026-02-01T00:00:00Z";
+    client.get(path).refused(200).json()["data"][0]["value"].as_i64().expect("a whole number")
 }
 
 fn history(client: &Client) -> Vec<(String, Value)> {
@@ -74,6 +84,9 @@ fn sent() -> Vec<Sent> {
 fn usage_of_all_dialects_adds_up_in_the_query_of_each() {
     let gateway = Gateway::start();
     One::new(&gateway, "acme").create_by_octane(json!({})).refused(200);
+    // OpenMeter's queries are of meters that somebody has defined.
+    let calls = json!({"meterApiName": "calls", "displayName": "Calls", "type": "SUM_OF_ALL_USAGE"});
+    gateway.post("/meter-definition", &[], calls.to_string()).refused(200);
     let mut expected = 0;
     for (path, headers, body, brings) in sent() {
         expected += brings;
