@@ -1,6 +1,6 @@
 //! Amberflo's usage routes (contract `amberflo.md` section 5).
 //!
-//! A query sees every event that was acked before it came (`design.md`, promise 9): the [`UsageSource`] is asked for rows
+//! A query sees every event that was acked before it came (`design.md`, promise 9): the [`crate::usage::UsageSource`] is asked for rows
 //! that do, for up to 2 s or as long as the header `Prefer: wait=<seconds>` says, and the answer says whether it got
 //! them. Reading the rows happens on a thread that may block; then rows and turn are given back, and the body is written while the client
 //! takes it (`body`). So whatever can go wrong has gone wrong before the first byte. With `Accept: text/csv` the body is CSV
