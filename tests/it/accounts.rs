@@ -373,7 +373,9 @@ fn every_route_of_the_contract_s_own_paths_is_in_the_table() {
         "POST /octane/measurements/multi",
         "PUT /octane/customers/{name}",
         "POST /octane/customers/{name}/usage_by_time",
-        "PATCH /stigg/api/v1/customers/{id}",
+        "PATCH /stigg/api/v1/customers/{customerId}",
+        "POST /stigg/api/v1/usage",
+        "GET /openmeter/api/v1/meters/{meterIdOrSlug}/query",
         "POST /stigg/api/v1/events",
         "POST /openmeter/api/v1/events",
     ] {
