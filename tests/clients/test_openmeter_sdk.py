@@ -10,8 +10,10 @@ import csv
 import io
 import json
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -49,7 +51,7 @@ def openmeter(url: str, tenant: Tenant) -> Iterator[Client]:
 def node(script: str, **said: Any) -> Any:
     """What a script of node's writes."""
     ran = subprocess.run(
-        ["node", NODE / script], input=json.dumps(said), capture_output=True, text=True, timeout=60, check=False
+        [Path(sys.executable).with_name("node"), NODE / script], input=json.dumps(said), capture_output=True, text=True, timeout=60, check=False
     )
     assert ran.returncode == 0, ran.stderr
     return json.loads(ran.stdout)
