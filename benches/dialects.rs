@@ -4,6 +4,7 @@
 #[expect(dead_code, reason = "other benchmarks use more of it")]
 mod workload;
 
+use std::cell::Cell;
 use std::hint::black_box;
 use std::io::Write as _;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use tollgate::dialect::amberflo::ingest::read_event;
 use tollgate::dialect::cloudevents::events::read_cloud_event;
 use tollgate::dialect::cloudevents::plan::{Plan, Plans};
 use tollgate::dialect::draft::Scratch;
-use tollgate::dialect::octane::measurements::{read_measurement, write_echo};
+use tollgate::dialect::octane::measurements::{Given, read_measurement, write_echo};
 use tollgate::dialect::stigg::events as stigg;
 use tollgate::event::parse::{Members, Parser};
 use tollgate::event::{HashKey, IdentityMode, MeterEvent, Rejection};
@@ -95,13 +96,19 @@ fn dialects(criterion: &mut Criterion) {
             parser,
             body,
             |_, _| (),
-            |members, scratch| read_measurement(members, (&KEY, None), scratch, RECEIVED, WINDOW),
+            |members, scratch| read_measurement(members, (&KEY, None), &mut Given::default(), scratch, RECEIVED, WINDOW),
         )));
     });
     bench("octane with its answer", measurements, &mut |parser, body| {
         let mut answer = Vec::with_capacity(body.len());
-        let each = |raw: &[u8], event: &MeterEvent<'_, '_>| write_echo(raw, event.unique_id(), event.time(), &mut answer);
-        drop(black_box(records(parser, body, each, |members, scratch| read_measurement(members, (&KEY, None), scratch, RECEIVED, WINDOW))));
+        let last = Cell::new(Given::default());
+        let each = |raw: &[u8], event: &MeterEvent<'_, '_>| write_echo(raw, last.get(), event.unique_id(), event.time(), &mut answer);
+        drop(black_box(records(parser, body, each, |members, scratch| {
+            let mut given = Given::default();
+            let event = read_measurement(members, (&KEY, None), &mut given, scratch, RECEIVED, WINDOW);
+            last.set(given);
+            event
+        })));
         black_box(answer);
     });
     let events = bodies(r#"{"events":["#, "]}", |to, number, Content { customer, tier, whole, tenths, .. }, time| {

@@ -34,7 +34,7 @@ use crate::batch::{BatchError, Batcher, Settle};
 use crate::clock::{Clock, ClockJumped, UnixMillis};
 use crate::definitions::{AccountDefinitions, Definitions};
 use crate::dialect::amberflo::AmberfloError;
-use crate::dialect::octane::measurements;
+use crate::dialect::octane::measurements::{self, Given};
 use crate::dialect::routing::X_AUTHORIZATION;
 use crate::dialect::speak;
 use crate::event::{Fingerprint, HashKey, Rejection, TimeWindow, parse};
@@ -164,7 +164,7 @@ struct Terms {
     is_strict: bool,
     /// Whether it is to be told which uniqueIds were taken, and of when.
     names_ids: bool,
-    /// Whether it is to be told where in the body they stand.
+    /// Whether it is to be told where in the body they stand, and what is to be added to them there.
     keeps_places: bool,
     /// The uniqueId of the first event that has none, as bits; `None`: random.
     made_id: Option<u128>,
@@ -193,6 +193,8 @@ struct Taken {
     named: Vec<Named>,
     /// The same.
     places: Vec<Range<usize>>,
+    /// The same, of Octane's measurements.
+    given: Vec<Given>,
     /// Of those that were appended, in their order.
     positions: Positions,
     rejected: Vec<Rejected>,
@@ -236,7 +238,7 @@ impl Gateway {
             list: door.list(),
             events_max: door.events_max(self.settings.events_max),
             is_strict: door.is_strict() || listed(headers, &PREFER, STRICT),
-            names_ids: wants_receipt || door.echoes(),
+            names_ids: wants_receipt,
             keeps_places: door.echoes(),
             made_id: None,
         };
@@ -252,7 +254,8 @@ impl Gateway {
         grow(&mut room, body_bytes, &batch)?;
         take_events(by, &batch)?;
         let mut batch = all_or_some(batch, &terms)?;
-        let named = if terms.names_ids { receipt::named(&batch.block) } else { Vec::new() };
+        let lacks_some = terms.keeps_places && !batch.given.iter().copied().all(Given::is_whole);
+        let named = if terms.names_ids || lacks_some { receipt::named(&batch.block) } else { Vec::new() };
         // Before the wait, in which the client may hang up; what is logged is counted where that is settled.
         count_rejected(&batch.rejected);
         telemetry::count_events(Outcome::Known, batch.known.len() as u64);
@@ -261,7 +264,7 @@ impl Gateway {
         }
         let letters = letters::block(&batch.rejected, &batch.sent, by.account, batch.block.received());
         let positions = self.append(batch.block, letters, &room).await?;
-        Ok(Taken { taken: batch.taken, known: batch.known, named, places: batch.places, positions, rejected: batch.rejected })
+        Ok(Taken { taken: batch.taken, known: batch.known, named, places: batch.places, given: batch.given, positions, rejected: batch.rejected })
     }
 
     async fn caller(&self, headers: &HeaderMap) -> Result<Caller, IngestError> {

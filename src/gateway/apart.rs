@@ -11,7 +11,7 @@ use crate::dialect::amberflo::ingest::{impossible_column, read_event, read_row};
 use crate::dialect::cloudevents::events::read_cloud_event;
 use crate::dialect::cloudevents::plan::Plans;
 use crate::dialect::draft::Scratch;
-use crate::dialect::octane::measurements::{self, read_measurement};
+use crate::dialect::octane::measurements::{self, Given, read_measurement};
 use crate::dialect::stigg::events as stigg;
 use crate::event::csv::Table;
 use crate::event::parse::{BodyError, Element, Members, Parser, lines};
@@ -40,6 +40,8 @@ pub(super) struct Batch {
     pub(super) taken: Vec<u32>,
     /// Where in the body each of them stands, if asked for.
     pub(super) places: Vec<Range<usize>>,
+    /// Of Octane's measurements, of which all are taken or none: with what each came.
+    pub(super) given: Vec<Given>,
     /// Which of those are known to be durable, ascending; once they were looked up.
     pub(super) known: Vec<u32>,
     pub(super) rejected: Vec<Rejected>,
@@ -120,6 +122,7 @@ impl<'a> Apart<'a> {
             block: Block::new(self.received, body.len()),
             taken: Vec::new(),
             places: Vec::new(),
+            given: Vec::new(),
             known: Vec::new(),
             rejected: Vec::new(),
             is_array,
@@ -144,7 +147,14 @@ impl<'a> Apart<'a> {
                 read_custom(members, || record_hash(key, raw), scratch, received, window)
             }),
             Shape::Octane => {
-                self.each(elements, &mut batch, |_, members, scratch| read_measurement(members, (key, octane), scratch, received, window))
+                let mut all = Vec::new();
+                self.each(elements, &mut batch, |_, members, scratch| {
+                    let mut given = Given::default();
+                    let event = read_measurement(members, (key, octane), &mut given, scratch, received, window);
+                    all.push(given);
+                    event
+                });
+                batch.given = all;
             }
             Shape::StiggEvent => {
                 self.each(elements, &mut batch, |_, members, scratch| stigg::read_event(members, scratch, received, window))
@@ -161,9 +171,9 @@ impl<'a> Apart<'a> {
 
     /// Reads each element by `read`, from its bytes and its members.
     #[inline]
-    fn each<'t, R>(&self, elements: impl Iterator<Item = Element<'t>>, batch: &mut Batch, read: R)
+    fn each<'t, R>(&self, elements: impl Iterator<Item = Element<'t>>, batch: &mut Batch, mut read: R)
     where
-        R: for<'s> Fn(&'t [u8], Members<'t>, &'s mut Scratch<'t>) -> Result<MeterEvent<'t, 's>, Rejection>,
+        R: for<'s> FnMut(&'t [u8], Members<'t>, &'s mut Scratch<'t>) -> Result<MeterEvent<'t, 's>, Rejection>,
     {
         let mut scratch = self.scratch();
         for (index, Element { raw, members }) in (0..).zip(elements) {

@@ -2,6 +2,7 @@
 
 use super::form::{Form, Shape, Syntax};
 use super::{Arity, IngestError, REJECTED_HEADER, Taken, receipt};
+use crate::clock::UnixMicros;
 use crate::dialect::cloudevents::events::{is_binary, structured};
 use crate::dialect::octane::measurements;
 use crate::dialect::routing::{Dialect, Routed, of_body};
@@ -145,11 +146,14 @@ impl Door {
         if is_list {
             body.push(b'[');
         }
-        for (at, (place, named)) in taken.places.iter().zip(&taken.named).enumerate() {
+        // Not asked for where all came with both.
+        let mut named = taken.named.iter();
+        for (at, (place, given)) in taken.places.iter().zip(&taken.given).enumerate() {
             if at > 0 {
                 body.push(b',');
             }
-            measurements::write_echo(events.get(place.clone()).unwrap_or_default(), &named.unique_id, named.time, &mut body);
+            let (id, time) = named.next().map_or(("", UnixMicros::default()), |named| (named.unique_id.as_str(), named.time));
+            measurements::write_echo(events.get(place.clone()).unwrap_or_default(), *given, id, time, &mut body);
         }
         if is_list {
             body.push(b']');

@@ -1,6 +1,6 @@
 //! What the meters that are defined for a type of events read of each (contract `cloudevents.md` section 2).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde_json::Value as Json;
@@ -33,8 +33,8 @@ pub struct Plan {
     /// Sorted by name.
     meters: Vec<PlannedMeter>,
     pub(super) paths: Paths,
-    /// Members of the data that are some meter's number: each event may have another one, and none of them is a dimension.
-    amounts: HashSet<Box<str>>,
+    /// Members of the data that are some meter's number: each event may have another one, and none of them is a dimension. Sorted.
+    amounts: Vec<Box<str>>,
 }
 
 #[derive(Debug)]
@@ -99,12 +99,14 @@ impl Plan {
         if chosen.iter().all(|meter| meter.name == event_type && meter.ext.openmeter.is_empty()) {
             return None;
         }
-        let mut plan = Self { meters: Vec::new(), paths: Paths::default(), amounts: HashSet::new() };
+        let mut plan = Self { meters: Vec::new(), paths: Paths::default(), amounts: Vec::new() };
         for meter in chosen {
             let planned = plan.plan(meter);
             plan.meters.push(planned);
         }
         plan.meters.sort_by(|a, b| a.name.cmp(&b.name));
+        plan.amounts.sort_unstable();
+        plan.amounts.dedup();
         Some(plan)
     }
 
@@ -133,7 +135,7 @@ impl Plan {
 
     /// Whether a member of the data is a number that some meter reads.
     pub(super) fn is_amount(&self, member: &str) -> bool {
-        !self.amounts.is_empty() && self.amounts.contains(member)
+        self.amounts.binary_search_by(|amount| (**amount).cmp(member)).is_ok()
     }
 
     /// What each meter makes of an event. `plain`: its value if nothing was defined; `dimensions`: those of the event, sorted.

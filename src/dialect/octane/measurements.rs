@@ -3,9 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use serde::Deserializer as _;
-use serde::de::{MapAccess, Visitor};
-use serde_json::value::RawValue;
 use serde_json::{Map, Value as Json};
 
 use crate::clock::{UnixMicros, UnixMillis};
@@ -43,20 +40,23 @@ struct Fields<'t> {
 }
 
 /// Reads one measurement. One without an id is known by its meter, customer, time and labels, or by nothing if it has no time either:
-/// two of the same moment would be one.
+/// two of the same moment would be one. `given` becomes what its echo need not add.
 ///
 /// # Errors
 /// [`Rejection`] names the field.
 pub fn read_measurement<'t, 's>(
     sent: Members<'t>,
     (key, defined): (&HashKey, Option<Defined<'t>>),
+    given: &mut Given,
     scratch: &'s mut Scratch<'t>,
     received: UnixMillis,
     window: TimeWindow,
 ) -> Result<MeterEvent<'t, 's>, Rejection> {
     scratch.clear();
     let mut fields = Fields::default();
+    *given = Given::default();
     for (name, value) in sent {
+        given.note(name, &value);
         read_member(name, value, &mut fields, scratch)?;
     }
     let customer = match fields.customer {
@@ -153,9 +153,36 @@ fn measurement_hash(key: &HashKey, kind: &[u8], names: [&str; 2], time: UnixMicr
     key.identity(&canonical).0
 }
 
-/// Appends a measurement that was taken as it was sent, with the id and the time that it has now.
-pub fn write_echo(raw: &[u8], id: &str, time: UnixMicros, to: &mut Vec<u8>) {
-    let given = serde_json::Deserializer::from_slice(raw).deserialize_map(GivenVisitor).unwrap_or_default();
+/// Which of the members that an echo adds a measurement came with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Given {
+    has_id: bool,
+    has_time: bool,
+    has_null: bool,
+}
+
+impl Given {
+    fn note(&mut self, name: &str, value: &Value<'_>) {
+        let has_it = match name {
+            "id" => &mut self.has_id,
+            "time" => &mut self.has_time,
+            _ => return,
+        };
+        *has_it = true;
+        self.has_null |= matches!(value, Value::Null);
+    }
+
+    /// Whether its echo is what was sent.
+    pub fn is_whole(self) -> bool {
+        self.has_id && self.has_time && !self.has_null
+    }
+}
+
+/// Appends a measurement that was taken as it was sent, with the id and the time that it has now where it came without.
+pub fn write_echo(raw: &[u8], given: Given, id: &str, time: UnixMicros, to: &mut Vec<u8>) {
+    if given.is_whole() {
+        return to.extend_from_slice(raw);
+    }
     if given.has_null {
         return write_echo_slowly(raw, id, time, to);
     }
@@ -187,36 +214,4 @@ fn write_echo_slowly(raw: &[u8], id: &str, time: UnixMicros, to: &mut Vec<u8>) {
 /// RFC 3339 in UTC, with microseconds.
 fn shown(time: UnixMicros) -> String {
     jiff::Timestamp::from_microsecond(time.0).map_or_else(|_| time.millis().to_string(), |time| format!("{time:.6}"))
-}
-
-/// Which members a measurement came with.
-#[derive(Default)]
-struct Given {
-    has_id: bool,
-    has_time: bool,
-    has_null: bool,
-}
-
-struct GivenVisitor;
-
-impl<'de> Visitor<'de> for GivenVisitor {
-    type Value = Given;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a measurement")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Given, A::Error> {
-        let mut given = Given::default();
-        while let Some((key, value)) = map.next_entry::<std::borrow::Cow<'de, str>, &RawValue>()? {
-            let slot = match &*key {
-                "id" => &mut given.has_id,
-                "time" => &mut given.has_time,
-                _ => continue,
-            };
-            *slot = true;
-            given.has_null |= value.get() == "null";
-        }
-        Ok(given)
-    }
 }
