@@ -11,6 +11,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::{Value, json};
 use tollgate::log::disk::RealDisk;
 use tollgate::log::embedded::{EmbeddedLog, LogIdentity, Settings};
+use tollgate::log::kafka::wire::VERSION;
 use tollgate::log::{Append, Appender, Block, meta};
 
 use crate::harness::kafka::broker;
@@ -20,10 +21,10 @@ use crate::logs::RECEIVED;
 
 /// What somebody else may write to a topic.
 #[derive(Default)]
-struct Foreign {
+struct Foreign<'h> {
     key: Option<Vec<u8>>,
     value: Option<Vec<u8>>,
-    header: Option<&'static str>,
+    header: Option<&'h str>,
 }
 
 /// The topic of a node, and where its partitions end.
@@ -32,7 +33,7 @@ fn topic(shared: &Shared, partitions: u32) -> KafkaLog {
 }
 
 /// Writes with a plain producer; returns where it stands.
-fn write(log: &KafkaLog, partition: u32, foreign: &[Foreign]) -> u64 {
+fn write(log: &KafkaLog, partition: u32, foreign: &[Foreign<'_>]) -> u64 {
     let position = log.end(partition).0;
     let producer: BaseProducer = ClientConfig::new().set("bootstrap.servers", &log.settings.brokers).create().expect("a producer");
     for Foreign { key, value, header } in foreign {
@@ -292,9 +293,10 @@ fn a_record_of_a_newer_version_is_no_dead_letter_and_stops_its_partition_alone()
     let shared = Shared::new();
     let node = Setup::default().node_of(&shared).start();
     let log = topic(&shared, 4);
-    write(&log, 2, &[Foreign { value: Some(b"{}".to_vec()), header: Some("3 whatever comes"), ..Foreign::default() }]);
+    let header = format!("{} whatever comes", VERSION + 1);
+    write(&log, 2, &[Foreign { value: Some(b"{}".to_vec()), header: Some(&header), ..Foreign::default() }]);
     wait_for("the partition to stop", || (node.metrics().count("tollgate_owner_restarts_total", &[("partition", "2")]) > 1).then_some(()));
-    assert!(node.stderr().contains("this binary knows up to 2"), "{}", node.stderr());
+    assert!(node.stderr().contains(&format!("this binary knows up to {VERSION}")), "{}", node.stderr());
     node.send(&batch("u", 40)).logged(40);
     // The others go on: what is missing is what went to that one.
     let ends: Vec<u64> = (0..4).map(|partition| log.end(partition).0).collect();
