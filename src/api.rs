@@ -39,7 +39,7 @@ use crate::accounts::audit::Audit;
 use crate::billing::Billing;
 use crate::clock::Clock;
 use crate::customers::Customers;
-use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::ApiError;
 use crate::dialect::routing::Dialect;
 use crate::dialect::speak;
 use crate::gateway::Gateway;
@@ -168,23 +168,23 @@ fn in_words_of(dialect: Dialect, routes: Routes) -> Routes {
     })
 }
 
-async fn unknown_path() -> AmberfloError {
-    AmberfloError::not_found(StatusCode::NOT_FOUND, "there is nothing at this path")
+async fn unknown_path() -> ApiError {
+    ApiError::not_found(StatusCode::NOT_FOUND, "there is nothing at this path")
 }
 
-async fn method_not_allowed() -> AmberfloError {
+async fn method_not_allowed() -> ApiError {
     method_not_allowed_error()
 }
 
 /// 421: some nodes of a cluster have only some of the roles.
-pub fn not_here() -> AmberfloError {
+pub fn not_here() -> ApiError {
     let message = "this node does not answer this (its roles are set so); ask one that does";
-    AmberfloError::new(StatusCode::MISDIRECTED_REQUEST, "MISDIRECTED_REQUEST", message)
+    ApiError::new(StatusCode::MISDIRECTED_REQUEST, "MISDIRECTED_REQUEST", message)
 }
 
 /// 405, for paths that exist.
-pub fn method_not_allowed_error() -> AmberfloError {
-    AmberfloError::new(
+pub fn method_not_allowed_error() -> ApiError {
+    ApiError::new(
         StatusCode::METHOD_NOT_ALLOWED,
         "METHOD_NOT_ALLOWED",
         "this path does not know the method; the header Allow says which ones it knows",

@@ -4,6 +4,8 @@
 pub mod amberflo;
 pub mod cloudevents;
 pub mod draft;
+mod error;
+mod fields;
 pub mod octane;
 pub mod routing;
 pub mod stigg;
@@ -13,13 +15,13 @@ use axum::response::Response;
 use hyper::StatusCode;
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 
-use amberflo::AmberfloError;
+pub use error::ApiError;
 use routing::Dialect;
 
 /// An answer in the words of a dialect: an error gets its form, all else stays. Routes of all dialects answer errors as
-/// [`AmberfloError`], which goes along with the answer that it became.
+/// [`ApiError`], which goes along with the answer that it became.
 pub fn speak(dialect: Dialect, mut response: Response) -> Response {
-    let Some(error) = response.extensions_mut().remove::<AmberfloError>() else { return response };
+    let Some(error) = response.extensions_mut().remove::<ApiError>() else { return response };
     let (content_type, body) = match dialect {
         Dialect::Amberflo => return response,
         Dialect::Octane => ("application/json", octane::error::body(&error)),
@@ -40,7 +42,7 @@ mod tests {
     use super::*;
     use axum::response::IntoResponse;
 
-    async fn spoken(dialect: Dialect, error: AmberfloError) -> (StatusCode, String, String, serde_json::Value) {
+    async fn spoken(dialect: Dialect, error: ApiError) -> (StatusCode, String, String, serde_json::Value) {
         let response = speak(dialect, IntoResponse::into_response(error));
         let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or("-").to_owned();
         let (content_type, retry) = (header("content-type"), header("retry-after") + " " + &header("x-should-retry"));
@@ -54,13 +56,13 @@ mod tests {
         let mut shown = String::new();
         for dialect in [Dialect::Octane, Dialect::Stigg, Dialect::CloudEvents] {
             for error in [
-                AmberfloError::bad_field("contact_info.email", "must be a text"),
-                AmberfloError::unauthorized(),
-                AmberfloError::not_found(StatusCode::NOT_FOUND, "nothing is here"),
-                AmberfloError::new(StatusCode::CONFLICT, "DUPLICATED_ENTITY_NOT_ALLOWED", "it is there"),
-                AmberfloError::duplicate("it is there"),
-                AmberfloError::unavailable("later", 3),
-                AmberfloError::internal(),
+                ApiError::bad_field("contact_info.email", "must be a text"),
+                ApiError::unauthorized(),
+                ApiError::not_found(StatusCode::NOT_FOUND, "nothing is here"),
+                ApiError::new(StatusCode::CONFLICT, "DUPLICATED_ENTITY_NOT_ALLOWED", "it is there"),
+                ApiError::duplicate("it is there"),
+                ApiError::unavailable("later", 3),
+                ApiError::internal(),
             ] {
                 let (status, content_type, retry, mut body) = spoken(dialect, error).await;
                 if let Some(instance) = body.get_mut("instance") {
@@ -77,7 +79,7 @@ mod tests {
     async fn what_is_no_error_and_what_is_amberflo_s_stays() {
         let plain = speak(Dialect::Octane, "ok".into_response());
         assert_eq!(axum::body::to_bytes(plain.into_body(), 9).await.expect("a body"), "ok");
-        let (_, _, _, body) = spoken(Dialect::Amberflo, AmberfloError::unauthorized()).await;
+        let (_, _, _, body) = spoken(Dialect::Amberflo, ApiError::unauthorized()).await;
         assert_eq!(body["code"], "UNAUTHORIZED");
     }
 }

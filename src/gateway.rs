@@ -33,7 +33,7 @@ use crate::accounts::{Caller, Denied, Exceeded, KeyRing, Scope};
 use crate::batch::{BatchError, Batcher, Settle};
 use crate::clock::{Clock, ClockJumped, UnixMillis};
 use crate::definitions::{AccountDefinitions, Definitions};
-use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::ApiError;
 use crate::dialect::octane::measurements::{self, Given};
 use crate::dialect::routing::X_AUTHORIZATION;
 use crate::dialect::speak;
@@ -264,7 +264,15 @@ impl Gateway {
         }
         let letters = letters::block(&batch.rejected, &batch.sent, by.account, batch.block.received());
         let positions = self.append(batch.block, letters, &room).await?;
-        Ok(Taken { taken: batch.taken, known: batch.known, named, places: batch.places, given: batch.given, positions, rejected: batch.rejected })
+        Ok(Taken {
+            taken: batch.taken,
+            known: batch.known,
+            named,
+            places: batch.places,
+            given: batch.given,
+            positions,
+            rejected: batch.rejected,
+        })
     }
 
     async fn caller(&self, headers: &HeaderMap) -> Result<Caller, IngestError> {
@@ -343,19 +351,17 @@ impl Gateway {
     }
 
     /// The one place where an error becomes an answer.
-    fn refusal(&self, error: IngestError) -> AmberfloError {
+    fn refusal(&self, error: IngestError) -> ApiError {
         let too_large =
-            |error: &dyn std::fmt::Display| AmberfloError::new(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", error.to_string());
-        let busy = |what: &str| AmberfloError::unavailable(format!("{what}; send the same request again"), retry_after_s());
+            |error: &dyn std::fmt::Display| ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", error.to_string());
+        let busy = |what: &str| ApiError::unavailable(format!("{what}; send the same request again"), retry_after_s());
         match error {
-            IngestError::Denied(denied) => AmberfloError::denied(denied),
-            IngestError::Exceeded(exceeded) => AmberfloError::too_many_requests(&exceeded),
-            IngestError::Forbidden => AmberfloError::forbidden("ingest"),
-            IngestError::MediaType(_) => {
-                AmberfloError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", error.to_string())
-            }
-            IngestError::Parameter(name, reason) => AmberfloError::bad_field(name, reason),
-            IngestError::NotOne | IngestError::NotMany | IngestError::Malformed(_) => AmberfloError::bad_request(error.to_string()),
+            IngestError::Denied(denied) => ApiError::denied(denied),
+            IngestError::Exceeded(exceeded) => ApiError::too_many_requests(&exceeded),
+            IngestError::Forbidden => ApiError::forbidden("ingest"),
+            IngestError::MediaType(_) => ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", error.to_string()),
+            IngestError::Parameter(name, reason) => ApiError::bad_field(name, reason),
+            IngestError::NotOne | IngestError::NotMany | IngestError::Malformed(_) => ApiError::bad_request(error.to_string()),
             IngestError::Clock(jumped) => {
                 tracing::error!(error = %jumped, "events are refused");
                 busy("the server's clock is wrong")
@@ -363,7 +369,7 @@ impl Gateway {
             IngestError::Body(BodyError::NoRoom(_)) => busy("too many bytes are in flight"),
             IngestError::Body(error) => body::refusal(&error),
             IngestError::Json(error @ (parse::BodyError::TooMany { .. } | parse::BodyError::TooDense { .. })) => too_large(&error),
-            IngestError::Json(error) => AmberfloError::bad_request(error.to_string()),
+            IngestError::Json(error) => ApiError::bad_request(error.to_string()),
             IngestError::Rejected(rejected, list) => rejection_error(&rejected, list),
             IngestError::Append(BatchError::Busy) => busy("too many requests wait"),
             IngestError::Append(BatchError::Log(log::Error::Full)) => busy("the disk is full, nothing was stored"),
@@ -379,7 +385,7 @@ impl Gateway {
                 tracing::warn!(%error, "events are refused: what is defined in their account cannot be read");
                 busy("what is defined in the account cannot be read now, nothing was stored")
             }
-            IngestError::Interrupted => AmberfloError::internal(),
+            IngestError::Interrupted => ApiError::internal(),
         }
     }
 }
@@ -444,7 +450,7 @@ fn text(body: String) -> Answer {
     response
 }
 
-fn rejection_error(rejected: &Rejected, list: Option<&str>) -> AmberfloError {
+fn rejection_error(rejected: &Rejected, list: Option<&str>) -> ApiError {
     let rejection = &rejected.rejection;
     let place = match (list, rejection.field.is_empty()) {
         (Some(list), true) => format!("{list}[{}]", rejected.index),
@@ -452,7 +458,7 @@ fn rejection_error(rejected: &Rejected, list: Option<&str>) -> AmberfloError {
         (None, true) => "the event".to_owned(),
         (None, false) => rejection.field.clone(),
     };
-    AmberfloError::bad_field(place, &rejection.reason)
+    ApiError::bad_field(place, &rejection.reason)
 }
 
 /// Takes more room where definitions made much more of events than was sent.

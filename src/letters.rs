@@ -27,7 +27,7 @@ pub use undecodable::UndecodableLetters;
 
 use crate::batch::{BatchError, Batcher};
 use crate::clock::{Clock, ClockJumped, UnixMillis};
-use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::ApiError;
 use crate::gateway::letters::{Became, DeadLetter, Mark, Refusal, marks};
 use crate::log::{self, Position};
 
@@ -98,7 +98,7 @@ pub enum Error {
     Clock(#[from] ClockJumped),
     /// What was brought again was not stored, or nobody knows: the answer of the door.
     #[error("{}", .0.message)]
-    Door(Box<AmberfloError>),
+    Door(Box<ApiError>),
     /// The thread or task broke off.
     #[error("it was interrupted")]
     Interrupted,

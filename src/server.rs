@@ -27,7 +27,7 @@ use tower_service::Service as _;
 use crate::accounts::{Caller, Denied, KeyRing};
 use crate::api::{method_not_allowed_error, needs_no_key, not_here, reconcile};
 use crate::config::HttpConfig;
-use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::ApiError;
 use crate::dialect::routing::{self, Dialect, is_in};
 use crate::dialect::speak;
 use crate::gateway::body::{self, BodyLimits};
@@ -234,7 +234,7 @@ impl Front {
                 Some(router) if door.is_none() => return service.ask(router, head, body, dialect, &path, started).await,
                 _ => not_here(),
             },
-            None => AmberfloError::unavailable("this node is starting; send the same request again", 1),
+            None => ApiError::unavailable("this node is starting; send the same request again", 1),
         };
         telemetry::observe_request("none", refusal.status.as_u16(), started.elapsed());
         let mut response = speak(dialect, IntoResponse::into_response(refusal));
@@ -255,7 +255,7 @@ impl Service {
         };
         let prepared = match &caller {
             Ok(caller) => self.prepare(caller, &head, &mut body, path).await,
-            Err(denied) => Err(AmberfloError::denied(*denied)),
+            Err(denied) => Err(ApiError::denied(*denied)),
         };
         let mut response = match prepared {
             // The router's own error is `Infallible`.
@@ -274,20 +274,14 @@ impl Service {
     }
 
     /// Checks the key's allowance, reads the body, and puts the normalised path in. The room is held until the request is answered.
-    async fn prepare(
-        &self,
-        caller: &Caller,
-        head: &Parts,
-        body: &mut Incoming,
-        path: &str,
-    ) -> Result<(Request<Body>, Room), AmberfloError> {
-        caller.take_request().map_err(|exceeded| AmberfloError::too_many_requests(&exceeded))?;
+    async fn prepare(&self, caller: &Caller, head: &Parts, body: &mut Incoming, path: &str) -> Result<(Request<Body>, Room), ApiError> {
+        caller.take_request().map_err(|exceeded| ApiError::too_many_requests(&exceeded))?;
         let wire_max = if path == reconcile::PATH { reconcile::BODY_BYTES_MAX } else { API_BODY_BYTES_MAX };
         let limits = BodyLimits { wire_max, inflated_max: 4 * wire_max, idle: self.http.body_idle_timeout, total: self.http.body_timeout };
         let (bytes, room) =
             body::read(&head.headers, body, limits, &self.budget, caller.api_share()).await.map_err(|error| body::refusal(&error))?;
         // Revoked or disabled while the body came.
-        caller.check().map_err(AmberfloError::denied)?;
+        caller.check().map_err(ApiError::denied)?;
         let mut head = head.clone();
         // Over HTTP/2 the target alone has it.
         if let (None, Some(authority)) = (head.headers.get(HOST), head.uri.authority())
@@ -320,10 +314,10 @@ async fn ask_openly(router: &Router, mut head: Parts, mut body: Incoming, path: 
 }
 
 /// The target of a request with its path normalised.
-fn normalised(uri: &Uri, path: &str) -> Result<Uri, AmberfloError> {
+fn normalised(uri: &Uri, path: &str) -> Result<Uri, ApiError> {
     let path_and_query = match uri.query() {
         Some(query) => format!("{path}?{query}"),
         None => path.to_owned(),
     };
-    path_and_query.parse().map_err(|_| AmberfloError::bad_request("the path is not valid"))
+    path_and_query.parse().map_err(|_| ApiError::bad_request("the path is not valid"))
 }

@@ -21,7 +21,7 @@ use super::openapi::ACCOUNTS;
 use super::refusals::{CHANGE_UNKNOWN, blocking, store_refusal};
 use crate::accounts::{ACCOUNTS_MAX, Account, Accounts, Caller, Error, KEYS_MAX, Scope, is_account_name};
 use crate::clock::UnixMillis;
-use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::ApiError;
 use crate::event::IdentityMode;
 use crate::openapi::Routes;
 
@@ -30,7 +30,7 @@ pub(super) const BODY_BYTES_MAX: usize = 16 << 10;
 
 pub(super) type Shared = State<Arc<Accounts>>;
 pub(super) type By = Extension<Caller>;
-type Answer = Result<Response, AmberfloError>;
+type Answer = Result<Response, ApiError>;
 
 pub(super) fn routes(accounts: Arc<Accounts>) -> Routes {
     Routes::of(ACCOUNTS)
@@ -59,12 +59,12 @@ async fn create(State(accounts): Shared, Extension(by): By, query: Parameters, b
     let name = fields
         .text("name")?
         .filter(|name| is_account_name(name))
-        .ok_or_else(|| AmberfloError::bad_field("name", "is required: 1 to 64 lower case letters, digits, and `-`, `_`, `.` in between"))?;
+        .ok_or_else(|| ApiError::bad_field("name", "is required: 1 to 64 lower case letters, digits, and `-`, `_`, `.` in between"))?;
     let identity = match fields.text("identity")?.as_deref() {
         None => IdentityMode::default(),
         Some("unique_id") => IdentityMode::UniqueId,
         Some("all_attributes") => IdentityMode::AllAttributes,
-        Some(_) => return Err(AmberfloError::bad_field("identity", "must be unique_id or all_attributes")),
+        Some(_) => return Err(ApiError::bad_field("identity", "must be unique_id or all_attributes")),
     };
     let account = work(accounts, move |accounts| accounts.create(&by, &name, identity)).await?;
     Ok(answer(StatusCode::CREATED, shown(&account), &account))
@@ -78,7 +78,7 @@ async fn disable(State(accounts): Shared, Extension(by): By, path: Result<Path<S
     Ok(answer(StatusCode::OK, shown(&account), &account))
 }
 
-fn check_operator(by: &Caller) -> Result<(), AmberfloError> {
+fn check_operator(by: &Caller) -> Result<(), ApiError> {
     if by.may(Scope::Operator) { Ok(()) } else { Err(refusal(Error::NotOperator)) }
 }
 
@@ -98,7 +98,7 @@ fn shown(account: &Account) -> Value {
 }
 
 /// Does what syncs a disk, or waits for who does, where it may block.
-pub(super) async fn work<T, W>(accounts: Arc<Accounts>, work: W) -> Result<T, AmberfloError>
+pub(super) async fn work<T, W>(accounts: Arc<Accounts>, work: W) -> Result<T, ApiError>
 where
     T: Send + 'static,
     W: FnOnce(&Accounts) -> Result<T, Error> + Send + 'static,
@@ -107,17 +107,17 @@ where
 }
 
 /// The one place where an error of accounts and keys gets its status.
-pub(super) fn refusal(error: Error) -> AmberfloError {
+pub(super) fn refusal(error: Error) -> ApiError {
     match error {
-        Error::Exists => AmberfloError::duplicate("an account with this name exists"),
-        Error::UnknownAccount | Error::UnknownKey => AmberfloError::not_found(StatusCode::NOT_FOUND, error.to_string()),
-        Error::TooManyAccounts => AmberfloError::bad_request(format!("there are {ACCOUNTS_MAX} accounts, the limit")),
-        Error::TooManyKeys => AmberfloError::bad_request(format!("the account has {KEYS_MAX} keys, the limit: revoke one first")),
-        Error::AccountDisabled => AmberfloError::bad_field("account", "is disabled"),
-        Error::DefaultStays | Error::LastOperator => AmberfloError::bad_request(error.to_string()),
-        Error::OperatorElsewhere => AmberfloError::bad_field("scopes", "may have operator only in the account default"),
-        Error::NotOperator => AmberfloError::forbidden(Scope::Operator.label()),
-        Error::Denied(denied) => AmberfloError::denied(denied),
+        Error::Exists => ApiError::duplicate("an account with this name exists"),
+        Error::UnknownAccount | Error::UnknownKey => ApiError::not_found(StatusCode::NOT_FOUND, error.to_string()),
+        Error::TooManyAccounts => ApiError::bad_request(format!("there are {ACCOUNTS_MAX} accounts, the limit")),
+        Error::TooManyKeys => ApiError::bad_request(format!("the account has {KEYS_MAX} keys, the limit: revoke one first")),
+        Error::AccountDisabled => ApiError::bad_field("account", "is disabled"),
+        Error::DefaultStays | Error::LastOperator => ApiError::bad_request(error.to_string()),
+        Error::OperatorElsewhere => ApiError::bad_field("scopes", "may have operator only in the account default"),
+        Error::NotOperator => ApiError::forbidden(Scope::Operator.label()),
+        Error::Denied(denied) => ApiError::denied(denied),
         Error::Store(error) => {
             tracing::error!(%error, "the store did not answer for accounts and keys");
             store_refusal(&error, CHANGE_UNKNOWN)

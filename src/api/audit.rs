@@ -26,7 +26,7 @@ use super::openapi::ACCOUNTS;
 use super::refusals::store_refusal;
 use crate::accounts::audit::{Audit, Entry, Outcome};
 use crate::accounts::{Accounts, Caller, Scope};
-use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::ApiError;
 use crate::openapi::Routes;
 
 /// Where a request came from; an extension of it.
@@ -64,18 +64,18 @@ pub(super) async fn note(State(audit): State<Arc<Audit>>, path: MatchedPath, req
     });
     noted.await.unwrap_or_else(|error| {
         tracing::error!(%error, "a change broke off");
-        IntoResponse::into_response(AmberfloError::internal())
+        IntoResponse::into_response(ApiError::internal())
     })
 }
 
-async fn begin(audit: Arc<Audit>, by: Caller, address: Option<IpAddr>, action: String) -> Result<Entry, AmberfloError> {
+async fn begin(audit: Arc<Audit>, by: Caller, address: Option<IpAddr>, action: String) -> Result<Entry, ApiError> {
     match tokio::task::spawn_blocking(move || audit.begin(&by, address, &action)).await {
         Ok(Ok(entry)) => Ok(entry),
         Ok(Err(error)) => {
             tracing::error!(%error, "the audit log cannot be written; nothing was changed");
             Err(store_refusal(&error, "the audit log cannot be written, nothing was changed"))
         }
-        Err(_) => Err(AmberfloError::internal()),
+        Err(_) => Err(ApiError::internal()),
     }
 }
 
@@ -97,15 +97,14 @@ pub(super) fn routes(audit: Arc<Audit>, accounts: Arc<Accounts>) -> Routes {
     Routes::of(ACCOUNTS).get("/v1/audit", list, openapi::list()).with_state(Reading { audit, accounts })
 }
 
-async fn list(State(reading): State<Reading>, Extension(by): By, query: Parameters) -> Result<Json<Value>, AmberfloError> {
+async fn list(State(reading): State<Reading>, Extension(by): By, query: Parameters) -> Result<Json<Value>, ApiError> {
     if !by.manages_keys() {
-        return Err(AmberfloError::forbidden(Scope::Admin.label()));
+        return Err(ApiError::forbidden(Scope::Admin.label()));
     }
     let query = OwnQuery::of(query, &["account", "before", "limit"])?;
     let limit = query.limit()?;
-    let before = query
-        .text("before")
-        .map(|text| text.parse::<u64>().map_err(|_| AmberfloError::bad_field("before", "must be a number of an entry")));
+    let before =
+        query.text("before").map(|text| text.parse::<u64>().map_err(|_| ApiError::bad_field("before", "must be a number of an entry")));
     let before = before.transpose()?;
     let name = query.text("account").map(str::to_owned);
     let page = work(reading.accounts, move |accounts| {

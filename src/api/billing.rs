@@ -21,7 +21,7 @@ use super::openapi::PLANS;
 use super::refusals::{CHANGE_UNKNOWN, RETRY_AFTER_S, blocking, store_refusal};
 use crate::accounts::Caller;
 use crate::billing::{Billing, Error, Refusal};
-use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::ApiError;
 use crate::openapi::Routes;
 
 /// Largest body of a plan; of anything else of billing too.
@@ -31,7 +31,7 @@ const COMPLETE: HeaderName = HeaderName::from_static("tollgate-complete");
 type Shared = State<Arc<Billing>>;
 type By = Extension<Caller>;
 type InPath = Result<Path<String>, PathRejection>;
-type Answer = Result<Response, AmberfloError>;
+type Answer = Result<Response, ApiError>;
 
 /// Routes that change something, and those that read beside them.
 pub(super) fn noted_routes(billing: Arc<Billing>) -> Routes {
@@ -43,12 +43,12 @@ pub(super) fn routes(billing: Arc<Billing>) -> Routes {
     invoices::cost_routes(billing)
 }
 
-fn read(body: Received) -> Result<Bytes, AmberfloError> {
+fn read(body: Received) -> Result<Bytes, ApiError> {
     bytes(body, || format!("the body has more than {BODY_BYTES_MAX} bytes, the limit"))
 }
 
 /// Does what may block.
-async fn work<T, W>(billing: Arc<Billing>, work: W) -> Result<T, AmberfloError>
+async fn work<T, W>(billing: Arc<Billing>, work: W) -> Result<T, ApiError>
 where
     T: Send + 'static,
     W: FnOnce(&Billing) -> Result<T, Error> + Send + 'static,
@@ -57,17 +57,17 @@ where
 }
 
 /// The one place where an error of billing gets its status.
-fn refusal(error: Error) -> AmberfloError {
+fn refusal(error: Error) -> ApiError {
     match error {
         Error::Refused(Refusal::UnknownOrder | Refusal::UnknownSubscription) | Error::Unknown(_) => {
-            AmberfloError::not_found(StatusCode::NOT_FOUND, error.to_string())
+            ApiError::not_found(StatusCode::NOT_FOUND, error.to_string())
         }
-        Error::Refused(refusal) => AmberfloError::bad_field(field_of(&refusal), refusal),
-        Error::StillOpen | Error::Settled(_) => AmberfloError::bad_request(format!("the invoice {error}")),
-        Error::TooMany(_) | Error::CannotBill(_) => AmberfloError::bad_request(error.to_string()),
+        Error::Refused(refusal) => ApiError::bad_field(field_of(&refusal), refusal),
+        Error::StillOpen | Error::Settled(_) => ApiError::bad_request(format!("the invoice {error}")),
+        Error::TooMany(_) | Error::CannotBill(_) => ApiError::bad_request(error.to_string()),
         Error::Unavailable(message) => {
             tracing::warn!(reason = message, "a request for invoices was refused");
-            AmberfloError::unavailable(message, RETRY_AFTER_S)
+            ApiError::unavailable(message, RETRY_AFTER_S)
         }
         Error::Store(error) => {
             tracing::error!(%error, "the store did not answer for billing");
@@ -107,6 +107,6 @@ fn computed(body: &Value, complete: bool) -> Response {
 }
 
 /// The id in the path. What does not decode to UTF-8 is nobody's.
-fn in_path(path: InPath, what: &str) -> Result<String, AmberfloError> {
-    path.map(|Path(id)| id).map_err(|_| AmberfloError::not_found(StatusCode::NOT_FOUND, format!("there is no {what} with this id")))
+fn in_path(path: InPath, what: &str) -> Result<String, ApiError> {
+    path.map(|Path(id)| id).map_err(|_| ApiError::not_found(StatusCode::NOT_FOUND, format!("there is no {what} with this id")))
 }

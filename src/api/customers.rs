@@ -23,7 +23,7 @@ use super::openapi::CUSTOMERS;
 use super::refusals::{CHANGE_UNKNOWN, blocking, check_scope, store_refusal};
 use crate::accounts::{Accounts, Caller, Scope};
 use crate::customers::{Customer, CustomerId, Customers, Error};
-use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::ApiError;
 use crate::dialect::amberflo::customers::{AutoCreate, CustomerRequest, StageRequest, render, stage_label};
 use crate::openapi::Routes;
 use crate::store;
@@ -38,7 +38,7 @@ const STAGE: &str = "stage";
 type Shared = State<Arc<Customers>>;
 type By = Extension<Caller>;
 type InPath = Result<Path<String>, PathRejection>;
-type Answer = Result<Response, AmberfloError>;
+type Answer = Result<Response, ApiError>;
 
 /// What the routes work with.
 #[derive(Clone)]
@@ -117,7 +117,7 @@ async fn create(State(parts): State<Parts>, Extension(caller): By, query: Parame
         Ok(answer) => answer,
         Err(error) => {
             tracing::error!(%error, "a request for a customer at the payment provider broke off");
-            Err(AmberfloError::internal())
+            Err(ApiError::internal())
         }
     }
 }
@@ -169,25 +169,21 @@ async fn remove_one(customers: Arc<Customers>, caller: Caller, id: &str) -> Answ
     answer_one(customers, StatusCode::NOT_FOUND, move |customers| customers.remove(caller.account, &id)).await
 }
 
-async fn method_not_allowed() -> AmberfloError {
-    AmberfloError::new(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "METHOD_NOT_ALLOWED",
-        "this path has not this method; the header Allow has those it has",
-    )
+async fn method_not_allowed() -> ApiError {
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "this path has not this method; the header Allow has those it has")
 }
 
 /// A query parameter; the first if it is given more than once.
-fn parameter(query: Parameters, name: &str) -> Result<Option<String>, AmberfloError> {
+fn parameter(query: Parameters, name: &str) -> Result<Option<String>, ApiError> {
     Ok(pairs(query)?.into_iter().find(|(key, _)| key == name).map(|(_, value)| value))
 }
 
 /// The id in the path. What does not decode to UTF-8 is nobody's.
-fn in_path(path: InPath) -> Result<String, AmberfloError> {
+fn in_path(path: InPath) -> Result<String, ApiError> {
     path.map(|Path(id)| id).map_err(|_| unknown(StatusCode::NOT_FOUND))
 }
 
-fn read(body: Received) -> Result<Bytes, AmberfloError> {
+fn read(body: Received) -> Result<Bytes, ApiError> {
     bytes(body, || format!("the body of a customer has more than {BODY_BYTES_MAX} bytes"))
 }
 
@@ -213,7 +209,7 @@ where
     Ok(([(CONTENT_TYPE, "application/json")], json).into_response())
 }
 
-async fn done<T, W>(customers: Arc<Customers>, unknown_status: StatusCode, work: W) -> Result<T, AmberfloError>
+async fn done<T, W>(customers: Arc<Customers>, unknown_status: StatusCode, work: W) -> Result<T, ApiError>
 where
     T: Send + 'static,
     W: FnOnce(&Customers) -> Result<T, Error> + Send + 'static,
@@ -222,27 +218,27 @@ where
 }
 
 /// The one place where an error of the customers gets its status.
-fn refusal(error: Error, unknown_status: StatusCode) -> AmberfloError {
+fn refusal(error: Error, unknown_status: StatusCode) -> ApiError {
     match error {
-        Error::Exists => AmberfloError::duplicate("a customer with this customerId exists"),
+        Error::Exists => ApiError::duplicate("a customer with this customerId exists"),
         Error::Unknown => unknown(unknown_status),
         Error::StepBack { from, to } => {
             let reason = format!("cannot go back from {} to {}", stage_label(from), stage_label(to));
-            AmberfloError::bad_field("lifecycleStage", reason)
+            ApiError::bad_field("lifecycleStage", reason)
         }
-        Error::TooMany { .. } | Error::UnknownMapping => AmberfloError::bad_request(error.to_string()),
+        Error::TooMany { .. } | Error::UnknownMapping => ApiError::bad_request(error.to_string()),
         Error::Store(error) => unanswered(&error),
     }
 }
 
 /// Where the store did not answer for a customer, in any dialect.
-pub(super) fn unanswered(error: &store::Error) -> AmberfloError {
+pub(super) fn unanswered(error: &store::Error) -> ApiError {
     tracing::error!(%error, "the store did not answer for a customer");
     store_refusal(error, CHANGE_UNKNOWN)
 }
 
-fn unknown(status: StatusCode) -> AmberfloError {
-    AmberfloError::not_found(status, "no customer has this customerId")
+fn unknown(status: StatusCode) -> ApiError {
+    ApiError::not_found(status, "no customer has this customerId")
 }
 
 #[cfg(test)]

@@ -48,7 +48,7 @@ use super::refusals::{RETRY_AFTER_S, check_scope};
 use crate::accounts::{Caller, Scope};
 use crate::batch::BatchError;
 use crate::clock::UnixMillis;
-use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::ApiError;
 use crate::event::Code;
 use crate::gateway::Gateway;
 use crate::gateway::form::{Sent, Shape};
@@ -70,8 +70,8 @@ pub(super) struct Parts {
 }
 
 type InPath = Result<Path<String>, PathRejection>;
-type Answer = Result<Json<Value>, AmberfloError>;
-type Change = Result<(Extension<Audited>, Json<Value>), AmberfloError>;
+type Answer = Result<Json<Value>, ApiError>;
+type Change = Result<(Extension<Audited>, Json<Value>), ApiError>;
 
 pub(super) fn routes(parts: Parts) -> Routes {
     Routes::of(DEAD_LETTERS)
@@ -132,7 +132,7 @@ async fn delete_all(State(parts): State<Parts>, Extension(caller): Extension<Cal
     let filter = filter(query)?;
     if !filter.is_selective() {
         let needed = "code, reason, meterApiName, customerId, uniqueId, from, to, state";
-        return Err(AmberfloError::bad_request(format!("a deletion needs at least one of the parameters {needed}")));
+        return Err(ApiError::bad_request(format!("a deletion needs at least one of the parameters {needed}")));
     }
     let deleted = parts.letters.delete_all(account, filter).await.map_err(refusal)?;
     let answer = json!({"deleted": deleted.count, "next": deleted.next.map(|position| position.0)});
@@ -148,7 +148,7 @@ fn audited_many(letters: usize) -> Extension<Audited> {
 }
 
 /// Whose letters are meant: those of the caller's account, which needs a scope, or those of nobody, which only operators get to see.
-fn whose(caller: &Caller, scope: Scope, query: Parameters) -> Result<(u32, Parameters), AmberfloError> {
+fn whose(caller: &Caller, scope: Scope, query: Parameters) -> Result<(u32, Parameters), ApiError> {
     let Ok(Query(mut pairs)) = query else {
         check_scope(caller, scope)?;
         return Ok((caller.account, query));
@@ -163,12 +163,12 @@ fn whose(caller: &Caller, scope: Scope, query: Parameters) -> Result<(u32, Param
             check_scope(caller, Scope::Operator)?;
             NOBODY
         }
-        Some(_) => return Err(AmberfloError::bad_field(UNOWNED, "must be true or false")),
+        Some(_) => return Err(ApiError::bad_field(UNOWNED, "must be true or false")),
     };
     Ok((account, Ok(Query(pairs))))
 }
 
-pub(super) fn filter(query: Parameters) -> Result<Filter, AmberfloError> {
+pub(super) fn filter(query: Parameters) -> Result<Filter, ApiError> {
     let mut filter = Filter { limit: LIMIT, ..Filter::default() };
     for (name, value) in pairs(query)? {
         match name.as_str() {
@@ -182,30 +182,30 @@ pub(super) fn filter(query: Parameters) -> Result<Filter, AmberfloError> {
             "state" => filter.states = vec![state(&value)?],
             "before" => filter.before = Some(before(&value)?),
             "limit" => filter.limit = limit(&value)?,
-            _ => return Err(AmberfloError::bad_field(name, format!("is no parameter here; there are: {KNOWN_PARAMETERS}"))),
+            _ => return Err(ApiError::bad_field(name, format!("is no parameter here; there are: {KNOWN_PARAMETERS}"))),
         }
     }
     Ok(filter)
 }
 
-fn code(label: String) -> Result<String, AmberfloError> {
+fn code(label: String) -> Result<String, ApiError> {
     if label == UNDECODABLE || Code::from_label(&label).is_some() {
         return Ok(label);
     }
     let known: Vec<_> = Code::ALL.into_iter().map(Code::label).chain([UNDECODABLE]).collect();
-    Err(AmberfloError::bad_field("code", format!("must be one of {}", known.join(", "))))
+    Err(ApiError::bad_field("code", format!("must be one of {}", known.join(", "))))
 }
 
-fn time(field: &str, text: &str) -> Result<UnixMillis, AmberfloError> {
+fn time(field: &str, text: &str) -> Result<UnixMillis, ApiError> {
     let time: Result<jiff::Timestamp, _> = text.parse();
     time.map(|time| UnixMillis(time.as_millisecond()))
-        .map_err(|_| AmberfloError::bad_field(field, "must be a time such as 2026-01-01T00:00:00Z"))
+        .map_err(|_| ApiError::bad_field(field, "must be a time such as 2026-01-01T00:00:00Z"))
 }
 
-fn state(label: &str) -> Result<letters::State, AmberfloError> {
+fn state(label: &str) -> Result<letters::State, ApiError> {
     let known = [letters::State::Open, letters::State::Refused, letters::State::Replayed];
     let found = known.into_iter().find(|state| state.label() == label);
-    found.ok_or_else(|| AmberfloError::bad_field("state", "must be open, refused or replayed"))
+    found.ok_or_else(|| ApiError::bad_field("state", "must be open, refused or replayed"))
 }
 
 fn shown(letter: &Letter) -> Value {
@@ -290,17 +290,17 @@ fn verdict(became: &Became) -> Map<String, Value> {
     }
 }
 
-fn in_path(path: InPath) -> Result<Position, AmberfloError> {
+fn in_path(path: InPath) -> Result<Position, ApiError> {
     path.ok().and_then(|Path(text)| text.parse().ok()).map(Position).ok_or_else(unknown)
 }
 
-fn unknown() -> AmberfloError {
-    AmberfloError::not_found(StatusCode::NOT_FOUND, "there is no dead letter at this position")
+fn unknown() -> ApiError {
+    ApiError::not_found(StatusCode::NOT_FOUND, "there is no dead letter at this position")
 }
 
 /// The one place where an error of the letters becomes an answer.
-pub(super) fn refusal(error: Error) -> AmberfloError {
-    let busy = |what: &str| AmberfloError::unavailable(format!("{what}; send the same request again"), RETRY_AFTER_S);
+pub(super) fn refusal(error: Error) -> ApiError {
+    let busy = |what: &str| ApiError::unavailable(format!("{what}; send the same request again"), RETRY_AFTER_S);
     match error {
         Error::Door(answer) => *answer,
         Error::Append(BatchError::Busy) => busy("too many requests wait"),
@@ -309,7 +309,7 @@ pub(super) fn refusal(error: Error) -> AmberfloError {
         Error::Clock(_) => busy("the server's clock is wrong"),
         Error::Log(_) | Error::Interrupted => {
             tracing::error!(%error, "dead letters cannot be read or changed");
-            AmberfloError::internal()
+            ApiError::internal()
         }
     }
 }

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use super::openapi::OPERATION;
-use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::ApiError;
 use crate::dialect::routing::is_in;
 use crate::openapi::{About, Described, Routes, document};
 
@@ -91,7 +91,7 @@ pub(super) fn routes(docs: Docs) -> Routes {
 async fn description(State(docs): State<Docs>, headers: HeaderMap) -> Response {
     match docs.0.get() {
         Some(description) => description.answer(&headers),
-        None => AmberfloError::unavailable("this node is starting", 1).into_response().map(axum::body::Body::new),
+        None => ApiError::unavailable("this node is starting", 1).into_response().map(axum::body::Body::new),
     }
 }
 
@@ -103,7 +103,7 @@ async fn page(headers: HeaderMap) -> Response {
     response
 }
 
-async fn asset(path: Result<Path<String>, axum::extract::rejection::PathRejection>, headers: HeaderMap) -> Result<Response, AmberfloError> {
+async fn asset(path: Result<Path<String>, axum::extract::rejection::PathRejection>, headers: HeaderMap) -> Result<Response, ApiError> {
     static STYLES: OnceLock<Option<Fixed>> = OnceLock::new();
     static SCRIPT: OnceLock<Option<Fixed>> = OnceLock::new();
     static START: OnceLock<Option<Fixed>> = OnceLock::new();
@@ -121,6 +121,6 @@ async fn asset(path: Result<Path<String>, axum::extract::rejection::PathRejectio
         Ok("start.js") => START.get_or_init(|| Some(Fixed::new(JAVASCRIPT, include_str!("docs/start.js")))),
         _ => &None,
     };
-    let unknown = || AmberfloError::not_found(StatusCode::NOT_FOUND, "the page has no such part");
+    let unknown = || ApiError::not_found(StatusCode::NOT_FOUND, "the page has no such part");
     found.as_ref().map(|asset| asset.answer(&headers)).ok_or_else(unknown)
 }

@@ -34,7 +34,7 @@ use super::fields::{LIMIT, Parameters, limit, pairs};
 use super::openapi::EVENTS;
 use super::refusals::{RETRY_AFTER_S, check_scope};
 use crate::accounts::{Caller, Scope};
-use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::ApiError;
 use crate::letters::Letter;
 use crate::log::{self, Position};
 use crate::materializer::fold::Verdict;
@@ -42,7 +42,7 @@ use crate::openapi::Routes;
 use crate::telemetry::Outcome;
 use crate::verdicts::{CountedIn, Cursor, Error, Fate, Filter, Listed, Logged, Verdicts, WantedVerdict};
 
-type Answer = Result<Json<Value>, AmberfloError>;
+type Answer = Result<Json<Value>, ApiError>;
 
 pub(super) fn routes(verdicts: Arc<Verdicts>) -> Routes {
     Routes::of(EVENTS).get("/v1/events", list, openapi::list()).get("/v1/events/{unique_id}", show, openapi::show()).with_state(verdicts)
@@ -60,7 +60,7 @@ async fn show(
     for (name, value) in pairs(query)? {
         match name.as_str() {
             "namespace" => namespace = value,
-            _ => return Err(AmberfloError::bad_field(name, "is no parameter here; there is: namespace")),
+            _ => return Err(ApiError::bad_field(name, "is no parameter here; there is: namespace")),
         }
     }
     let fate = verdicts.fate(caller.record_account(), &namespace, &unique_id).await.map_err(refusal)?;
@@ -88,7 +88,7 @@ async fn list(State(verdicts): State<Arc<Verdicts>>, Extension(caller): Extensio
 }
 
 /// `partitions`: of the log.
-pub(super) fn filter(pairs: Vec<(String, String)>, partitions: u32) -> Result<Filter, AmberfloError> {
+pub(super) fn filter(pairs: Vec<(String, String)>, partitions: u32) -> Result<Filter, ApiError> {
     let mut filter = Filter { limit: LIMIT, ..Filter::default() };
     let mut before = None;
     for (name, value) in pairs {
@@ -102,7 +102,7 @@ pub(super) fn filter(pairs: Vec<(String, String)>, partitions: u32) -> Result<Fi
             "limit" => filter.limit = limit(&value)?,
             _ => {
                 let known = "uniqueId, namespace, customerId, meterApiName, verdict, before, limit";
-                return Err(AmberfloError::bad_field(name, format!("is no parameter here; there are: {known}")));
+                return Err(ApiError::bad_field(name, format!("is no parameter here; there are: {known}")));
             }
         }
     }
@@ -112,16 +112,16 @@ pub(super) fn filter(pairs: Vec<(String, String)>, partitions: u32) -> Result<Fi
     Ok(filter)
 }
 
-fn cursor(text: &str, partitions: u32) -> Result<Cursor, AmberfloError> {
+fn cursor(text: &str, partitions: u32) -> Result<Cursor, ApiError> {
     let wanted = if partitions == 1 { "must be a position" } else { "must be what `next` was" };
-    Cursor::parse(text, partitions).ok_or_else(|| AmberfloError::bad_field("before", wanted))
+    Cursor::parse(text, partitions).ok_or_else(|| ApiError::bad_field("before", wanted))
 }
 
-fn verdict(text: &str) -> Result<WantedVerdict, AmberfloError> {
+fn verdict(text: &str) -> Result<WantedVerdict, ApiError> {
     let in_log = [Verdict::Counted, Verdict::Duplicate, Verdict::Conflict, Verdict::Filtered];
     let found = in_log.into_iter().find(|verdict| verdict.label() == text).map(WantedVerdict::InLog);
     let found = found.or((text == Outcome::Rejected.label()).then_some(WantedVerdict::Rejected));
-    found.ok_or_else(|| AmberfloError::bad_field("verdict", "must be counted, duplicate, conflict, filtered or rejected"))
+    found.ok_or_else(|| ApiError::bad_field("verdict", "must be counted, duplicate, conflict, filtered or rejected"))
 }
 
 fn listed(event: &Listed) -> Map<String, Value> {
@@ -190,24 +190,24 @@ fn object(value: Value) -> Map<String, Value> {
     }
 }
 
-fn unknown() -> AmberfloError {
-    AmberfloError::not_found(StatusCode::NOT_FOUND, "no event with this uniqueId is known")
+fn unknown() -> ApiError {
+    ApiError::not_found(StatusCode::NOT_FOUND, "no event with this uniqueId is known")
 }
 
 /// The one place where an error of the verdicts becomes an answer.
-pub(super) fn refusal(error: Error) -> AmberfloError {
+pub(super) fn refusal(error: Error) -> ApiError {
     match error {
-        Error::NotAnId => AmberfloError::bad_request(error.to_string()),
-        Error::View(_) | Error::Rows(_) | Error::Busy => AmberfloError::unavailable(error.to_string(), RETRY_AFTER_S),
+        Error::NotAnId => ApiError::bad_request(error.to_string()),
+        Error::View(_) | Error::Rows(_) | Error::Busy => ApiError::unavailable(error.to_string(), RETRY_AFTER_S),
         Error::Letters(error) => dead_letters::refusal(error),
         // It may be a broker that does not answer now.
         Error::Log(log::Error::Io { .. }) => {
             tracing::error!(%error, "what became of events cannot be read");
-            AmberfloError::unavailable("the log cannot be read now", RETRY_AFTER_S)
+            ApiError::unavailable("the log cannot be read now", RETRY_AFTER_S)
         }
         Error::Log(_) | Error::Store(_) | Error::NoPartition(_) | Error::Interrupted => {
             tracing::error!(%error, "what became of events cannot be read");
-            AmberfloError::internal()
+            ApiError::internal()
         }
     }
 }

@@ -25,10 +25,10 @@ use super::audit::Audited;
 use super::fields::{Fields, OwnQuery, Parameters, Received};
 use super::openapi::ACCOUNTS;
 use crate::accounts::{Accounts, ApiKey, Caller, Error, NewKey, RATE_MAX, Rate, RateLimit, Scope, is_key_id, is_key_name};
-use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::ApiError;
 use crate::openapi::Routes;
 
-type Answer = Result<Response, AmberfloError>;
+type Answer = Result<Response, ApiError>;
 type InPath = Result<Path<String>, PathRejection>;
 
 pub(super) fn routes(accounts: Arc<Accounts>) -> Routes {
@@ -70,26 +70,26 @@ async fn revoke(State(accounts): Shared, Extension(by): By, path: InPath, query:
     Ok(answer(StatusCode::OK, shown(&key), &key))
 }
 
-fn check(by: &Caller) -> Result<(), AmberfloError> {
-    if by.manages_keys() { Ok(()) } else { Err(AmberfloError::forbidden(Scope::Admin.label())) }
+fn check(by: &Caller) -> Result<(), ApiError> {
+    if by.manages_keys() { Ok(()) } else { Err(ApiError::forbidden(Scope::Admin.label())) }
 }
 
 /// The account that is asked about; `None` for one's own.
-fn account_name(query: Parameters) -> Result<Option<String>, AmberfloError> {
+fn account_name(query: Parameters) -> Result<Option<String>, ApiError> {
     Ok(OwnQuery::of(query, &["account"])?.text("account").map(str::to_owned))
 }
 
-pub(super) fn new_key(mut fields: Fields) -> Result<NewKey, AmberfloError> {
+pub(super) fn new_key(mut fields: Fields) -> Result<NewKey, ApiError> {
     let name = fields.text("name")?;
     if name.as_ref().is_some_and(|name| !is_key_name(name)) {
-        return Err(AmberfloError::bad_field("name", "must have 1 to 128 bytes and no control characters"));
+        return Err(ApiError::bad_field("name", "must have 1 to 128 bytes and no control characters"));
     }
     let labels = fields.texts("scopes")?.unwrap_or_default();
     let scope = |label: &String| Scope::ALL.into_iter().find(|scope| scope.label() == label);
     let scopes: Option<Vec<Scope>> = labels.iter().map(scope).collect();
     let mut scopes = scopes
         .filter(|scopes| !scopes.is_empty())
-        .ok_or_else(|| AmberfloError::bad_field("scopes", "is required: an array of ingest, read, admin, operator"))?;
+        .ok_or_else(|| ApiError::bad_field("scopes", "is required: an array of ingest, read, admin, operator"))?;
     scopes.sort();
     scopes.dedup();
     const RATES: [&str; 4] = ["requestsPerSecond", "requestBurst", "eventsPerSecond", "eventBurst"];
@@ -101,10 +101,10 @@ pub(super) fn new_key(mut fields: Fields) -> Result<NewKey, AmberfloError> {
 }
 
 /// The burst is what may come in a second, unless it says otherwise.
-fn rate(fields: &mut Fields, per_second: &str, burst: &str) -> Result<Option<Rate>, AmberfloError> {
+fn rate(fields: &mut Fields, per_second: &str, burst: &str) -> Result<Option<Rate>, ApiError> {
     match (fields.number(per_second, RATE_MAX)?, fields.number(burst, RATE_MAX)?) {
         (None, None) => Ok(None),
-        (None, Some(_)) => Err(AmberfloError::bad_field(fields.path(per_second), format!("is required with {burst}"))),
+        (None, Some(_)) => Err(ApiError::bad_field(fields.path(per_second), format!("is required with {burst}"))),
         (Some(per_second), burst) => Ok(Some(Rate { per_second, burst: burst.unwrap_or(per_second) })),
     }
 }

@@ -26,7 +26,7 @@ use super::fields::{Received, bytes};
 use super::openapi::METERS;
 use super::refusals::{CHANGE_UNKNOWN, blocking, check_scope, store_refusal};
 use crate::accounts::{Caller, Scope};
-use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::ApiError;
 use crate::dialect::amberflo::meters::{MeterRequest, render};
 use crate::meters::{Error, Extensions, Meter, Meters};
 use crate::openapi::Routes;
@@ -37,7 +37,7 @@ const BODY_BYTES_MAX: usize = 256 << 10;
 type Shared = State<Arc<Meters>>;
 type By = Extension<Caller>;
 type InPath = Result<Path<String>, PathRejection>;
-type Answer = Result<response::Response, AmberfloError>;
+type Answer = Result<response::Response, ApiError>;
 
 pub(super) fn routes(meters: Arc<Meters>) -> Routes {
     Routes::of(METERS)
@@ -50,7 +50,7 @@ pub(super) fn routes(meters: Arc<Meters>) -> Routes {
         .with_state(meters)
 }
 
-async fn list(State(meters): Shared, Extension(caller): By) -> Result<Json<Value>, AmberfloError> {
+async fn list(State(meters): Shared, Extension(caller): By) -> Result<Json<Value>, ApiError> {
     check_scope(&caller, Scope::Read)?;
     let all = done(meters, StatusCode::NOT_FOUND, move |meters| meters.list(caller.account)).await?;
     Ok(Json(all.iter().map(render).collect()))
@@ -81,7 +81,7 @@ async fn remove(State(meters): Shared, Extension(caller): By, path: InPath) -> A
 }
 
 /// The name in the path. What no meter can be called is no meter's: a database cannot even be asked for it.
-fn in_path(path: InPath) -> Result<String, AmberfloError> {
+fn in_path(path: InPath) -> Result<String, ApiError> {
     let name = path.ok().map(|Path(name)| name).filter(|name| !name.contains('\0'));
     name.ok_or_else(|| unknown(StatusCode::NOT_FOUND))
 }
@@ -97,7 +97,7 @@ where
 }
 
 /// Does `work` where it may block.
-async fn done<T, W>(meters: Arc<Meters>, unknown_status: StatusCode, work: W) -> Result<T, AmberfloError>
+async fn done<T, W>(meters: Arc<Meters>, unknown_status: StatusCode, work: W) -> Result<T, ApiError>
 where
     T: Send + 'static,
     W: FnOnce(&Meters) -> Result<T, Error> + Send + 'static,
@@ -110,10 +110,10 @@ fn too_large() -> String {
 }
 
 /// The one place where an error of the meters gets its status.
-fn refusal(error: Error, unknown_status: StatusCode) -> AmberfloError {
+fn refusal(error: Error, unknown_status: StatusCode) -> ApiError {
     match error {
-        Error::Exists => AmberfloError::duplicate(error.to_string()),
-        Error::TooMany => AmberfloError::bad_request(error.to_string()),
+        Error::Exists => ApiError::duplicate(error.to_string()),
+        Error::TooMany => ApiError::bad_request(error.to_string()),
         Error::Unknown => unknown(unknown_status),
         Error::Store(error) => {
             tracing::error!(%error, "the store did not answer for a meter definition");
@@ -122,6 +122,6 @@ fn refusal(error: Error, unknown_status: StatusCode) -> AmberfloError {
     }
 }
 
-fn unknown(status: StatusCode) -> AmberfloError {
-    AmberfloError::not_found(status, Error::Unknown.to_string())
+fn unknown(status: StatusCode) -> ApiError {
+    ApiError::not_found(status, Error::Unknown.to_string())
 }

@@ -36,7 +36,7 @@ use super::usage::Queries;
 use crate::accounts::Caller;
 use crate::billing::Billing;
 use crate::customers::{Customer, CustomerId, Customers, Error};
-use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::ApiError;
 use crate::meters::Meters;
 use crate::openapi::Routes;
 
@@ -63,7 +63,7 @@ type By = Extension<Caller>;
 type Name = Segment<2>;
 /// What is below it.
 type Below = Segment<4>;
-type Answer = Result<Response, AmberfloError>;
+type Answer = Result<Response, ApiError>;
 
 /// All of them, below no prefix.
 pub(super) fn routes(parts: Parts) -> Routes {
@@ -76,15 +76,15 @@ pub(super) fn routes(parts: Parts) -> Routes {
         .with_state(Arc::new(parts))
 }
 
-fn read(body: Received) -> Result<axum::body::Bytes, AmberfloError> {
+fn read(body: Received) -> Result<axum::body::Bytes, ApiError> {
     bytes(body, || format!("the body has more than {BODY_BYTES_MAX} bytes, the limit"))
 }
 
 /// Does what may block.
-async fn work<T, W>(parts: Arc<Parts>, work: W) -> Result<T, AmberfloError>
+async fn work<T, W>(parts: Arc<Parts>, work: W) -> Result<T, ApiError>
 where
     T: Send + 'static,
-    W: FnOnce(&Parts) -> Result<T, AmberfloError> + Send + 'static,
+    W: FnOnce(&Parts) -> Result<T, ApiError> + Send + 'static,
 {
     blocking("a request in Octane's words", move || work(&parts)).await?
 }
@@ -114,7 +114,7 @@ fn names(segment: &str) -> Vec<String> {
 }
 
 /// The customer that a path is about.
-fn find(parts: &Parts, account: u32, name: &Name) -> Result<Customer, AmberfloError> {
+fn find(parts: &Parts, account: u32, name: &Name) -> Result<Customer, ApiError> {
     for name in &name.0 {
         // What cannot be a name is nobody's.
         let Ok(id) = CustomerId::parse(name) else { continue };
@@ -128,22 +128,22 @@ fn find(parts: &Parts, account: u32, name: &Name) -> Result<Customer, AmberfloEr
 }
 
 /// The one place where an error of the customers gets its status here.
-fn refusal(error: Error) -> AmberfloError {
+fn refusal(error: Error) -> ApiError {
     match error {
-        Error::Exists => about("name", AmberfloError::duplicate("a customer with this name exists")),
+        Error::Exists => about("name", ApiError::duplicate("a customer with this name exists")),
         Error::Unknown => unknown("name", "customer not found"),
         Error::UnknownMapping => unknown("label", error.to_string()),
-        Error::TooMany { .. } | Error::StepBack { .. } => AmberfloError::bad_request(error.to_string()),
+        Error::TooMany { .. } | Error::StepBack { .. } => ApiError::bad_request(error.to_string()),
         Error::Store(error) => unanswered(&error),
     }
 }
 
-fn about(field: &str, error: AmberfloError) -> AmberfloError {
-    AmberfloError { field: Some(field.into()), ..error }
+fn about(field: &str, error: ApiError) -> ApiError {
+    ApiError { field: Some(field.into()), ..error }
 }
 
-fn unknown(field: &str, message: impl Into<String>) -> AmberfloError {
-    about(field, AmberfloError::not_found(StatusCode::NOT_FOUND, message))
+fn unknown(field: &str, message: impl Into<String>) -> ApiError {
+    about(field, ApiError::not_found(StatusCode::NOT_FOUND, message))
 }
 
 fn json(body: &Value) -> Response {

@@ -29,7 +29,7 @@ use super::refusals::{CHANGE_UNKNOWN, blocking, store_refusal};
 use super::usage::Usage;
 use crate::accounts::Caller;
 use crate::clock::Clock;
-use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::ApiError;
 use crate::dialect::cloudevents::meters as wire;
 use crate::meters::{Error, Meter, Meters};
 use crate::openapi::Routes;
@@ -53,7 +53,7 @@ pub(super) struct Parts {
 type Shared = State<Arc<Parts>>;
 type By = Extension<Caller>;
 type InPath = Result<Path<String>, PathRejection>;
-type Answer = Result<Response, AmberfloError>;
+type Answer = Result<Response, ApiError>;
 
 /// All of them, below no prefix. `noted`: what is done to those that change something.
 pub(super) fn routes(parts: Parts, noted: impl FnOnce(Routes) -> Routes) -> Routes {
@@ -63,21 +63,21 @@ pub(super) fn routes(parts: Parts, noted: impl FnOnce(Routes) -> Routes) -> Rout
     Routes::of(OPENMETER).merge(noted(changing)).merge(reading)
 }
 
-fn read(body: Received) -> Result<axum::body::Bytes, AmberfloError> {
+fn read(body: Received) -> Result<axum::body::Bytes, ApiError> {
     bytes(body, || format!("the body has more than {BODY_BYTES_MAX} bytes, the limit"))
 }
 
 /// Does what may block.
-async fn work<T, W>(parts: Arc<Parts>, work: W) -> Result<T, AmberfloError>
+async fn work<T, W>(parts: Arc<Parts>, work: W) -> Result<T, ApiError>
 where
     T: Send + 'static,
-    W: FnOnce(&Parts) -> Result<T, AmberfloError> + Send + 'static,
+    W: FnOnce(&Parts) -> Result<T, ApiError> + Send + 'static,
 {
     blocking("a request in OpenMeter's words", move || work(&parts)).await?
 }
 
 /// The meter that a path is about: its slug, which may be any name that another dialect gave, or its id.
-fn find(parts: &Parts, account: u32, path: InPath) -> Result<Meter, AmberfloError> {
+fn find(parts: &Parts, account: u32, path: InPath) -> Result<Meter, ApiError> {
     // What no meter can be called is no meter's: a database cannot even be asked for it.
     let name = path.ok().map(|Path(name)| name).filter(|name| !name.contains('\0')).ok_or_else(unknown)?;
     match parts.meters.get(account, &name) {
@@ -90,11 +90,11 @@ fn find(parts: &Parts, account: u32, path: InPath) -> Result<Meter, AmberfloErro
 }
 
 /// The one place where an error of the meters gets its status here.
-fn refusal(error: Error) -> AmberfloError {
+fn refusal(error: Error) -> ApiError {
     match error {
-        Error::Exists => AmberfloError::new(StatusCode::CONFLICT, "DUPLICATE", "a meter with this slug is defined"),
+        Error::Exists => ApiError::new(StatusCode::CONFLICT, "DUPLICATE", "a meter with this slug is defined"),
         Error::Unknown => unknown(),
-        Error::TooMany => AmberfloError::bad_request(error.to_string()),
+        Error::TooMany => ApiError::bad_request(error.to_string()),
         Error::Store(error) => {
             tracing::error!(%error, "the store did not answer for a meter definition");
             store_refusal(&error, CHANGE_UNKNOWN)
@@ -102,8 +102,8 @@ fn refusal(error: Error) -> AmberfloError {
     }
 }
 
-fn unknown() -> AmberfloError {
-    AmberfloError::not_found(StatusCode::NOT_FOUND, "no meter has this id or slug")
+fn unknown() -> ApiError {
+    ApiError::not_found(StatusCode::NOT_FOUND, "no meter has this id or slug")
 }
 
 fn json(status: StatusCode, body: &Value) -> Response {

@@ -29,7 +29,7 @@ use super::fields::Received;
 use super::openapi::EVENTS;
 use super::refusals::check_scope;
 use crate::accounts::{Caller, Scope};
-use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::ApiError;
 use crate::event::{NAME_BYTES_MAX, NAMESPACE_BYTES_MAX};
 use crate::letters::Letter;
 use crate::materializer::fold::Verdict;
@@ -54,9 +54,9 @@ async fn reconcile(
     State(verdicts): State<Arc<Verdicts>>,
     Extension(caller): Extension<Caller>,
     body: Received,
-) -> Result<Json<Value>, AmberfloError> {
+) -> Result<Json<Value>, ApiError> {
     check_scope(&caller, Scope::Read)?;
-    let body = body.map_err(|_| AmberfloError::bad_request("the body cannot be read"))?;
+    let body = body.map_err(|_| ApiError::bad_request("the body cannot be read"))?;
     let asked = Asked::parse(&body)?;
     let found = verdicts.reconcile(caller.record_account(), &asked.namespace, &asked.unique_ids).await.map_err(refusal)?;
     Ok(Json(answer(&asked.unique_ids, &found)))
@@ -70,19 +70,19 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    pub(super) fn parse(body: &[u8]) -> Result<Self, AmberfloError> {
+    pub(super) fn parse(body: &[u8]) -> Result<Self, ApiError> {
         let body: Value =
-            serde_json::from_slice(body).map_err(|error| AmberfloError::bad_request(format!("the body is not valid JSON: {error}")))?;
-        let Value::Object(mut members) = body else { return Err(AmberfloError::bad_request("the body must be a JSON object")) };
+            serde_json::from_slice(body).map_err(|error| ApiError::bad_request(format!("the body is not valid JSON: {error}")))?;
+        let Value::Object(mut members) = body else { return Err(ApiError::bad_request("the body must be a JSON object")) };
         let unique_ids = match members.remove("uniqueIds") {
             Some(Value::Array(ids)) => ids,
-            None | Some(Value::Null) => return Err(AmberfloError::bad_field("uniqueIds", "is missing")),
-            Some(_) => return Err(AmberfloError::bad_field("uniqueIds", "must be an array of strings")),
+            None | Some(Value::Null) => return Err(ApiError::bad_field("uniqueIds", "is missing")),
+            Some(_) => return Err(ApiError::bad_field("uniqueIds", "must be an array of strings")),
         };
         if unique_ids.len() > IDS_MAX {
             let details = format!("uniqueIds has {} entries, the limit is {IDS_MAX}", unique_ids.len());
-            let error = AmberfloError::new(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", details.clone());
-            return Err(AmberfloError { details: Some(details), ..error });
+            let error = ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", details.clone());
+            return Err(ApiError { details: Some(details), ..error });
         }
         let namespace = match members.remove("namespace") {
             Some(namespace) if !namespace.is_null() => text("namespace", namespace, NAMESPACE_BYTES_MAX)?,
@@ -93,13 +93,13 @@ impl Asked {
     }
 }
 
-fn text(field: &str, value: Value, bytes_max: usize) -> Result<String, AmberfloError> {
+fn text(field: &str, value: Value, bytes_max: usize) -> Result<String, ApiError> {
     match value {
         Value::String(text) if text.len() > bytes_max => {
-            Err(AmberfloError::bad_field(field, format!("has {} bytes, the limit is {bytes_max}", text.len())))
+            Err(ApiError::bad_field(field, format!("has {} bytes, the limit is {bytes_max}", text.len())))
         }
         Value::String(text) => Ok(text),
-        _ => Err(AmberfloError::bad_field(field, "must be a string")),
+        _ => Err(ApiError::bad_field(field, "must be a string")),
     }
 }
 

@@ -21,7 +21,7 @@ use super::fields::{Parameters, Received, bytes, pairs};
 use super::openapi::METERS;
 use super::refusals::{CHANGE_UNKNOWN, blocking, check_scope, store_refusal};
 use crate::accounts::{Caller, Scope};
-use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::ApiError;
 use crate::dialect::amberflo::rules::{parse, render};
 use crate::openapi::Routes;
 use crate::rules::{Error, Rules};
@@ -40,14 +40,14 @@ pub(super) fn routes(rules: Arc<Rules>) -> Routes {
         .with_state(rules)
 }
 
-async fn list(State(rules): Shared, Extension(caller): By, query: Parameters) -> Result<Json<Value>, AmberfloError> {
+async fn list(State(rules): Shared, Extension(caller): By, query: Parameters) -> Result<Json<Value>, ApiError> {
     check_scope(&caller, Scope::Read)?;
     let meter = pairs(query)?.into_iter().find(|(name, _)| name == "meterApiName").map(|(_, value)| value);
-    let meter = meter.filter(|meter| !meter.is_empty()).ok_or_else(|| AmberfloError::bad_field("meterApiName", "is missing"))?;
+    let meter = meter.filter(|meter| !meter.is_empty()).ok_or_else(|| ApiError::bad_field("meterApiName", "is missing"))?;
     Ok(Json(rules.list(caller.account, &meter).await.iter().map(render).collect()))
 }
 
-async fn put(State(rules): Shared, Extension(caller): By, body: Received) -> Result<(Extension<Audited>, Json<Value>), AmberfloError> {
+async fn put(State(rules): Shared, Extension(caller): By, body: Received) -> Result<(Extension<Audited>, Json<Value>), ApiError> {
     check_scope(&caller, Scope::Admin)?;
     let new = parse(&bytes(body, too_large)?)?;
     let changing = rules.clone();
@@ -65,9 +65,9 @@ fn too_large() -> String {
 }
 
 /// The one place where an error of the rules gets its status.
-fn refusal(error: Error) -> AmberfloError {
+fn refusal(error: Error) -> ApiError {
     match error {
-        Error::TooMany | Error::TooManyOfMeter | Error::TooLong => AmberfloError::bad_request(error.to_string()),
+        Error::TooMany | Error::TooManyOfMeter | Error::TooLong => ApiError::bad_request(error.to_string()),
         Error::Store(error) => {
             tracing::error!(%error, "the store did not answer for a filtering rule");
             store_refusal(&error, CHANGE_UNKNOWN)

@@ -15,14 +15,15 @@ use super::fields::{Received, bytes};
 use super::openapi::CUSTOMERS;
 use super::refusals::{RETRY_AFTER_S, blocking, check_scope, store_refusal};
 use crate::accounts::{Caller, Scope};
-use crate::dialect::amberflo::{AmberfloError, session};
+use crate::dialect::ApiError;
+use crate::dialect::amberflo::session;
 use crate::openapi::Routes;
 use crate::portal::{LinkError, Portal};
 
 /// Largest body.
 const BODY_BYTES_MAX: usize = 64 << 10;
 
-type Answer = Result<Response, AmberfloError>;
+type Answer = Result<Response, ApiError>;
 
 /// `/session`. Needs an `Extension<Caller>` on every request.
 pub(super) fn routes(portal: Arc<Portal>) -> Routes {
@@ -42,10 +43,10 @@ async fn make(State(portal): State<Arc<Portal>>, Extension(by): Extension<Caller
 }
 
 /// The one place where an error of a link gets its status.
-fn refusal(error: LinkError) -> AmberfloError {
+fn refusal(error: LinkError) -> ApiError {
     match error {
-        LinkError::Removed => AmberfloError::not_found(StatusCode::BAD_REQUEST, error.to_string()),
-        LinkError::Address(_) => AmberfloError::bad_request(error.to_string()),
+        LinkError::Removed => ApiError::not_found(StatusCode::BAD_REQUEST, error.to_string()),
+        LinkError::Address(_) => ApiError::bad_request(error.to_string()),
         LinkError::Store(error) => {
             tracing::error!(%error, retry_after_s = RETRY_AFTER_S, "the store did not answer for a session");
             store_refusal(&error, "the store failed; send the same request again")

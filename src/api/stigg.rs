@@ -22,7 +22,7 @@ use super::refusals::{self, CHANGE_UNKNOWN, store_refusal};
 use crate::accounts::Caller;
 use crate::billing::{self, Billing, Refusal};
 use crate::customers::{CustomerId, Customers, Error};
-use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::ApiError;
 use crate::dialect::stigg::envelope;
 use crate::dialect::stigg::pages::Query;
 use crate::openapi::Routes;
@@ -43,7 +43,7 @@ pub(super) struct Parts {
 type Shared = State<Parts>;
 type By = Extension<Caller>;
 type InPath = Result<Path<String>, PathRejection>;
-type Answer = Result<Response, AmberfloError>;
+type Answer = Result<Response, ApiError>;
 
 /// Customers and subscriptions. Needs an `Extension<Caller>` on every request.
 pub(super) fn routes(parts: Parts) -> Routes {
@@ -71,25 +71,25 @@ pub(super) fn routes(parts: Parts) -> Routes {
         .with_state(parts)
 }
 
-fn query(parameters: Parameters) -> Result<Query, AmberfloError> {
+fn query(parameters: Parameters) -> Result<Query, ApiError> {
     pairs(parameters).map(Query::new)
 }
 
-fn read(body: Received) -> Result<Bytes, AmberfloError> {
+fn read(body: Received) -> Result<Bytes, ApiError> {
     bytes(body, || format!("the body has more than {BODY_BYTES_MAX} bytes, the limit"))
 }
 
 /// The id in a path, of a customer or, with another `unknown`, of something else. What cannot be one is nobody's.
-fn customer_in(path: InPath) -> Result<CustomerId, AmberfloError> {
+fn customer_in(path: InPath) -> Result<CustomerId, ApiError> {
     let Ok(Path(text)) = path else { return Err(unknown_customer("with this id")) };
     CustomerId::parse(&text).map_err(|_| unknown_customer("with this id"))
 }
 
 /// Does `work` where it may block.
-async fn blocking<T, W>(parts: Parts, work: W) -> Result<T, AmberfloError>
+async fn blocking<T, W>(parts: Parts, work: W) -> Result<T, ApiError>
 where
     T: Send + 'static,
-    W: FnOnce(&Parts) -> Result<T, AmberfloError> + Send + 'static,
+    W: FnOnce(&Parts) -> Result<T, ApiError> + Send + 'static,
 {
     refusals::blocking("a request of Stigg's", move || work(&parts)).await?
 }
@@ -109,39 +109,39 @@ fn one(data: Value) -> String {
     envelope(data).to_string()
 }
 
-fn unknown_customer(id: &str) -> AmberfloError {
-    AmberfloError::new(StatusCode::NOT_FOUND, "CUSTOMER_NOT_FOUND", format!("customer {id} not found"))
+fn unknown_customer(id: &str) -> ApiError {
+    ApiError::new(StatusCode::NOT_FOUND, "CUSTOMER_NOT_FOUND", format!("customer {id} not found"))
 }
 
-fn unknown_subscription(id: &str) -> AmberfloError {
-    AmberfloError::new(StatusCode::NOT_FOUND, "SUBSCRIPTION_NOT_FOUND", format!("subscription {id} not found"))
+fn unknown_subscription(id: &str) -> ApiError {
+    ApiError::new(StatusCode::NOT_FOUND, "SUBSCRIPTION_NOT_FOUND", format!("subscription {id} not found"))
 }
 
-fn duplicate(message: String) -> AmberfloError {
-    AmberfloError::new(StatusCode::CONFLICT, "DUPLICATED_ENTITY_NOT_ALLOWED", message)
+fn duplicate(message: String) -> ApiError {
+    ApiError::new(StatusCode::CONFLICT, "DUPLICATED_ENTITY_NOT_ALLOWED", message)
 }
 
 /// What became of a customer.
-fn of_customer(id: &CustomerId, error: Error) -> AmberfloError {
+fn of_customer(id: &CustomerId, error: Error) -> ApiError {
     match error {
         Error::Exists => duplicate(format!("customer {id} exists, or is archived")),
         Error::Unknown | Error::StepBack { .. } | Error::UnknownMapping => unknown_customer(id.as_str()),
-        Error::TooMany { .. } => AmberfloError::bad_request(error.to_string()),
+        Error::TooMany { .. } => ApiError::bad_request(error.to_string()),
         Error::Store(error) => of_store(&error),
     }
 }
 
 /// What became of a subscription.
-fn of_billing(customer: Option<&CustomerId>, id: &str, error: billing::Error) -> AmberfloError {
+fn of_billing(customer: Option<&CustomerId>, id: &str, error: billing::Error) -> ApiError {
     match (error, customer) {
         (billing::Error::Unknown("customer"), Some(customer)) => unknown_customer(customer.as_str()),
         (billing::Error::Unknown(_) | billing::Error::Refused(Refusal::UnknownSubscription), _) => unknown_subscription(id),
         (billing::Error::Refused(Refusal::OtherSubscription), _) => duplicate(format!("subscription {id} exists")),
-        (billing::Error::Refused(refusal), _) => AmberfloError::bad_field(field_of(&refusal), refusal),
+        (billing::Error::Refused(refusal), _) => ApiError::bad_field(field_of(&refusal), refusal),
         (billing::Error::Store(error), _) => of_store(&error),
         (error, _) => {
             tracing::error!(%error, "a subscription was refused for what it does not depend on");
-            AmberfloError::internal()
+            ApiError::internal()
         }
     }
 }
@@ -157,7 +157,7 @@ fn field_of(refusal: &Refusal) -> &'static str {
     }
 }
 
-fn of_store(error: &store::Error) -> AmberfloError {
+fn of_store(error: &store::Error) -> ApiError {
     tracing::error!(%error, "the store did not answer for Stigg's customers or subscriptions");
     store_refusal(error, CHANGE_UNKNOWN)
 }

@@ -47,7 +47,7 @@ use super::openapi::USAGE;
 use super::refusals::{RETRY_AFTER_S, check_scope};
 use crate::accounts::{Caller, Scope};
 use crate::clock::{Clock, UnixMillis};
-use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::ApiError;
 use crate::dialect::amberflo::usage::answer::{Gaps, Writer};
 use crate::dialect::amberflo::usage::{AllMetersQuery, parse_batch, parse_query};
 use crate::meters::{self, Meters};
@@ -77,7 +77,7 @@ const PREFER: HeaderName = HeaderName::from_static("prefer");
 
 type Shared = State<Arc<Usage>>;
 type By = Extension<Caller>;
-type Answer = Result<Response, AmberfloError>;
+type Answer = Result<Response, ApiError>;
 
 /// What answers usage queries, of every dialect.
 pub(super) struct Usage {
@@ -99,7 +99,7 @@ pub(super) trait Question: Send + 'static {
     ///
     /// # Errors
     /// 400: it is too much. 503, 500: the rows cannot be read.
-    fn evaluate(self, rows: &dyn Rows, meters: &Meters) -> Result<Evaluated, AmberfloError>;
+    fn evaluate(self, rows: &dyn Rows, meters: &Meters) -> Result<Evaluated, ApiError>;
 }
 
 /// What was found.
@@ -137,7 +137,7 @@ impl Question for InAmberflosWords {
         self.asked.view_requests()
     }
 
-    fn evaluate(self, rows: &dyn Rows, meters: &Meters) -> Result<Evaluated, AmberfloError> {
+    fn evaluate(self, rows: &dyn Rows, meters: &Meters) -> Result<Evaluated, ApiError> {
         let (facts, reports) = self.asked.evaluate(rows, meters, self.gaps, self.is_csv)?;
         let numbers = reports.numbers_held();
         let content_type = if self.is_csv { accept::CSV } else { accept::JSON };
@@ -189,7 +189,7 @@ async fn all_meters(State(usage): Shared, Extension(caller): By, headers: Header
     usage.in_amberflos_words(&caller, &headers, Gaps::Filled, parse).await
 }
 
-fn read(body: Received) -> Result<Bytes, AmberfloError> {
+fn read(body: Received) -> Result<Bytes, ApiError> {
     bytes(body, || format!("the body of a usage query has more than {BODY_BYTES_MAX} bytes, the limit"))
 }
 
@@ -204,7 +204,7 @@ impl Usage {
         caller: &Caller,
         headers: &HeaderMap,
         gaps: Gaps,
-        parse: impl FnOnce(u32, UnixMillis) -> Result<Asked, AmberfloError>,
+        parse: impl FnOnce(u32, UnixMillis) -> Result<Asked, ApiError>,
     ) -> Answer {
         let is_csv = prefers_csv(headers);
         self.answer(caller, headers, |account, now| Ok(InAmberflosWords { asked: parse(account, now)?, gaps, is_csv })).await
@@ -215,7 +215,7 @@ impl Usage {
         &self,
         caller: &Caller,
         headers: &HeaderMap,
-        parse: impl FnOnce(u32, UnixMillis) -> Result<Q, AmberfloError>,
+        parse: impl FnOnce(u32, UnixMillis) -> Result<Q, ApiError>,
     ) -> Answer {
         let started = Instant::now();
         check_scope(caller, Scope::Read)?;
@@ -267,9 +267,9 @@ fn is_defined(meters: &Meters, account: u32, meter: &str) -> bool {
     }
 }
 
-fn unavailable(message: &str) -> AmberfloError {
+fn unavailable(message: &str) -> ApiError {
     tracing::warn!(reason = message, "a usage query was refused");
-    AmberfloError::unavailable(message, RETRY_AFTER_S)
+    ApiError::unavailable(message, RETRY_AFTER_S)
 }
 
 /// How long to wait for the rows: `Prefer: wait=<seconds>`, among other preferences. What cannot be understood is no
@@ -285,16 +285,16 @@ pub(super) fn wait(headers: &HeaderMap) -> Duration {
 }
 
 /// The one place where an evaluation that failed gets its status.
-pub(super) fn refusal(error: EvaluateError) -> AmberfloError {
+pub(super) fn refusal(error: EvaluateError) -> ApiError {
     match error {
-        EvaluateError::TooManyCells { .. } => AmberfloError::bad_request(error.to_string()),
+        EvaluateError::TooManyCells { .. } => ApiError::bad_request(error.to_string()),
         EvaluateError::Rows(store::Error::Failed(_) | store::Error::NoRoom(_) | store::Error::Fenced { .. }) => {
             tracing::error!(%error, "rows cannot be read for a usage query");
-            AmberfloError::unavailable("the rows cannot be read now", RETRY_AFTER_S)
+            ApiError::unavailable("the rows cannot be read now", RETRY_AFTER_S)
         }
         EvaluateError::Rows(store::Error::Damaged(_)) => {
             tracing::error!(%error, "rows are damaged, a usage query has no answer");
-            AmberfloError::internal()
+            ApiError::internal()
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Amberflo's error body: `{"message", "code", "details"?}` (contract `amberflo.md` section 0).
+//! What all routes refuse with. By itself it is written as Amberflo has it, `{"message", "code", "details"?}` (contract `amberflo.md` section 0);
+//! [`speak`](super::speak) writes it as another dialect has it.
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -9,7 +10,7 @@ use crate::accounts::{Denied, Exceeded};
 
 /// An answer that is not 200.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AmberfloError {
+pub struct ApiError {
     /// The HTTP status.
     pub status: StatusCode,
     /// For programs: a word of the contract.
@@ -24,7 +25,7 @@ pub struct AmberfloError {
     pub retry_after_s: Option<u32>,
 }
 
-impl AmberfloError {
+impl ApiError {
     /// Any status.
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self { status, code, message: message.into(), field: None, details: None, retry_after_s: None }
@@ -104,7 +105,7 @@ impl AmberfloError {
     }
 }
 
-impl axum::response::IntoResponse for AmberfloError {
+impl axum::response::IntoResponse for ApiError {
     /// The error goes along, for [the words of another dialect](crate::dialect::speak).
     fn into_response(self) -> axum::response::Response {
         let mut response = Self::into_response(self.clone()).map(axum::body::Body::new);

@@ -2,20 +2,20 @@
 
 use serde_json::{Map, Value};
 
-use super::AmberfloError;
+use super::ApiError;
 use crate::event::Amount;
 
 /// Reads a body that is one object.
-pub(in crate::dialect) fn parse_object(body: &[u8]) -> Result<Map<String, Value>, AmberfloError> {
+pub(in crate::dialect) fn parse_object(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
     match serde_json::from_slice(body) {
         Ok(Value::Object(object)) => Ok(object),
-        Ok(_) => Err(AmberfloError::bad_request("the body must be a JSON object")),
+        Ok(_) => Err(ApiError::bad_request("the body must be a JSON object")),
         Err(error) => Err(not_json(&error)),
     }
 }
 
-pub(in crate::dialect) fn not_json(error: &serde_json::Error) -> AmberfloError {
-    AmberfloError::bad_request(format!("the body is not JSON: {error}"))
+pub(in crate::dialect) fn not_json(error: &serde_json::Error) -> ApiError {
+    ApiError::bad_request(format!("the body is not JSON: {error}"))
 }
 
 /// An object of the request and where it stands. A field that is null is absent.
@@ -30,19 +30,19 @@ impl<'v> Fields<'v> {
         Self { object, prefix: if path.is_empty() { String::new() } else { format!("{path}.") } }
     }
 
-    pub(in crate::dialect) fn wrong(&self, name: &str, reason: impl std::fmt::Display) -> AmberfloError {
-        AmberfloError::bad_field(format_args!("{}{name}", self.prefix), reason)
+    pub(in crate::dialect) fn wrong(&self, name: &str, reason: impl std::fmt::Display) -> ApiError {
+        ApiError::bad_field(format_args!("{}{name}", self.prefix), reason)
     }
 
     pub(in crate::dialect) fn get(&self, name: &str) -> Option<&'v Value> {
         self.object.get(name).filter(|value| !value.is_null())
     }
 
-    pub(in crate::dialect) fn required<T>(&self, name: &str, value: Option<T>) -> Result<T, AmberfloError> {
+    pub(in crate::dialect) fn required<T>(&self, name: &str, value: Option<T>) -> Result<T, ApiError> {
         value.ok_or_else(|| self.wrong(name, "is missing"))
     }
 
-    pub(in crate::dialect) fn object(&self, name: &str) -> Result<Option<Self>, AmberfloError> {
+    pub(in crate::dialect) fn object(&self, name: &str) -> Result<Option<Self>, ApiError> {
         match self.get(name) {
             None => Ok(None),
             Some(Value::Object(object)) => Ok(Some(Self { object, prefix: format!("{}{name}.", self.prefix) })),
@@ -50,7 +50,7 @@ impl<'v> Fields<'v> {
         }
     }
 
-    pub(in crate::dialect) fn text(&self, name: &str) -> Result<Option<&'v str>, AmberfloError> {
+    pub(in crate::dialect) fn text(&self, name: &str) -> Result<Option<&'v str>, ApiError> {
         match self.get(name) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
@@ -58,12 +58,12 @@ impl<'v> Fields<'v> {
         }
     }
 
-    pub(in crate::dialect) fn required_text(&self, name: &str) -> Result<&'v str, AmberfloError> {
+    pub(in crate::dialect) fn required_text(&self, name: &str) -> Result<&'v str, ApiError> {
         self.required(name, self.text(name)?)
     }
 
     /// A text that something is called by.
-    pub(in crate::dialect) fn name(&self, name: &str, bytes_max: usize) -> Result<Option<String>, AmberfloError> {
+    pub(in crate::dialect) fn name(&self, name: &str, bytes_max: usize) -> Result<Option<String>, ApiError> {
         let Some(text) = self.text(name)? else { return Ok(None) };
         if text.is_empty() {
             return Err(self.wrong(name, "must not be empty"));
@@ -72,12 +72,12 @@ impl<'v> Fields<'v> {
         Ok(Some(text.to_owned()))
     }
 
-    pub(in crate::dialect) fn required_name(&self, name: &str, bytes_max: usize) -> Result<String, AmberfloError> {
+    pub(in crate::dialect) fn required_name(&self, name: &str, bytes_max: usize) -> Result<String, ApiError> {
         self.required(name, self.name(name, bytes_max)?)
     }
 
     /// An array of strings, any of which may be empty.
-    pub(in crate::dialect) fn texts(&self, name: &str, entries_max: usize, bytes_max: usize) -> Result<Option<Vec<String>>, AmberfloError> {
+    pub(in crate::dialect) fn texts(&self, name: &str, entries_max: usize, bytes_max: usize) -> Result<Option<Vec<String>>, ApiError> {
         let wrong = || self.wrong(name, "must be an array of strings");
         let entries = match self.get(name) {
             None => return Ok(None),
@@ -95,11 +95,11 @@ impl<'v> Fields<'v> {
         checked.collect::<Result<_, _>>().map(Some)
     }
 
-    pub(in crate::dialect) fn check_text(&self, name: &str, text: &str, bytes_max: usize) -> Result<(), AmberfloError> {
+    pub(in crate::dialect) fn check_text(&self, name: &str, text: &str, bytes_max: usize) -> Result<(), ApiError> {
         check_text(text, bytes_max).map_err(|reason| self.wrong(name, reason))
     }
 
-    pub(in crate::dialect) fn bool(&self, name: &str) -> Result<Option<bool>, AmberfloError> {
+    pub(in crate::dialect) fn bool(&self, name: &str) -> Result<Option<bool>, ApiError> {
         match self.get(name) {
             None => Ok(None),
             Some(Value::Bool(value)) => Ok(Some(*value)),
@@ -108,7 +108,7 @@ impl<'v> Fields<'v> {
     }
 
     /// A whole number; `1.0` and `1e3` are some, too (contract `README.md`, "Numbers in").
-    pub(in crate::dialect) fn int(&self, name: &str) -> Result<Option<i64>, AmberfloError> {
+    pub(in crate::dialect) fn int(&self, name: &str) -> Result<Option<i64>, ApiError> {
         let number = match self.get(name) {
             None => return Ok(None),
             Some(Value::Number(number)) => read_int(number.as_str()),
@@ -117,21 +117,21 @@ impl<'v> Fields<'v> {
         number.map(Some).ok_or_else(|| self.wrong(name, "must be a whole number"))
     }
 
-    pub(in crate::dialect) fn required_int(&self, name: &str) -> Result<i64, AmberfloError> {
+    pub(in crate::dialect) fn required_int(&self, name: &str) -> Result<i64, ApiError> {
         self.required(name, self.int(name)?)
     }
 
     /// One of a few words, in any case.
-    pub(in crate::dialect) fn word<T: Copy>(&self, name: &str, words: &[(&str, T)]) -> Result<Option<T>, AmberfloError> {
+    pub(in crate::dialect) fn word<T: Copy>(&self, name: &str, words: &[(&str, T)]) -> Result<Option<T>, ApiError> {
         self.text(name)?.map(|text| find_word(text, words).map_err(|reason| self.wrong(name, reason))).transpose()
     }
 
-    pub(in crate::dialect) fn required_word<T: Copy>(&self, name: &str, words: &[(&str, T)]) -> Result<T, AmberfloError> {
+    pub(in crate::dialect) fn required_word<T: Copy>(&self, name: &str, words: &[(&str, T)]) -> Result<T, ApiError> {
         self.required(name, self.word(name, words)?)
     }
 
     /// A string or an array of strings. An empty array is as good as none: clients leave it out or not as it comes.
-    pub(in crate::dialect) fn values(&self, name: &str) -> Result<Option<Vec<String>>, AmberfloError> {
+    pub(in crate::dialect) fn values(&self, name: &str) -> Result<Option<Vec<String>>, ApiError> {
         let wrong = || self.wrong(name, "must be a string or an array of strings");
         match self.get(name) {
             None => Ok(None),

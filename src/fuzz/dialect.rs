@@ -10,7 +10,7 @@ use super::Kind;
 use crate::api;
 use crate::clock::{UnixMicros, UnixMillis};
 use crate::customers::{self, Customer};
-use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::ApiError;
 use crate::dialect::amberflo::customers::{AutoCreate, CustomerRequest, StageRequest, render};
 use crate::dialect::amberflo::usage::answer::{Gaps, Report, Reports, Shape};
 use crate::dialect::amberflo::usage::{AllMetersQuery, UsageQuery, parse_batch, parse_query};
@@ -23,14 +23,14 @@ const NOW: UnixMillis = UnixMillis(1_767_225_600_000);
 const ACCOUNT: u32 = 1;
 
 /// What a client did wrong has a status of its own and says what it is.
-fn check_refusal(error: &AmberfloError) {
+fn check_refusal(error: &ApiError) {
     assert!(matches!(error.status.as_u16(), 400 | 413), "{error:?}");
     assert!(!error.code.is_empty() && !error.message.is_empty());
     let body = error.clone().into_response();
     assert_eq!(body.headers()["content-type"], "application/json");
 }
 
-fn said<T>(of: &str, result: &Result<T, AmberfloError>) -> String {
+fn said<T>(of: &str, result: &Result<T, ApiError>) -> String {
     match result {
         Ok(_) => format!("{of} ok"),
         Err(error) => {

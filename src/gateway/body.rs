@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::budget::{Budget, NoRoom, Room};
 use crate::accounts::Share;
-use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::ApiError;
 
 /// Limits of a body.
 #[derive(Debug, Clone, Copy)]
@@ -79,7 +79,7 @@ pub enum BodyError {
 
 /// The answer to a body that there is not.
 #[must_use]
-pub fn refusal(error: &BodyError) -> AmberfloError {
+pub fn refusal(error: &BodyError) -> ApiError {
     let (status, code) = match error {
         BodyError::TooLarge { .. } | BodyError::InflatedTooLarge { .. } | BodyError::RatioTooLarge => {
             (StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE")
@@ -87,9 +87,9 @@ pub fn refusal(error: &BodyError) -> AmberfloError {
         BodyError::UnknownCoding(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE"),
         BodyError::Damaged(_) | BodyError::Cut => (StatusCode::BAD_REQUEST, "BAD_REQUEST"),
         BodyError::TooSlow => (StatusCode::REQUEST_TIMEOUT, "REQUEST_TIMEOUT"),
-        BodyError::NoRoom(_) => return AmberfloError::unavailable(error.to_string(), 1),
+        BodyError::NoRoom(_) => return ApiError::unavailable(error.to_string(), 1),
     };
-    AmberfloError::new(status, code, error.to_string())
+    ApiError::new(status, code, error.to_string())
 }
 
 /// A content coding.

@@ -7,7 +7,7 @@ use super::receipt::Named;
 use super::{Arity, Gateway, IngestError, Terms};
 use crate::accounts::Caller;
 use crate::clock::UnixMillis;
-use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::ApiError;
 use crate::event::{Rejection, parse};
 use crate::log::{Place, Position};
 
@@ -36,7 +36,7 @@ impl Gateway {
     ///
     /// # Errors
     /// What the answer to a request would be that brings it: the bytes are not one event, or it was not stored, or nobody knows.
-    pub async fn replay(&self, event: &[u8], sent: &Sent, by: &Caller, made_id: u128) -> Result<Replayed, AmberfloError> {
+    pub async fn replay(&self, event: &[u8], sent: &Sent, by: &Caller, made_id: u128) -> Result<Replayed, ApiError> {
         self.bring_one(event, sent, by, made_id).await.map_err(|error| self.refusal(error))
     }
 

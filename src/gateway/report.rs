@@ -8,7 +8,7 @@ use super::receipt::Named;
 use super::{Arity, Gateway, IngestError, Terms};
 use crate::accounts::Caller;
 use crate::clock::{UnixMicros, UnixMillis};
-use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::ApiError;
 
 /// What is durable now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +24,7 @@ impl Gateway {
     ///
     /// # Errors
     /// What the answer is to a request that brings them: something is wrong with one, so that none was stored; or none was; or nobody knows.
-    pub async fn bring_usage(&self, body: Bytes, list: &'static str, events_max: usize, by: &Caller) -> Result<Brought, AmberfloError> {
+    pub async fn bring_usage(&self, body: Bytes, list: &'static str, events_max: usize, by: &Caller) -> Result<Brought, ApiError> {
         self.bring_all(body, list, events_max, by).await.map_err(|error| self.refusal(error))
     }
 

@@ -16,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Answer;
 use super::patience::{OpenRequest, SlowAnswer};
-use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::ApiError;
 use crate::telemetry;
 
 /// Answers up to this size are not accounted for: 200 of them on a connection take less than a request may.
@@ -74,7 +74,7 @@ pub(super) fn bounded(answer: Answer, room: &AnswerRoom, open: OpenRequest) -> R
         }
         Err(_) => {
             tracing::warn!(bytes, "an answer found no room: too many are not taken by their clients");
-            let refusal = AmberfloError::unavailable("too many answers wait for their clients; ask again", 1);
+            let refusal = ApiError::unavailable("too many answers wait for their clients; ask again", 1);
             refusal.into_response().map(|body| AnswerBody { body: Body::new(body), large: None })
         }
     }

@@ -6,7 +6,7 @@ use hyper::http::request::Parts;
 use hyper::{Method, StatusCode, Version};
 
 use super::Answer;
-use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::ApiError;
 use crate::dialect::routing::X_AUTHORIZATION;
 
 /// Why a request is not looked at, and its connection ends: where the next one begins is not certain.
@@ -20,7 +20,7 @@ impl Refusal {
     /// The answer; over HTTP/2 each stream has its own bounds, so the connection goes on.
     pub(super) fn answer(self, is_http2: bool) -> Answer {
         let Self(status, code, message) = self;
-        let mut answer = AmberfloError::new(status, code, message).into_response().map(Body::new);
+        let mut answer = ApiError::new(status, code, message).into_response().map(Body::new);
         if !is_http2 {
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }

@@ -15,7 +15,7 @@ use crate::api::openapi::{INVOICES, PLANS, PREPAID};
 use crate::api::refusals::check_scope;
 use crate::billing::{Billing, Error, MadePlan};
 use crate::customers::CustomerId;
-use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::ApiError;
 use crate::dialect::amberflo::payments::invoices::{About, Wanted, render as render_invoice, render_seed};
 use crate::dialect::amberflo::payments::prepaid::{OrderRequest, PaymentRequest, render as render_order};
 use crate::dialect::amberflo::payments::pricing::{AssignRequest, DEFAULT_PLAN_ID, render as render_assignment, render_plan};
@@ -57,7 +57,7 @@ fn invoice_routes() -> Routes<Arc<Billing>> {
         .get("/payments/billing/customer-product-invoice/all", invoices, openapi::invoices())
 }
 
-fn parameters(query: Parameters) -> Result<Fields, AmberfloError> {
+fn parameters(query: Parameters) -> Result<Fields, ApiError> {
     pairs(query).map(Fields::of_query)
 }
 
@@ -134,11 +134,11 @@ async fn order(billing: Arc<Billing>, by: Caller, body: Received, family: Family
 }
 
 /// An id that nobody else has.
-fn new_id() -> Result<String, AmberfloError> {
+fn new_id() -> Result<String, ApiError> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|error| {
         tracing::error!(%error, "the operating system gives no random numbers");
-        AmberfloError::internal()
+        ApiError::internal()
     })?;
     Ok(hex::encode(bytes))
 }
@@ -158,7 +158,7 @@ async fn delete_order(State(billing): Shared, Extension(by): By, query: Paramete
     check_scope(&by, Scope::Admin)?;
     let query = parameters(query)?;
     let customer = query.customer(&CUSTOMER)?;
-    let id = query.optional_id(&["Id", "id"])?.ok_or_else(|| AmberfloError::bad_field("Id", "is missing"))?;
+    let id = query.optional_id(&["Id", "id"])?.ok_or_else(|| ApiError::bad_field("Id", "is missing"))?;
     let who = customer.clone();
     let deleted = work(billing, move |billing| billing.delete_order(by.account, &who, &id)).await?;
     Ok(changed(deleted.id.clone(), &render_order(&customer, &deleted, Family::Slashed)))
@@ -189,7 +189,7 @@ async fn invoice(State(billing): Shared, Extension(by): By, query: Parameters) -
     Ok(computed(&wanted.map_or(Value::Null, |shown| render_invoice(shown, about)), found.complete))
 }
 
-async fn statements(billing: &Billing, by: &Caller, query: Parameters) -> Result<(crate::billing::Statements, Fields), AmberfloError> {
+async fn statements(billing: &Billing, by: &Caller, query: Parameters) -> Result<(crate::billing::Statements, Fields), ApiError> {
     check_scope(by, Scope::Read)?;
     let query = parameters(query)?;
     let customer: CustomerId = query.customer(&OF_CUSTOMER)?;

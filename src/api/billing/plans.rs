@@ -26,7 +26,7 @@ use crate::api::refusals::check_scope;
 use crate::billing::plan::json::{read, shown};
 use crate::billing::{Billing, MadePlan, Plan};
 use crate::clock::UnixMillis;
-use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::ApiError;
 use crate::openapi::Routes;
 
 pub(super) fn routes(billing: Arc<Billing>) -> Routes {
@@ -56,7 +56,7 @@ async fn create(State(billing): Shared, Extension(by): By, query: Parameters, bo
 async fn show(State(billing): Shared, Extension(by): By, path: InPath, query: Parameters) -> Answer {
     check_scope(&by, Scope::Read)?;
     let (id, query) = (in_path(path, "plan")?, OwnQuery::of(query, &["version"])?);
-    let wrong = |_| AmberfloError::bad_field("version", "must be a whole number from 1 on");
+    let wrong = |_| ApiError::bad_field("version", "must be a whole number from 1 on");
     let version = query.text("version").map(str::parse::<u32>).transpose().map_err(wrong)?;
     let made = work(billing, move |billing| billing.plan(by.account, &id, version)).await?;
     Ok(super::json(&render(&made)))
@@ -66,10 +66,10 @@ async fn show(State(billing): Shared, Extension(by): By, path: InPath, query: Pa
 ///
 /// # Errors
 /// 400, `details` names the field; 413.
-pub(in crate::api) fn parse(body: Received) -> Result<Plan, AmberfloError> {
+pub(in crate::api) fn parse(body: Received) -> Result<Plan, ApiError> {
     let body = bytes(body, || format!("a plan has more than {BODY_BYTES_MAX} bytes"))?;
-    let value: Value = serde_json::from_slice(&body).map_err(|_| AmberfloError::bad_request("the body is not valid JSON"))?;
-    read(&value).map_err(|error| AmberfloError::bad_field(error.path, error.reason))
+    let value: Value = serde_json::from_slice(&body).map_err(|_| ApiError::bad_request("the body is not valid JSON"))?;
+    read(&value).map_err(|error| ApiError::bad_field(error.path, error.reason))
 }
 
 fn render(made: &MadePlan) -> Value {

@@ -14,7 +14,7 @@ use hyper::StatusCode;
 
 use super::{Answer, Parts, create_here, done};
 use crate::customers::{CustomerId, Customers, Error, Life};
-use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::ApiError;
 use crate::dialect::amberflo::customers::CustomerRequest;
 use crate::stripe::{self, MadeFor, StripeId};
 
@@ -39,7 +39,7 @@ pub(super) async fn create(parts: Parts, account: u32, mut request: CustomerRequ
 }
 
 /// The life that a new customer under an id would be, if the id is free.
-async fn vacancy(customers: &Arc<Customers>, account: u32, id: CustomerId) -> Result<Life, AmberfloError> {
+async fn vacancy(customers: &Arc<Customers>, account: u32, id: CustomerId) -> Result<Life, ApiError> {
     let look = move |customers: &Customers| match customers.get(account, &id) {
         Ok(_) => Err(Error::Exists),
         Err(Error::Unknown) => customers.lives(account, &id).map(|lives| lives.current()),
@@ -49,7 +49,7 @@ async fn vacancy(customers: &Arc<Customers>, account: u32, id: CustomerId) -> Re
 }
 
 /// The customer at the provider; `None`: the request says which one it is.
-async fn at_provider(parts: &Parts, made_for: MadeFor, request: &CustomerRequest) -> Result<Option<StripeId>, AmberfloError> {
+async fn at_provider(parts: &Parts, made_for: MadeFor, request: &CustomerRequest) -> Result<Option<StripeId>, ApiError> {
     let Some(provider) = &parts.provider else { return Ok(None) };
     let account = parts.accounts.name(made_for.account).unwrap_or_default();
     let address = request.address();
@@ -59,18 +59,18 @@ async fn at_provider(parts: &Parts, made_for: MadeFor, request: &CustomerRequest
 }
 
 /// The one place where an error of the provider gets its status.
-fn refusal(error: &stripe::Error) -> AmberfloError {
+fn refusal(error: &stripe::Error) -> ApiError {
     match error {
-        stripe::Error::Refused { .. } => AmberfloError::bad_field("autoCreateCustomerInStripe:", error),
-        stripe::Error::Busy => AmberfloError::unavailable(format!("{error}; nothing was made"), RETRY_AFTER_S),
+        stripe::Error::Refused { .. } => ApiError::bad_field("autoCreateCustomerInStripe:", error),
+        stripe::Error::Busy => ApiError::unavailable(format!("{error}; nothing was made"), RETRY_AFTER_S),
         stripe::Error::Unauthorized(_) => {
             tracing::error!(%error, "set another stripe.api_key: customers cannot be made");
-            AmberfloError::unavailable("the payment provider does not take this gateway's key; nothing was made", RETRY_AFTER_REPAIR_S)
+            ApiError::unavailable("the payment provider does not take this gateway's key; nothing was made", RETRY_AFTER_REPAIR_S)
         }
         stripe::Error::Unavailable(_) => {
             tracing::warn!(%error, "a customer was not made");
             let message = "the payment provider did not answer; no customer was made here, send the same request again";
-            AmberfloError::unavailable(message, RETRY_AFTER_S)
+            ApiError::unavailable(message, RETRY_AFTER_S)
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::accounts::Scope;
 use crate::api::fields::Received;
 use crate::api::openapi::OCTANE;
 use crate::api::refusals::{CHANGE_UNKNOWN, check_scope, store_refusal};
-use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::ApiError;
 use crate::dialect::octane::meters::{MeterPatch, MeterRequest, archive as set_archived, is_archived, render};
 use crate::meters::{Error, Meter};
 use crate::openapi::Routes;
@@ -84,7 +84,7 @@ async fn remove(State(parts): Shared, Extension(by): By, name: Name, headers: He
 }
 
 /// The meter that a path is about. What no meter can be called is no meter's: a database cannot even be asked for it.
-fn find(parts: &Parts, account: u32, name: &Name) -> Result<Meter, AmberfloError> {
+fn find(parts: &Parts, account: u32, name: &Name) -> Result<Meter, ApiError> {
     for name in name.0.iter().filter(|name| !name.contains('\0')) {
         match parts.meters.get(account, name) {
             Ok(meter) => return Ok(meter),
@@ -101,11 +101,11 @@ fn one(meter: Meter) -> axum::response::Response {
 }
 
 /// The one place where an error of the meters gets its status here.
-pub(super) fn refusal(error: Error) -> AmberfloError {
+pub(super) fn refusal(error: Error) -> ApiError {
     match error {
-        Error::Exists => about("name", AmberfloError::duplicate(error.to_string())),
+        Error::Exists => about("name", ApiError::duplicate(error.to_string())),
         Error::Unknown => unknown("name", "meter not found"),
-        Error::TooMany => AmberfloError::bad_request(error.to_string()),
+        Error::TooMany => ApiError::bad_request(error.to_string()),
         Error::Store(error) => {
             tracing::error!(%error, "the store did not answer for a meter definition");
             store_refusal(&error, CHANGE_UNKNOWN)

@@ -15,7 +15,7 @@ use crate::api::openapi::OCTANE;
 use crate::api::refusals::{CHANGE_UNKNOWN, check_scope, store_refusal};
 use crate::billing::{Error, GivesWay, Refusal, Subscription};
 use crate::customers::Customer;
-use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::ApiError;
 use crate::dialect::octane::subscriptions::{PlanChoice, SubscriptionRequest, parse_end, plan_uuid, render, subscription_uuid};
 use crate::openapi::Routes;
 
@@ -30,14 +30,14 @@ pub(super) fn routes() -> Routes<Arc<Parts>> {
 }
 
 /// The subscriptions of a customer, oldest first: by start, of equal ones the one made first. What ended before it began is not shown.
-fn shown(parts: &Parts, account: u32, customer: &Customer) -> Result<Vec<Subscription>, AmberfloError> {
+fn shown(parts: &Parts, account: u32, customer: &Customer) -> Result<Vec<Subscription>, ApiError> {
     let mut all = parts.billing.subscriptions(account, customer).map_err(|error| refusal(error, "name"))?;
     all.retain(|one| !one.row.is_void());
     all.sort_by_key(|one| (one.row.life, one.row.start_ms));
     Ok(all)
 }
 
-fn in_force(parts: &Parts, account: u32, customer: &Customer) -> Result<Subscription, AmberfloError> {
+fn in_force(parts: &Parts, account: u32, customer: &Customer) -> Result<Subscription, ApiError> {
     shown(parts, account, customer)?.into_iter().rfind(Subscription::is_in_force).ok_or_else(none_active)
 }
 
@@ -81,7 +81,7 @@ async fn replace_one(State(parts): Shared, Extension(by): By, name: Name, uuid: 
 /// Subscribes a customer, in place of what `old` finds.
 async fn subscribe<O>(parts: Arc<Parts>, by: Caller, name: Name, body: Received, old: O) -> Answer
 where
-    O: FnOnce(&Parts, &Customer) -> Result<Option<GivesWay>, AmberfloError> + Send + 'static,
+    O: FnOnce(&Parts, &Customer) -> Result<Option<GivesWay>, ApiError> + Send + 'static,
 {
     check_scope(&by, Scope::Admin)?;
     let body = read(body)?;
@@ -116,7 +116,7 @@ async fn end(State(parts): Shared, Extension(by): By, name: Name, headers: Heade
 }
 
 /// The id of a plan. Any name is one, made or not; a `uuid` must be that of a plan that was made or assigned.
-fn plan_id(parts: &Parts, account: u32, plan: PlanChoice) -> Result<String, AmberfloError> {
+fn plan_id(parts: &Parts, account: u32, plan: PlanChoice) -> Result<String, ApiError> {
     let uuid = match plan {
         PlanChoice::Id(id) => return Ok(id),
         PlanChoice::Uuid(uuid) => uuid,
@@ -124,20 +124,20 @@ fn plan_id(parts: &Parts, account: u32, plan: PlanChoice) -> Result<String, Ambe
     let of_plan = |error| refusal(error, "price_plan_uuid");
     let made = parts.billing.plans(account).map_err(of_plan)?.into_iter().map(|made| made.plan.id);
     let mut ids = made.chain(parts.billing.assigned_plan_ids(account).map_err(of_plan)?);
-    ids.find(|id| plan_uuid(account, id) == uuid).ok_or_else(|| AmberfloError::bad_field("price_plan_uuid", "is of no price plan"))
+    ids.find(|id| plan_uuid(account, id) == uuid).ok_or_else(|| ApiError::bad_field("price_plan_uuid", "is of no price plan"))
 }
 
-fn none_active() -> AmberfloError {
-    AmberfloError::not_found(StatusCode::NOT_FOUND, "the customer has no active subscription")
+fn none_active() -> ApiError {
+    ApiError::not_found(StatusCode::NOT_FOUND, "the customer has no active subscription")
 }
 
 /// The one place where an error of billing gets its status here. `time`: the field that a refused time came in.
-pub(super) fn refusal(error: Error, time: &str) -> AmberfloError {
+pub(super) fn refusal(error: Error, time: &str) -> ApiError {
     match error {
         Error::Unknown(_) | Error::Refused(Refusal::UnknownSubscription) => none_active(),
-        Error::Refused(refusal) => AmberfloError::bad_field(time, refusal),
-        Error::TooMany(_) | Error::CannotBill(_) | Error::StillOpen | Error::Settled(_) => AmberfloError::bad_request(error.to_string()),
-        Error::Unavailable(message) => AmberfloError::unavailable(message, crate::api::refusals::RETRY_AFTER_S),
+        Error::Refused(refusal) => ApiError::bad_field(time, refusal),
+        Error::TooMany(_) | Error::CannotBill(_) | Error::StillOpen | Error::Settled(_) => ApiError::bad_request(error.to_string()),
+        Error::Unavailable(message) => ApiError::unavailable(message, crate::api::refusals::RETRY_AFTER_S),
         Error::Store(error) => {
             tracing::error!(%error, "the store did not answer for subscriptions");
             store_refusal(&error, CHANGE_UNKNOWN)

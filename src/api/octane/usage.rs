@@ -15,7 +15,7 @@ use crate::api::openapi::OCTANE;
 use crate::api::refusals::check_scope;
 use crate::api::usage::{Facts, Seen, describe_facts, refusal, wait};
 use crate::customers::CustomerId;
-use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::ApiError;
 use crate::dialect::octane::usage::{ByTime, ByTimeQuestion, UsageQuestion, render};
 use crate::meters::{self, Meter};
 use crate::openapi::Routes;
@@ -39,7 +39,7 @@ struct Subject {
 }
 
 impl Subject {
-    fn find(parts: &Parts, account: u32, name: &Name, meter: &str) -> Result<Self, AmberfloError> {
+    fn find(parts: &Parts, account: u32, name: &Name, meter: &str) -> Result<Self, ApiError> {
         let customer = find(parts, account, name)?.id().clone();
         let definition = match parts.meters.get(account, meter) {
             Ok(meter) => Some(meter),
@@ -94,14 +94,14 @@ async fn by_time(State(parts): Shared, Extension(by): By, name: Name, headers: H
         let groups = answer_to(&of_groups, rows, Limits::default())?;
         let all = of_all.map(|of_all| answer_to(&of_all, rows, Limits::default().beside(&groups))).transpose()?;
         let answer = ByTime { question: &question, query: &of_groups, definition: definition.as_ref(), groups: &groups, all: all.as_ref() };
-        let body = answer.write().map_err(|too_large| AmberfloError::bad_request(too_large.to_string()))?;
+        let body = answer.write().map_err(|too_large| ApiError::bad_request(too_large.to_string()))?;
         Ok((body, Facts::of(of_groups.buckets(), &groups)))
     });
     Ok(respond(seen.await?, started))
 }
 
 /// What is computed was said with the query.
-fn answer_to(query: &Query, rows: &dyn Rows, limits: Limits) -> Result<crate::usage::Answer, AmberfloError> {
+fn answer_to(query: &Query, rows: &dyn Rows, limits: Limits) -> Result<crate::usage::Answer, ApiError> {
     evaluate(query, MeterType::default(), rows, limits).map_err(refusal)
 }
 

@@ -15,7 +15,7 @@ use crate::api::fields::{Parameters, pairs};
 use crate::api::openapi::OPENMETER;
 use crate::api::refusals::check_scope;
 use crate::clock::{UnixMicros, UnixMillis};
-use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::ApiError;
 use crate::dialect::cloudevents::listed::{Places, render};
 use crate::dialect::cloudevents::times::parse_time;
 use crate::openapi::Routes;
@@ -58,7 +58,7 @@ fn respond(shown: &Value, is_cut: bool) -> Response {
 }
 
 /// Which events are asked for; unknown parameters are ignored.
-fn filter(pairs: Vec<(String, String)>, now: UnixMillis) -> Result<Filter, AmberfloError> {
+fn filter(pairs: Vec<(String, String)>, now: UnixMillis) -> Result<Filter, ApiError> {
     let mut filter = Filter { limit: LIMIT_MAX, firsts_only: true, ..Filter::default() };
     let (mut from, mut to) = (None, None);
     for (name, value) in pairs {
@@ -66,7 +66,7 @@ fn filter(pairs: Vec<(String, String)>, now: UnixMillis) -> Result<Filter, Amber
             "id" => filter.unique_id_part = Some(value),
             "subject" => filter.customer_part = Some(value),
             // An answer with more than was asked for would be taken for what was asked for.
-            "customerId" if filter.customer.is_some() => return Err(AmberfloError::bad_field(name, "must be given once here")),
+            "customerId" if filter.customer.is_some() => return Err(ApiError::bad_field(name, "must be given once here")),
             "customerId" => filter.customer = Some(value),
             "from" => from = Some(time(&name, &value)?),
             "to" => to = Some(time(&name, &value)?),
@@ -80,7 +80,7 @@ fn filter(pairs: Vec<(String, String)>, now: UnixMillis) -> Result<Filter, Amber
     let default_from = UnixMillis(now.0 - WINDOW_MS).micros();
     let range = from.unwrap_or(default_from)..=to.unwrap_or(UnixMicros(i64::MAX));
     if range.is_empty() && to.is_some() && from.is_some() {
-        return Err(AmberfloError::bad_field("to", "must not be before `from`"));
+        return Err(ApiError::bad_field("to", "must not be before `from`"));
     }
     filter.happened = Some(range);
     if from.is_some() && filter.received_since.is_none() {
@@ -90,11 +90,11 @@ fn filter(pairs: Vec<(String, String)>, now: UnixMillis) -> Result<Filter, Amber
     Ok(filter)
 }
 
-fn time(name: &str, text: &str) -> Result<UnixMicros, AmberfloError> {
-    parse_time(text).ok_or_else(|| AmberfloError::bad_field(name, "must be a time as in RFC 3339, before the year 10000"))
+fn time(name: &str, text: &str) -> Result<UnixMicros, ApiError> {
+    parse_time(text).ok_or_else(|| ApiError::bad_field(name, "must be a time as in RFC 3339, before the year 10000"))
 }
 
-fn limit(text: &str) -> Result<usize, AmberfloError> {
+fn limit(text: &str) -> Result<usize, ApiError> {
     let limit = text.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
-    limit.ok_or_else(|| AmberfloError::bad_field("limit", format!("must be between 1 and {LIMIT_MAX}")))
+    limit.ok_or_else(|| ApiError::bad_field("limit", format!("must be between 1 and {LIMIT_MAX}")))
 }

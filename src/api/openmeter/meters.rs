@@ -12,7 +12,7 @@ use crate::accounts::Scope;
 use crate::api::fields::{Parameters, Received, pairs};
 use crate::api::openapi::OPENMETER;
 use crate::api::refusals::check_scope;
-use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::ApiError;
 use crate::dialect::cloudevents::meters::{MeterRequest, MeterUpdate, render};
 use crate::dialect::cloudevents::plan::event_type;
 use crate::meters::{EVENT_METERS_MAX, METERS_MAX, Meter};
@@ -43,7 +43,7 @@ async fn list(State(parts): Shared, Extension(by): By, query: Parameters) -> Ans
 }
 
 /// Which meters of all: `page` is counted from 1. Unknown parameters are ignored.
-fn page(pairs: Vec<(String, String)>) -> Result<std::ops::Range<usize>, AmberfloError> {
+fn page(pairs: Vec<(String, String)>) -> Result<std::ops::Range<usize>, ApiError> {
     let (mut page, mut size) = (None, None);
     for (name, value) in pairs {
         let slot = match name.as_str() {
@@ -52,7 +52,7 @@ fn page(pairs: Vec<(String, String)>) -> Result<std::ops::Range<usize>, Amberflo
             _ => continue,
         };
         let number = value.parse().ok().filter(|number| (1..=METERS_MAX).contains(number));
-        *slot = Some(number.ok_or_else(|| AmberfloError::bad_field(name, format_args!("must be between 1 and {METERS_MAX}")))?);
+        *slot = Some(number.ok_or_else(|| ApiError::bad_field(name, format_args!("must be between 1 and {METERS_MAX}")))?);
     }
     if page.is_none() && size.is_none() {
         return Ok(0..usize::MAX);
@@ -72,7 +72,7 @@ async fn create(State(parts): Shared, Extension(by): By, body: Received) -> Answ
         let of_this_type = all.iter().filter(|meter| event_type(meter) == request.event_type()).count();
         if !is_there && of_this_type >= EVENT_METERS_MAX {
             let reason = format!("has {of_this_type} meters, the limit is {EVENT_METERS_MAX}");
-            return Err(AmberfloError::bad_field("eventType", reason));
+            return Err(ApiError::bad_field("eventType", reason));
         }
         let MeterRequest { name, said, ext } = request;
         parts.meters.create(by.account, &name, said, ext).map_err(refusal)

@@ -12,7 +12,7 @@ use crate::api::fields::{Parameters, Received, pairs};
 use crate::api::openapi::OPENMETER;
 use crate::api::refusals::check_scope;
 use crate::api::usage::{Evaluated, Facts, Found, Pieces, Question, prefers_csv, refusal};
-use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::ApiError;
 use crate::dialect::cloudevents::answer::{Form, Subjects, Writer};
 use crate::dialect::cloudevents::query::MeterQuery;
 use crate::meters::Meters;
@@ -85,7 +85,7 @@ impl Question for Asked {
         vec![self.query.view_request()]
     }
 
-    fn evaluate(self, rows: &dyn Rows, _: &Meters) -> Result<Evaluated, AmberfloError> {
+    fn evaluate(self, rows: &dyn Rows, _: &Meters) -> Result<Evaluated, ApiError> {
         let Self { query: asked, wanted } = self;
         let begins_s = if asked.begins_with_the_first_event() {
             first_day_s(rows, asked.account(), asked.meter()).map_err(|error| refusal(error.into()))?
@@ -108,7 +108,7 @@ impl Question for Asked {
         };
         let (numbers, writer, content_type): (_, Box<dyn Pieces>, _) = match wanted {
             Wanted::Rows(form) => {
-                let writer = Writer::new(asked, form, found).map_err(|error| AmberfloError::bad_request(error.to_string()))?;
+                let writer = Writer::new(asked, form, found).map_err(|error| ApiError::bad_request(error.to_string()))?;
                 (writer.numbers_held(), Box::new(writer), if form == Form::Csv { CSV } else { JSON })
             }
             Wanted::Subjects => {

@@ -10,7 +10,7 @@ use crate::api::fields::{Parameters, Received};
 use crate::api::refusals::check_scope;
 use crate::billing::Subscription;
 use crate::customers::{Customer, CustomerId};
-use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::ApiError;
 use crate::dialect::stigg::customers::{CustomerFields, NewCustomer, PaymentMethod, render};
 use crate::dialect::stigg::pages::{Listed, envelope as envelope_list};
 
@@ -124,14 +124,14 @@ pub(super) async fn import(State(parts): Shared, Extension(by): By, body: Receiv
 fn edit(
     account: u32,
     edit: impl Fn(&mut Customer) + Send + 'static,
-) -> impl FnOnce(&Parts, &CustomerId) -> Result<Customer, AmberfloError> + Send + 'static {
+) -> impl FnOnce(&Parts, &CustomerId) -> Result<Customer, ApiError> + Send + 'static {
     move |parts, id| parts.customers.change_record(account, id, edit).map_err(|error| of_customer(id, error))
 }
 
 /// Does `work`, and answers with the customer that it leaves.
 async fn answer<W>(parts: Parts, status: StatusCode, account: u32, id: CustomerId, work: W) -> Answer
 where
-    W: FnOnce(&Parts, &CustomerId) -> Result<Customer, AmberfloError> + Send + 'static,
+    W: FnOnce(&Parts, &CustomerId) -> Result<Customer, ApiError> + Send + 'static,
 {
     let object = id.as_str().to_owned();
     let text = blocking(parts, move |parts| {
@@ -142,7 +142,7 @@ where
 }
 
 /// Customers with what they are subscribed to.
-fn shown<'c>(parts: &Parts, account: u32, customers: impl Iterator<Item = &'c Customer>) -> Result<Vec<Value>, AmberfloError> {
+fn shown<'c>(parts: &Parts, account: u32, customers: impl Iterator<Item = &'c Customer>) -> Result<Vec<Value>, ApiError> {
     let of_each = customers.map(|customer| Ok((customer, parts.billing.subscriptions(account, customer)?)));
     let with_all = of_each.collect::<Result<Vec<(&Customer, Vec<Subscription>)>, _>>();
     let with_names = with_all.and_then(|customers| {

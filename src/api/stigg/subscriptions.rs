@@ -10,7 +10,7 @@ use crate::api::fields::{Parameters, Received};
 use crate::api::refusals::check_scope;
 use crate::billing::{Error, Subscription};
 use crate::customers::CustomerId;
-use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::ApiError;
 use crate::dialect::stigg::pages::{Listed, Query, envelope as envelope_list};
 use crate::dialect::stigg::subscriptions::{
     NewSubscription, PRICING_TYPE, PRICING_TYPES, STATUSES, SubscriptionChange, parse_cancel, render, render_new, status_label,
@@ -40,10 +40,10 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn parse(query: &Query) -> Result<Self, AmberfloError> {
+    fn parse(query: &Query) -> Result<Self, ApiError> {
         let customer = query.text("customerId").map(CustomerId::parse).transpose();
         Ok(Self {
-            customer: customer.map_err(|reason| AmberfloError::bad_field("customerId", reason))?,
+            customer: customer.map_err(|reason| ApiError::bad_field("customerId", reason))?,
             plan: query.text("planId").map(str::to_owned),
             resource: query.text("resourceId").map(str::to_owned),
             statuses: labels(query, "status", &STATUSES)?,
@@ -60,12 +60,12 @@ impl Wanted {
     }
 }
 
-fn labels(query: &Query, name: &str, known: &[&str]) -> Result<Option<Vec<String>>, AmberfloError> {
+fn labels(query: &Query, name: &str, known: &[&str]) -> Result<Option<Vec<String>>, ApiError> {
     let Some(given) = query.list(name) else { return Ok(None) };
     if given.iter().all(|label| known.contains(label)) {
         return Ok(Some(given.into_iter().map(str::to_owned).collect()));
     }
-    Err(AmberfloError::bad_field(name, format!("must be of {}", known.join(", "))))
+    Err(ApiError::bad_field(name, format!("must be of {}", known.join(", "))))
 }
 
 pub(super) async fn provision(State(parts): Shared, Extension(by): By, body: Received) -> Answer {
@@ -106,7 +106,7 @@ pub(super) async fn cancel(State(parts): Shared, Extension(by): By, path: InPath
 /// Of a subscription that brought no id, it has the customer's.
 const ID_BYTES_MAX: usize = NAME_BYTES_MAX + 32;
 
-fn id_in(path: InPath) -> Result<String, AmberfloError> {
+fn id_in(path: InPath) -> Result<String, ApiError> {
     let known = path.ok().map(|Path(id)| id).filter(|id| id.len() <= ID_BYTES_MAX && !id.contains('\0'));
     known.ok_or_else(|| unknown_subscription("with this id"))
 }
@@ -114,7 +114,7 @@ fn id_in(path: InPath) -> Result<String, AmberfloError> {
 /// Does `work`, and answers with the subscription that it leaves.
 async fn answer<W>(parts: Parts, id: String, work: W) -> Answer
 where
-    W: FnOnce(&Parts, &str) -> Result<Subscription, AmberfloError> + Send + 'static,
+    W: FnOnce(&Parts, &str) -> Result<Subscription, ApiError> + Send + 'static,
 {
     let object = id.clone();
     let text = blocking(parts, move |parts| Ok(one(render(&work(parts, &id)?)))).await?;

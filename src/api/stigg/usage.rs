@@ -23,7 +23,7 @@ use crate::api::refusals::{self, RETRY_AFTER_S, check_scope};
 use crate::api::usage::{self, Facts, Queries};
 use crate::clock::{Clock, UnixMicros};
 use crate::customers::Customers;
-use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::ApiError;
 use crate::dialect::stigg::error::SHOULD_RETRY;
 use crate::dialect::stigg::history::History;
 use crate::dialect::stigg::usage::{Measurement, Report, Totals, USAGES, USAGES_MAX, Usage, read_usages, render};
@@ -108,7 +108,7 @@ impl Parts {
         mut measurements: Vec<Measurement>,
         have_keys: Vec<bool>,
         wanted: Wanted,
-    ) -> Result<Vec<Value>, AmberfloError> {
+    ) -> Result<Vec<Value>, ApiError> {
         let totals = self.totals(by.account, wanted).await?;
         let (places, keys): (Vec<usize>, Vec<String>) =
             measurements.iter().map(|one| one.id().to_owned()).enumerate().filter(|(at, _)| have_keys[*at]).unzip();
@@ -131,7 +131,7 @@ impl Parts {
     }
 
     /// All that was ever used, with everything acked before.
-    async fn totals(&self, account: u32, wanted: Wanted) -> Result<Totals, AmberfloError> {
+    async fn totals(&self, account: u32, wanted: Wanted) -> Result<Totals, ApiError> {
         let wanted: Vec<(String, Vec<String>)> =
             wanted.into_iter().map(|(feature, customers)| (feature, customers.into_iter().collect())).collect();
         let views = wanted.iter().map(|(feature, customers)| ever(account, feature, customers.clone())).collect();
@@ -153,14 +153,14 @@ impl Parts {
 }
 
 /// 503 of what is durable, and nobody knows the total.
-fn late() -> AmberfloError {
+fn late() -> ApiError {
     let message = "the usage is stored, but could not be counted in time; send the same again: with an idempotencyKey it counts once";
-    AmberfloError::unavailable(message, RETRY_AFTER_S)
+    ApiError::unavailable(message, RETRY_AFTER_S)
 }
 
-fn read_otherwise(rejection: Rejection) -> AmberfloError {
+fn read_otherwise(rejection: Rejection) -> ApiError {
     tracing::error!(field = rejection.field, reason = rejection.reason, "a report of usage that was taken cannot be read");
-    AmberfloError::internal()
+    ApiError::internal()
 }
 
 async fn history(

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::refusal;
-use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::ApiError;
 use crate::dialect::amberflo::usage::answer::{Gaps, NUMBERS_MAX, Report, Reports, Shape};
 use crate::dialect::amberflo::usage::{AllMetersQuery, Form, UsageQuery};
 use crate::meters::Meters;
@@ -133,7 +133,7 @@ impl Asked {
     ///
     /// # Errors
     /// 400: it is too much. 503, 500: the rows cannot be read.
-    pub(super) fn evaluate(self, rows: &dyn Rows, meters: &Meters, gaps: Gaps, is_csv: bool) -> Result<(Facts, Reports), AmberfloError> {
+    pub(super) fn evaluate(self, rows: &dyn Rows, meters: &Meters, gaps: Gaps, is_csv: bool) -> Result<(Facts, Reports), ApiError> {
         let types = self.meter_types(meters).map_err(|error| refusal(error.into()))?;
         let reports = Reports::new(self.shape(is_csv), gaps, NUMBERS_MAX);
         self.evaluate_within(rows, &types, reports, Limits::default())
@@ -172,7 +172,7 @@ impl Asked {
         types: &HashMap<String, MeterType>,
         reports: Reports,
         limits: Limits,
-    ) -> Result<(Facts, Reports), AmberfloError> {
+    ) -> Result<(Facts, Reports), ApiError> {
         let mut evaluation = Evaluation { rows, types, limits, left: limits, facts: Facts::default(), reports };
         match self {
             Self::One(query) => evaluation.queries(vec![query])?,
@@ -197,11 +197,11 @@ struct Evaluation<'e> {
 /// Why a query has no answer beside those before it.
 enum Refused {
     /// It is too much, together with the others.
-    TooMuch(AmberfloError),
-    Failed(AmberfloError),
+    TooMuch(ApiError),
+    Failed(ApiError),
 }
 
-impl From<Refused> for AmberfloError {
+impl From<Refused> for ApiError {
     fn from(refused: Refused) -> Self {
         match refused {
             Refused::TooMuch(error) | Refused::Failed(error) => error,
@@ -210,7 +210,7 @@ impl From<Refused> for AmberfloError {
 }
 
 impl Evaluation<'_> {
-    fn queries(&mut self, queries: Vec<UsageQuery>) -> Result<(), AmberfloError> {
+    fn queries(&mut self, queries: Vec<UsageQuery>) -> Result<(), ApiError> {
         for asked in queries {
             self.facts.add_range(asked.query.buckets());
             let found = self.push(asked)?;
@@ -219,7 +219,7 @@ impl Evaluation<'_> {
         Ok(())
     }
 
-    fn all_meters(&mut self, asked: &AllMetersQuery) -> Result<(), AmberfloError> {
+    fn all_meters(&mut self, asked: &AllMetersQuery) -> Result<(), ApiError> {
         self.facts.add_range(asked.buckets());
         let customers = asked.view_request().customers;
         let hours = asked.buckets().hours();
@@ -252,7 +252,7 @@ impl Evaluation<'_> {
         let left = self.left.beside(&answer);
         self.facts.add_answer(asked.query.buckets(), &answer);
         let pushed = self.reports.push(Report { asked, meter_type, answer });
-        pushed.map_err(|too_large| Refused::TooMuch(AmberfloError::bad_request(too_large.to_string())))?;
+        pushed.map_err(|too_large| Refused::TooMuch(ApiError::bad_request(too_large.to_string())))?;
         self.left = left;
         Ok(found)
     }

@@ -15,7 +15,7 @@ use hyper::body::{Body as HttpBody, Frame};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::unavailable;
-use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::ApiError;
 
 /// A body up to about this size is written at once.
 const WHOLE_BYTES_MAX: usize = 256 << 10;
@@ -41,7 +41,7 @@ impl Written {
     ///
     /// # Errors
     /// 503: others hold too much.
-    pub(super) fn begin(mut writer: Box<dyn Pieces>, numbers: usize, held: &Arc<Semaphore>) -> Result<Self, AmberfloError> {
+    pub(super) fn begin(mut writer: Box<dyn Pieces>, numbers: usize, held: &Arc<Semaphore>) -> Result<Self, ApiError> {
         let numbers = u32::try_from(numbers).unwrap_or(u32::MAX);
         let mut begin = Vec::new();
         let has_more = writer.write(&mut begin, WHOLE_BYTES_MAX);

@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 
 use super::{insert_list, unavailable};
 use crate::api::refusals::blocking;
-use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::ApiError;
 use crate::store::Rows;
 use crate::usage::{UsageSource, View, ViewRequest};
 
@@ -58,8 +58,8 @@ impl Queries {
         &self,
         wanted: Vec<ViewRequest>,
         wait: Duration,
-        work: impl FnOnce(&dyn Rows) -> Result<T, AmberfloError> + Send + 'static,
-    ) -> Result<Seen<T>, AmberfloError> {
+        work: impl FnOnce(&dyn Rows) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<Seen<T>, ApiError> {
         let View { rows, complete, positions } = self.source.view(wanted, wait).await.map_err(|error| unavailable(&error.to_string()))?;
         // Not before the rows are there: whoever waits for them needs neither memory nor a thread.
         let turn = tokio::time::timeout(TURN_WAIT, self.turns.clone().acquire_owned()).await;
@@ -75,7 +75,7 @@ impl Queries {
     pub(super) async fn look<T: Send + 'static>(
         &self,
         wanted: Vec<ViewRequest>,
-        work: impl FnOnce(&dyn Rows) -> Result<T, AmberfloError> + Send + 'static,
+        work: impl FnOnce(&dyn Rows) -> Result<T, ApiError> + Send + 'static,
     ) -> Option<T> {
         let View { rows, .. } = self.source.view(wanted, Duration::ZERO).await.ok()?;
         blocking("a look at rows", move || work(&*rows)).await.flatten().ok()

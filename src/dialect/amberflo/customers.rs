@@ -9,11 +9,11 @@ use std::collections::BTreeMap;
 use hyper::StatusCode;
 use serde_json::{Map, Value};
 
-use super::AmberfloError;
-use super::fields::{Fields, check_text};
 use crate::customers::{
     ATTRIBUTE_KEY_BYTES_MAX, ATTRIBUTE_VALUE_BYTES_MAX, ATTRIBUTES_MAX, Address, Customer, CustomerId, Stage, TEXT_BYTES_MAX,
 };
+use crate::dialect::ApiError;
+use crate::dialect::fields::{Fields, check_text};
 use crate::stripe::NewCustomer;
 
 /// The trait that has a customer's id at Stripe.
@@ -39,7 +39,7 @@ impl CustomerRequest {
     ///
     /// # Errors
     /// 400 `BAD_REQUEST`; `details` names the field.
-    pub fn parse(body: &[u8]) -> Result<Self, AmberfloError> {
+    pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
         let body = object(body)?;
         let fields = Fields::of(&body, "");
         Ok(Self {
@@ -64,13 +64,13 @@ impl CustomerRequest {
     ///
     /// # Errors
     /// 400 `BAD_REQUEST`: there is no room for one more trait.
-    pub fn for_provider<'c>(&'c self, account: &'c str, address: &'c Address) -> Result<Option<NewCustomer<'c>>, AmberfloError> {
+    pub fn for_provider<'c>(&'c self, account: &'c str, address: &'c Address) -> Result<Option<NewCustomer<'c>>, ApiError> {
         if self.traits.get(STRIPE_ID).is_some_and(|id| !id.is_empty()) {
             return Ok(None);
         }
         if self.traits.len() >= ATTRIBUTES_MAX && !self.traits.contains_key(STRIPE_ID) {
             let reason = format!("has {ATTRIBUTES_MAX} entries, the limit: there is no room for {STRIPE_ID}");
-            return Err(AmberfloError::bad_field("traits", reason));
+            return Err(ApiError::bad_field("traits", reason));
         }
         let (email, description) = (self.email.as_deref(), self.description.as_deref());
         Ok(Some(NewCustomer { account, id: self.id.as_str(), name: &self.name, email, description, address }))
@@ -128,7 +128,7 @@ impl StageRequest {
     ///
     /// # Errors
     /// 400 `BAD_REQUEST`; `details` names the field.
-    pub fn parse(body: &[u8]) -> Result<Self, AmberfloError> {
+    pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
         let body = object(body)?;
         let fields = Fields::of(&body, "");
         let id = customer_id(&fields)?;
@@ -196,13 +196,13 @@ impl AutoCreate {
     ///
     /// # Errors
     /// 400 `BAD_REQUEST`.
-    pub fn parse(parameter: Option<&str>) -> Result<Self, AmberfloError> {
+    pub fn parse(parameter: Option<&str>) -> Result<Self, ApiError> {
         let Some(text) = parameter else { return Ok(Self::No) };
         match text.to_ascii_lowercase().as_str() {
             "false" => Ok(Self::No),
             "true" => Ok(Self::Yes),
             "if_payment_provider" => Ok(Self::IfConfigured),
-            _ => Err(AmberfloError::bad_field("autoCreateCustomerInStripe", "must be true, false or if_payment_provider")),
+            _ => Err(ApiError::bad_field("autoCreateCustomerInStripe", "must be true, false or if_payment_provider")),
         }
     }
 
@@ -210,13 +210,13 @@ impl AutoCreate {
     ///
     /// # Errors
     /// 400 `PAYMENT_PROVIDER_NOT_CONFIGURED`.
-    pub fn is_wanted(self, is_configured: bool) -> Result<bool, AmberfloError> {
+    pub fn is_wanted(self, is_configured: bool) -> Result<bool, ApiError> {
         let message = "autoCreateCustomerInStripe is true, and no payment provider is configured (TOLLGATE_STRIPE_API_KEY)";
         match self {
             Self::No => Ok(false),
             Self::IfConfigured => Ok(is_configured),
             Self::Yes if is_configured => Ok(true),
-            Self::Yes => Err(AmberfloError::new(StatusCode::BAD_REQUEST, "PAYMENT_PROVIDER_NOT_CONFIGURED", message)),
+            Self::Yes => Err(ApiError::new(StatusCode::BAD_REQUEST, "PAYMENT_PROVIDER_NOT_CONFIGURED", message)),
         }
     }
 }
@@ -261,7 +261,7 @@ impl ShownAddress {
         })
     }
 
-    fn parse(fields: Fields<'_>) -> Result<Self, AmberfloError> {
+    fn parse(fields: Fields<'_>) -> Result<Self, ApiError> {
         let required = |name| fields.required(name, text(&fields, name)?);
         Ok(Self {
             line1: required("line1")?,
@@ -297,35 +297,35 @@ impl ShownAddress {
     }
 }
 
-fn object(body: &[u8]) -> Result<Map<String, Value>, AmberfloError> {
+fn object(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
     match serde_json::from_slice(body) {
         Ok(Value::Object(members)) => Ok(members),
-        Ok(_) => Err(AmberfloError::bad_field("the body", "must be a JSON object")),
-        Err(error) => Err(AmberfloError::bad_field("the body", format!("is not JSON: {error}"))),
+        Ok(_) => Err(ApiError::bad_field("the body", "must be a JSON object")),
+        Err(error) => Err(ApiError::bad_field("the body", format!("is not JSON: {error}"))),
     }
 }
 
-fn text(fields: &Fields<'_>, name: &str) -> Result<Option<String>, AmberfloError> {
+fn text(fields: &Fields<'_>, name: &str) -> Result<Option<String>, ApiError> {
     let Some(text) = fields.text(name)? else { return Ok(None) };
     fields.check_text(name, text, TEXT_BYTES_MAX)?;
     Ok(Some(text.to_owned()))
 }
 
-fn customer_id(fields: &Fields<'_>) -> Result<CustomerId, AmberfloError> {
+fn customer_id(fields: &Fields<'_>) -> Result<CustomerId, ApiError> {
     CustomerId::parse(fields.required_text("customerId")?).map_err(|reason| fields.wrong("customerId", reason))
 }
 
-fn customer_name(fields: &Fields<'_>) -> Result<String, AmberfloError> {
+fn customer_name(fields: &Fields<'_>) -> Result<String, ApiError> {
     fields.required_name("customerName", TEXT_BYTES_MAX)
 }
 
-fn stage(fields: &Fields<'_>) -> Result<Option<Stage>, AmberfloError> {
+fn stage(fields: &Fields<'_>) -> Result<Option<Stage>, ApiError> {
     let Some(text) = fields.text("lifecycleStage")? else { return Ok(None) };
     let stage = parse_stage(text).ok_or_else(|| fields.wrong("lifecycleStage", "must be ONBOARDING, TRAIL, ACTIVE or OFFBOARDED"))?;
     Ok(Some(stage))
 }
 
-fn traits(fields: &Fields<'_>) -> Result<BTreeMap<String, String>, AmberfloError> {
+fn traits(fields: &Fields<'_>) -> Result<BTreeMap<String, String>, ApiError> {
     let Some(traits) = fields.object("traits")? else { return Ok(BTreeMap::new()) };
     if traits.object.len() > ATTRIBUTES_MAX {
         return Err(fields.wrong("traits", format_args!("has {} entries, the limit is {ATTRIBUTES_MAX}", traits.object.len())));
@@ -351,7 +351,7 @@ mod tests {
     use crate::customers::arbitrary::{any_attributes, any_customer, any_id, any_stage, any_text};
     use crate::customers::{Contact, Extensions, Mapping};
 
-    fn parse(body: &Value) -> Result<CustomerRequest, AmberfloError> {
+    fn parse(body: &Value) -> Result<CustomerRequest, ApiError> {
         CustomerRequest::parse(body.to_string().as_bytes())
     }
 

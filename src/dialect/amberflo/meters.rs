@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::AmberfloError;
-use super::fields::{Fields, parse_object};
+use crate::dialect::ApiError;
+use crate::dialect::fields::{Fields, parse_object};
 use crate::event::{DIMENSION_KEY_BYTES_MAX, DIMENSIONS_MAX, NAME_BYTES_MAX};
 use crate::meters::{Meter, Said, TEXT_BYTES_MAX};
 use crate::usage::MeterType;
@@ -31,7 +31,7 @@ impl MeterRequest {
     ///
     /// # Errors
     /// 400 `BAD_REQUEST`; `details` names the field.
-    pub fn parse(body: &[u8]) -> Result<Self, AmberfloError> {
+    pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
         let object = parse_object(body)?;
         let fields = Fields::of(&object, "");
         let name = fields.required_name("meterApiName", NAME_BYTES_MAX)?;

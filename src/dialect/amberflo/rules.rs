@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use super::AmberfloError;
-use super::fields::{Fields, parse_object};
+use crate::dialect::ApiError;
+use crate::dialect::fields::{Fields, parse_object};
 use crate::event::{DIMENSION_KEY_BYTES_MAX, DIMENSION_VALUE_BYTES_MAX, NAME_BYTES_MAX};
 use crate::rules::{Action, NewRule, Rule, VALUES_MAX};
 
@@ -13,7 +13,7 @@ const ACTIONS: [(&str, Action); 2] = [("INCLUDE", Action::Include), ("EXCLUDE", 
 ///
 /// # Errors
 /// 400 `BAD_REQUEST`; `details` names the field.
-pub fn parse(body: &[u8]) -> Result<NewRule, AmberfloError> {
+pub fn parse(body: &[u8]) -> Result<NewRule, ApiError> {
     let object = parse_object(body)?;
     let fields = Fields::of(&object, "");
     Ok(NewRule {

@@ -5,17 +5,17 @@ use std::time::Duration;
 use hyper::Uri;
 use serde_json::{Value, json};
 
-use super::AmberfloError;
-use super::fields::{Fields, parse_object};
 use crate::clock::UnixMillis;
 use crate::customers::CustomerId;
+use crate::dialect::ApiError;
+use crate::dialect::fields::{Fields, parse_object};
 use crate::portal::{AGE, AGE_MAX, Link, NewLink, RETURN_URL_BYTES_MAX};
 
 /// Reads the body of a POST `/session`. As everywhere in this dialect, what is empty or 0 is absent: go sends that.
 ///
 /// # Errors
 /// 400 `BAD_REQUEST`; `details` names the field.
-pub fn parse(body: &[u8], now: UnixMillis) -> Result<NewLink, AmberfloError> {
+pub fn parse(body: &[u8], now: UnixMillis) -> Result<NewLink, ApiError> {
     let body = parse_object(body)?;
     let fields = Fields::of(&body, "");
     let customer = fields.required_text("customerId")?;

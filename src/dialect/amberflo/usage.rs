@@ -12,9 +12,9 @@ use std::num::NonZeroUsize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-use super::AmberfloError;
-use super::fields::{Fields, not_json};
 use crate::clock::UnixMillis;
+use crate::dialect::ApiError;
+use crate::dialect::fields::{Fields, not_json};
 use crate::event::{DIMENSION_KEY_BYTES_MAX, NAME_BYTES_MAX};
 use crate::usage::{
     Aggregation, Buckets, Draft, Field, Interval, LOOK_UPS_MAX, MeterType, Query, QueryError, Take, TimeRange, Unanswered, ViewRequest,
@@ -77,7 +77,7 @@ pub struct UsageQuery {
 ///
 /// # Errors
 /// 400, `details` names the field.
-pub fn parse_query(body: &[u8], account: u32, now: UnixMillis) -> Result<UsageQuery, AmberfloError> {
+pub fn parse_query(body: &[u8], account: u32, now: UnixMillis) -> Result<UsageQuery, ApiError> {
     let received: Box<RawValue> = serde_json::from_slice(body).map_err(|error| not_json(&error))?;
     read_query(received, "", account, now)
 }
@@ -86,18 +86,18 @@ pub fn parse_query(body: &[u8], account: u32, now: UnixMillis) -> Result<UsageQu
 ///
 /// # Errors
 /// 400, `details` names the index and the field.
-pub fn parse_batch(body: &[u8], account: u32, now: UnixMillis) -> Result<Vec<UsageQuery>, AmberfloError> {
+pub fn parse_batch(body: &[u8], account: u32, now: UnixMillis) -> Result<Vec<UsageQuery>, ApiError> {
     let array: &RawValue = serde_json::from_slice(body).map_err(|error| not_json(&error))?;
     let received: Vec<Box<RawValue>> =
-        serde_json::from_str(array.get()).map_err(|_| AmberfloError::bad_request("the body must be an array of usage queries"))?;
+        serde_json::from_str(array.get()).map_err(|_| ApiError::bad_request("the body must be an array of usage queries"))?;
     if received.len() > BATCH_QUERIES_MAX {
         let reason = format!("the batch has {} queries, the limit is {BATCH_QUERIES_MAX}", received.len());
-        return Err(AmberfloError::bad_request(reason));
+        return Err(ApiError::bad_request(reason));
     }
     let read = |(index, query)| read_query(query, &format!("[{index}]"), account, now);
     let queries = received.into_iter().enumerate().map(read).collect::<Result<Vec<UsageQuery>, _>>()?;
     if queries.iter().map(|asked| asked.query.look_ups()).sum::<usize>() > LOOK_UPS_MAX {
-        return Err(AmberfloError::bad_request(format!(
+        return Err(ApiError::bad_request(format!(
             "together, the queries of the batch ask for too much: filter {}",
             QueryError::TooManyLookUps
         )));
@@ -105,11 +105,11 @@ pub fn parse_batch(body: &[u8], account: u32, now: UnixMillis) -> Result<Vec<Usa
     Ok(queries)
 }
 
-fn read_query(received: Box<RawValue>, path: &str, account: u32, now: UnixMillis) -> Result<UsageQuery, AmberfloError> {
+fn read_query(received: Box<RawValue>, path: &str, account: u32, now: UnixMillis) -> Result<UsageQuery, ApiError> {
     let value: Value = serde_json::from_str(received.get()).map_err(|error| not_json(&error))?;
     let Value::Object(object) = &value else {
         let what = if path.is_empty() { "the body" } else { path };
-        return Err(AmberfloError::bad_field(what, "must be an object"));
+        return Err(ApiError::bad_field(what, "must be an object"));
     };
     let fields = Fields::of(object, path);
     let (form, draft) = match fields.object("timeRange")? {
@@ -120,7 +120,7 @@ fn read_query(received: Box<RawValue>, path: &str, account: u32, now: UnixMillis
     Ok(UsageQuery { query, form, metadata: received })
 }
 
-fn read_form_a(fields: &Fields<'_>, account: u32) -> Result<Draft, AmberfloError> {
+fn read_form_a(fields: &Fields<'_>, account: u32) -> Result<Draft, ApiError> {
     let (start_s, end_s) = (fields.required_int("startTimeInSeconds")?, fields.required_int("endTimeInSeconds")?);
     let range = TimeRange::new(start_s, end_s).map_err(|error| refused(fields, fields, error))?;
     let mut filters = read_filters(fields)?;
@@ -136,7 +136,7 @@ fn read_form_a(fields: &Fields<'_>, account: u32) -> Result<Draft, AmberfloError
     })
 }
 
-fn read_form_b(fields: &Fields<'_>, range: &Fields<'_>, account: u32, now: UnixMillis) -> Result<Draft, AmberfloError> {
+fn read_form_b(fields: &Fields<'_>, range: &Fields<'_>, account: u32, now: UnixMillis) -> Result<Draft, ApiError> {
     let start_s = range.required_int("startTimeInSeconds")?;
     let checked = match range.int("endTimeInSeconds")? {
         Some(end_s) => TimeRange::new(start_s, end_s),
@@ -154,13 +154,13 @@ fn read_form_b(fields: &Fields<'_>, range: &Fields<'_>, account: u32, now: UnixM
     })
 }
 
-fn read_buckets(fields: &Fields<'_>, range: TimeRange) -> Result<Buckets, AmberfloError> {
+fn read_buckets(fields: &Fields<'_>, range: TimeRange) -> Result<Buckets, ApiError> {
     let interval = fields.required_word("timeGroupingInterval", &INTERVALS)?;
     let zone = fields.text("timeZone")?.map_or(Ok(Zone::default()), Zone::find);
     zone.and_then(|zone| Buckets::new(range, interval, zone)).map_err(|error| refused(fields, fields, error))
 }
 
-fn read_aggregation(fields: &Fields<'_>, said: Option<Word>) -> Result<Option<Aggregation>, AmberfloError> {
+fn read_aggregation(fields: &Fields<'_>, said: Option<Word>) -> Result<Option<Aggregation>, ApiError> {
     let dimension = fields.name(UNIQUE_DIMENSION, DIMENSION_KEY_BYTES_MAX)?;
     let aggregation = match (said, dimension) {
         (Some(Word::Unique), Some(name)) => Aggregation::Unique(field(&name)),
@@ -177,7 +177,7 @@ fn read_aggregation(fields: &Fields<'_>, said: Option<Word>) -> Result<Option<Ag
     Ok(Some(aggregation))
 }
 
-fn read_filters(fields: &Fields<'_>) -> Result<Vec<(Field, Vec<String>)>, AmberfloError> {
+fn read_filters(fields: &Fields<'_>) -> Result<Vec<(Field, Vec<String>)>, ApiError> {
     let Some(filter) = fields.object("filter")? else { return Ok(Vec::new()) };
     let mut filters = Vec::with_capacity(filter.object.len());
     for name in filter.object.keys() {
@@ -186,11 +186,11 @@ fn read_filters(fields: &Fields<'_>) -> Result<Vec<(Field, Vec<String>)>, Amberf
     Ok(filters)
 }
 
-fn read_group_by(fields: &Fields<'_>) -> Result<Vec<Field>, AmberfloError> {
+fn read_group_by(fields: &Fields<'_>) -> Result<Vec<Field>, ApiError> {
     Ok(fields.values("groupBy")?.unwrap_or_default().iter().map(|name| field(name)).collect())
 }
 
-fn read_take(take: &Fields<'_>) -> Result<Take, AmberfloError> {
+fn read_take(take: &Fields<'_>) -> Result<Take, ApiError> {
     let limit = usize::try_from(take.required_int("limit")?).ok().and_then(NonZeroUsize::new);
     let limit = limit.ok_or_else(|| take.wrong("limit", "must be a positive whole number"))?;
     Ok(Take { limit, ascending: take.bool("isAscending")?.unwrap_or(false) })
@@ -208,7 +208,7 @@ fn field_name(field: &Field) -> &str {
 }
 
 /// What the model has against a query, at the field that it is about.
-fn refused(fields: &Fields<'_>, range: &Fields<'_>, error: QueryError) -> AmberfloError {
+fn refused(fields: &Fields<'_>, range: &Fields<'_>, error: QueryError) -> ApiError {
     match error {
         QueryError::StartOutside => range.wrong("startTimeInSeconds", error),
         QueryError::EndOutside | QueryError::EndNotAfterStart => range.wrong("endTimeInSeconds", error),
@@ -236,7 +236,7 @@ impl AllMetersQuery {
     ///
     /// # Errors
     /// 400, `details` names the parameter.
-    pub fn parse(parameters: &[(String, String)], account: u32, now: UnixMillis) -> Result<Self, AmberfloError> {
+    pub fn parse(parameters: &[(String, String)], account: u32, now: UnixMillis) -> Result<Self, ApiError> {
         // Behind a `?` everything is text; once the numbers are numbers, it reads like a body.
         let mut received = Map::new();
         for (name, text) in parameters.iter().filter(|(_, text)| !text.is_empty()) {
@@ -247,7 +247,7 @@ impl AllMetersQuery {
                 _ => Value::String(text.clone()),
             };
             if received.insert(name.clone(), value).is_some() {
-                return Err(AmberfloError::bad_field(name, "is given twice"));
+                return Err(ApiError::bad_field(name, "is given twice"));
             }
         }
         let fields = Fields::of(&received, "");
@@ -289,7 +289,7 @@ impl AllMetersQuery {
     ///
     /// # Errors
     /// No meter has such a name.
-    pub fn of_meter(&self, meter: &str, meter_type: MeterType) -> Result<UsageQuery, AmberfloError> {
+    pub fn of_meter(&self, meter: &str, meter_type: MeterType) -> Result<UsageQuery, ApiError> {
         let group_by = if self.by_customer { vec![Field::Customer] } else { Vec::new() };
         let filters = self.customers.iter().map(|customers| (Field::Customer, customers.clone()));
         let draft = Draft {
@@ -301,8 +301,8 @@ impl AllMetersQuery {
             group_by,
             take: None,
         };
-        let query = Query::check(draft).map_err(|error| AmberfloError::bad_field("meterApiName", error))?;
-        let metadata = serde_json::value::to_raw_value(&self.metadata(meter, meter_type)).map_err(|_| AmberfloError::internal())?;
+        let query = Query::check(draft).map_err(|error| ApiError::bad_field("meterApiName", error))?;
+        let metadata = serde_json::value::to_raw_value(&self.metadata(meter, meter_type)).map_err(|_| ApiError::internal())?;
         Ok(UsageQuery { query, form: Form::B, metadata })
     }
 

@@ -2,13 +2,13 @@
 
 use serde_json::{Value, json};
 
-use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::ApiError;
 
 /// The one content type, to the letter: its client compares the whole of it.
 pub const CONTENT_TYPE: &str = "application/problem+json";
 
 /// The body of an error.
-pub fn body(error: &AmberfloError) -> Value {
+pub fn body(error: &ApiError) -> Value {
     let title = error.status.canonical_reason().unwrap_or("Error");
     json!({
         "type": "about:blank", "title": title, "status": error.status.as_u16(), "detail": error.message,

@@ -10,13 +10,13 @@
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::super::amberflo::AmberfloError;
-use super::super::amberflo::fields::{Fields, parse_object};
 use super::VALUE_DIMENSION;
 use super::json_path::JsonPath;
 use super::plan::event_type;
 use super::times::{parse_time, shown_time};
 use crate::clock::{UnixMicros, UnixMillis};
+use crate::dialect::ApiError;
+use crate::dialect::fields::{Fields, parse_object};
 use crate::dialect::octane;
 use crate::event::{DIMENSION_KEY_BYTES_MAX, DIMENSIONS_MAX, NAME_BYTES_MAX};
 use crate::meters::{Extensions, Meter, Said};
@@ -120,7 +120,7 @@ impl MeterRequest {
     ///
     /// # Errors
     /// 400; `field` says where.
-    pub fn parse(body: &[u8]) -> Result<Self, AmberfloError> {
+    pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
         let object = parse_object(body)?;
         let fields = Fields::of(&object, "");
         let slug = fields.required_name("slug", SLUG_BYTES_MAX)?;
@@ -169,7 +169,7 @@ fn is_slug(text: &str) -> bool {
     text.split('_').all(is_part)
 }
 
-fn value_property<'v>(fields: &Fields<'v>) -> Result<Option<&'v str>, AmberfloError> {
+fn value_property<'v>(fields: &Fields<'v>) -> Result<Option<&'v str>, ApiError> {
     let Some(path) = fields.text(VALUE_PROPERTY)? else { return Ok(None) };
     JsonPath::parse(path).map_err(|error| fields.wrong(VALUE_PROPERTY, error))?;
     Ok(Some(path))
@@ -189,11 +189,11 @@ impl MeterUpdate {
     ///
     /// # Errors
     /// 400; `field` says where.
-    pub fn parse(body: &[u8]) -> Result<Self, AmberfloError> {
+    pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
         Self::of(&Fields::of(&parse_object(body)?, ""))
     }
 
-    fn of(fields: &Fields<'_>) -> Result<Self, AmberfloError> {
+    fn of(fields: &Fields<'_>) -> Result<Self, ApiError> {
         let display_name = text(fields, "name", NAME_CHARS_MAX)?.map(str::to_owned);
         if display_name.as_deref() == Some("") {
             return Err(fields.wrong("name", "must not be empty"));
@@ -235,7 +235,7 @@ fn set(map: &mut Map<String, Value>, name: &str, value: Option<impl Into<Value>>
 }
 
 /// A text of at most so many characters.
-fn text<'v>(fields: &Fields<'v>, name: &str, chars_max: usize) -> Result<Option<&'v str>, AmberfloError> {
+fn text<'v>(fields: &Fields<'v>, name: &str, chars_max: usize) -> Result<Option<&'v str>, ApiError> {
     let Some(text) = fields.text(name)? else { return Ok(None) };
     let chars = text.chars().count();
     if chars > chars_max {
@@ -245,7 +245,7 @@ fn text<'v>(fields: &Fields<'v>, name: &str, chars_max: usize) -> Result<Option<
     Ok(Some(text))
 }
 
-fn read_metadata(outer: &Fields<'_>, metadata: &Fields<'_>) -> Result<Map<String, Value>, AmberfloError> {
+fn read_metadata(outer: &Fields<'_>, metadata: &Fields<'_>) -> Result<Map<String, Value>, ApiError> {
     check_entries(outer, METADATA, metadata.object.len(), METADATA_MAX)?;
     let mut read = Map::new();
     for name in metadata.object.keys() {
@@ -257,7 +257,7 @@ fn read_metadata(outer: &Fields<'_>, metadata: &Fields<'_>) -> Result<Map<String
     Ok(read)
 }
 
-fn read_groups(outer: &Fields<'_>, groups: &Fields<'_>) -> Result<Map<String, Value>, AmberfloError> {
+fn read_groups(outer: &Fields<'_>, groups: &Fields<'_>) -> Result<Map<String, Value>, ApiError> {
     check_entries(outer, GROUP_BY, groups.object.len(), GROUPS_MAX)?;
     let mut read = Map::new();
     for name in groups.object.keys() {
@@ -272,7 +272,7 @@ fn read_groups(outer: &Fields<'_>, groups: &Fields<'_>) -> Result<Map<String, Va
     Ok(read)
 }
 
-fn check_entries(fields: &Fields<'_>, name: &str, entries: usize, entries_max: usize) -> Result<(), AmberfloError> {
+fn check_entries(fields: &Fields<'_>, name: &str, entries: usize, entries_max: usize) -> Result<(), ApiError> {
     if entries <= entries_max {
         return Ok(());
     }

@@ -5,11 +5,11 @@ mod python;
 
 use serde_json::Map;
 
-use super::super::amberflo::AmberfloError;
-use super::super::amberflo::fields::{Fields, parse_object};
 use super::meters::{Aggregation, SUBJECT, counted, event_from};
 use super::times::parse_time;
 use crate::clock::{UnixMicros, UnixMillis};
+use crate::dialect::ApiError;
+use crate::dialect::fields::{Fields, parse_object};
 use crate::meters::Meter;
 use crate::store::row::{DAY_S, HOUR_S};
 use crate::usage::{
@@ -70,7 +70,7 @@ impl MeterQuery {
     ///
     /// # Errors
     /// 400; `field` says which.
-    pub fn of_parameters(pairs: Vec<(String, String)>, account: u32, meter: &Meter, now: UnixMillis) -> Result<Self, AmberfloError> {
+    pub fn of_parameters(pairs: Vec<(String, String)>, account: u32, meter: &Meter, now: UnixMillis) -> Result<Self, ApiError> {
         let mut sent = Sent::default();
         for (name, value) in pairs {
             match name.as_str() {
@@ -98,14 +98,14 @@ impl MeterQuery {
     ///
     /// # Errors
     /// 400; `field` says which.
-    pub fn of_body(body: &[u8], account: u32, meter: &Meter, now: UnixMillis) -> Result<Self, AmberfloError> {
+    pub fn of_body(body: &[u8], account: u32, meter: &Meter, now: UnixMillis) -> Result<Self, ApiError> {
         let object = if body.is_empty() { Map::new() } else { parse_object(body)? };
         let fields = Fields::of(&object, "");
         if fields.get(ADVANCED).is_some() {
             return Err(advanced());
         }
-        let text = |name| Ok::<_, AmberfloError>(fields.text(name)?.map(str::to_owned));
-        let texts = |name| Ok::<_, AmberfloError>(fields.values(name)?.unwrap_or_default());
+        let text = |name| Ok::<_, ApiError>(fields.text(name)?.map(str::to_owned));
+        let texts = |name| Ok::<_, ApiError>(fields.values(name)?.unwrap_or_default());
         let mut groups = Vec::new();
         if let Some(filter) = fields.object(FILTER_GROUPS)? {
             for name in filter.object.keys() {
@@ -129,7 +129,7 @@ impl MeterQuery {
     ///
     /// # Errors
     /// 400; `field` says which.
-    pub fn subjects(pairs: Vec<(String, String)>, account: u32, meter: &Meter, now: UnixMillis) -> Result<Self, AmberfloError> {
+    pub fn subjects(pairs: Vec<(String, String)>, account: u32, meter: &Meter, now: UnixMillis) -> Result<Self, ApiError> {
         let mut sent = Sent { group_by: vec![SUBJECT.into()], ..Sent::default() };
         for (name, value) in pairs {
             match name.as_str() {
@@ -144,7 +144,7 @@ impl MeterQuery {
         Ok(Self { to: asked.to.or(Some(end)), ..asked })
     }
 
-    fn of(sent: Sent, account: u32, meter: &Meter, now: UnixMillis) -> Result<Self, AmberfloError> {
+    fn of(sent: Sent, account: u32, meter: &Meter, now: UnixMillis) -> Result<Self, ApiError> {
         let (by_subject, by_customer) = (!sent.subjects.is_empty(), !sent.customers.is_empty());
         let is_grouped = sent.group_by.iter().any(|name| name == SUBJECT);
         let customer = (by_subject || by_customer || is_grouped).then_some(Field::Customer);
@@ -233,7 +233,7 @@ impl MeterQuery {
     ///
     /// # Errors
     /// 400; `field` says which.
-    pub fn query(&self, begins_s: Option<i64>) -> Result<Option<Query>, AmberfloError> {
+    pub fn query(&self, begins_s: Option<i64>) -> Result<Option<Query>, ApiError> {
         let asked_s = self.from.map(UnixMicros::seconds);
         let Some(first_s) = asked_s.or(begins_s) else { return Ok(None) };
         let start_s = self.event_from.map_or(first_s, |from| from.seconds().max(first_s));
@@ -266,10 +266,10 @@ impl MeterQuery {
     }
 }
 
-fn once(name: &str, slot: &mut Option<String>, value: String) -> Result<(), AmberfloError> {
+fn once(name: &str, slot: &mut Option<String>, value: String) -> Result<(), ApiError> {
     match slot.replace(value) {
         None => Ok(()),
-        Some(_) => Err(AmberfloError::bad_field(name, "is given twice")),
+        Some(_) => Err(ApiError::bad_field(name, "is given twice")),
     }
 }
 
@@ -280,23 +280,23 @@ fn add(groups: &mut Vec<(String, Vec<String>)>, name: String, value: String) {
     }
 }
 
-fn read_dict(text: &str) -> Result<Vec<(String, Vec<String>)>, AmberfloError> {
+fn read_dict(text: &str) -> Result<Vec<(String, Vec<String>)>, ApiError> {
     let pairs = python::dict(text).ok_or_else(|| {
-        AmberfloError::bad_field(FILTER_GROUPS, "must be given as filterGroupBy[name]=value, or as the text of a Python dict of texts")
+        ApiError::bad_field(FILTER_GROUPS, "must be given as filterGroupBy[name]=value, or as the text of a Python dict of texts")
     })?;
     Ok(pairs.into_iter().map(|(name, value)| (name, vec![value])).collect())
 }
 
-fn advanced() -> AmberfloError {
-    AmberfloError::bad_field(ADVANCED, format_args!("is not supported yet: filter with {FILTER_GROUPS}"))
+fn advanced() -> ApiError {
+    ApiError::bad_field(ADVANCED, format_args!("is not supported yet: filter with {FILTER_GROUPS}"))
 }
 
-fn time(name: &str, text: &str) -> Result<UnixMicros, AmberfloError> {
-    parse_time(text).ok_or_else(|| AmberfloError::bad_field(name, "must be a time as in RFC 3339, before the year 10000"))
+fn time(name: &str, text: &str) -> Result<UnixMicros, ApiError> {
+    parse_time(text).ok_or_else(|| ApiError::bad_field(name, "must be a time as in RFC 3339, before the year 10000"))
 }
 
 /// A window of a query by its name.
-fn window(word: &str) -> Result<Interval, AmberfloError> {
+fn window(word: &str) -> Result<Interval, ApiError> {
     let found = WINDOWS.iter().find(|(known, _)| known.eq_ignore_ascii_case(word)).map(|(_, interval)| *interval);
     found.ok_or_else(|| {
         let reason = if word.eq_ignore_ascii_case(MINUTE) {
@@ -304,7 +304,7 @@ fn window(word: &str) -> Result<Interval, AmberfloError> {
         } else {
             "must be HOUR, DAY or MONTH"
         };
-        AmberfloError::bad_field(WINDOW_SIZE, reason)
+        ApiError::bad_field(WINDOW_SIZE, reason)
     })
 }
 
@@ -334,11 +334,11 @@ fn ceil_s(time: UnixMicros) -> i64 {
 }
 
 /// What the model has against a query, at the parameter that it is about.
-fn refused(error: QueryError) -> AmberfloError {
+fn refused(error: QueryError) -> ApiError {
     let name = match error {
         QueryError::StartOutside => FROM,
         QueryError::EndOutside => TO,
-        QueryError::EndNotAfterStart => return AmberfloError::bad_field(TO, "must be after `from`"),
+        QueryError::EndNotAfterStart => return ApiError::bad_field(TO, "must be after `from`"),
         QueryError::TooManyBuckets | QueryError::TooManyZonedBuckets => WINDOW_SIZE,
         QueryError::ZoneUnknown => WINDOW_TIME_ZONE,
         QueryError::MeterEmpty | QueryError::MeterTooLong => "meterIdOrSlug",
@@ -346,7 +346,7 @@ fn refused(error: QueryError) -> AmberfloError {
         QueryError::TooManyFilterValues => FILTER_GROUPS,
         QueryError::TooManyLookUps => SUBJECT,
     };
-    AmberfloError::bad_field(name, error)
+    ApiError::bad_field(name, error)
 }
 
 #[cfg(test)]

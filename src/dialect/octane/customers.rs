@@ -8,8 +8,6 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::super::amberflo::AmberfloError;
-use super::super::amberflo::fields::{Fields, parse_object};
 use super::fields::{Patch, given, shown_time, text_patch, time};
 use super::mappings::{SentMapping, SentTag};
 use super::metadata::Metadata;
@@ -17,6 +15,8 @@ use super::{mappings, subscriptions};
 use crate::billing::Assignment;
 use crate::clock::UnixMicros;
 use crate::customers::{ATTRIBUTES_MAX, Customer, CustomerId, SECONDARY_EMAILS_MAX, Stage, TEXT_BYTES_MAX};
+use crate::dialect::ApiError;
+use crate::dialect::fields::{Fields, parse_object};
 use crate::event::NAME_BYTES_MAX;
 
 /// Kept, without effect.
@@ -97,7 +97,7 @@ impl NewCustomer {
     ///
     /// # Errors
     /// 400; `field` says where.
-    pub fn parse(body: &[u8], now: UnixMicros) -> Result<Self, AmberfloError> {
+    pub fn parse(body: &[u8], now: UnixMicros) -> Result<Self, ApiError> {
         let object = parse_object(body)?;
         let fields = Fields::of(&object, "");
         let id = CustomerId::parse(fields.required_text("name")?).map_err(|reason| fields.wrong("name", reason))?;
@@ -111,7 +111,7 @@ impl NewCustomer {
             id,
             patch: CustomerPatch::read(&fields, now)?,
             attributes,
-            flags: flags.collect::<Result<Vec<_>, AmberfloError>>()?.into_iter().flatten().collect(),
+            flags: flags.collect::<Result<Vec<_>, ApiError>>()?.into_iter().flatten().collect(),
             plan: subscriptions::plan_of_customer(&fields, now.millis())?,
         })
     }
@@ -140,12 +140,12 @@ impl CustomerPatch {
     ///
     /// # Errors
     /// 400; `field` says where.
-    pub fn parse(body: &[u8], now: UnixMicros) -> Result<Self, AmberfloError> {
+    pub fn parse(body: &[u8], now: UnixMicros) -> Result<Self, ApiError> {
         let object = parse_object(body)?;
         Self::read(&Fields::of(&object, ""), now)
     }
 
-    fn read(fields: &Fields<'_>, now: UnixMicros) -> Result<Self, AmberfloError> {
+    fn read(fields: &Fields<'_>, now: UnixMicros) -> Result<Self, ApiError> {
         let list = |name| match given(fields, name) {
             Patch::Keep => None,
             Patch::Clear => Some(&Value::Null),
@@ -169,9 +169,9 @@ impl CustomerPatch {
     ///
     /// # Errors
     /// 400: a name never changes.
-    pub fn check_name(&self, id: &CustomerId) -> Result<(), AmberfloError> {
+    pub fn check_name(&self, id: &CustomerId) -> Result<(), ApiError> {
         match &self.name {
-            Some(name) if name != id.as_str() => Err(AmberfloError::bad_field("name", "cannot be changed")),
+            Some(name) if name != id.as_str() => Err(ApiError::bad_field("name", "cannot be changed")),
             _ => Ok(()),
         }
     }
@@ -210,7 +210,7 @@ fn changed(patch: &Patch<String>, shown: Option<&str>) -> Option<Option<String>>
 impl ContactPatch {
     const NOTHING: Self = Self { texts: Vec::new(), secondary_emails: Patch::Keep };
 
-    fn of(fields: &Fields<'_>) -> Result<Self, AmberfloError> {
+    fn of(fields: &Fields<'_>) -> Result<Self, ApiError> {
         match given(fields, "contact_info") {
             Patch::Keep => Ok(Self::NOTHING),
             Patch::Clear => Ok(Self { texts: vec![Patch::Clear; CONTACT_TEXTS.len()], secondary_emails: Patch::Clear }),
@@ -218,7 +218,7 @@ impl ContactPatch {
         }
     }
 
-    fn read(fields: &Fields<'_>) -> Result<Self, AmberfloError> {
+    fn read(fields: &Fields<'_>) -> Result<Self, ApiError> {
         let is_null = |name: &str| fields.object.get(name).is_some_and(Value::is_null);
         let text = |text: &ContactText| match text_patch(fields, text.name, TEXT_BYTES_MAX)? {
             Patch::Keep if is_null(text.name) => Ok(Patch::Clear),
@@ -230,7 +230,7 @@ impl ContactPatch {
             Patch::Clear => Patch::Clear,
             Patch::Set(_) => fields.texts(SECONDARY_EMAILS, SECONDARY_EMAILS_MAX, TEXT_BYTES_MAX)?.map_or(Patch::Clear, Patch::Set),
         };
-        Ok(Self { texts: CONTACT_TEXTS.iter().map(text).collect::<Result<_, AmberfloError>>()?, secondary_emails })
+        Ok(Self { texts: CONTACT_TEXTS.iter().map(text).collect::<Result<_, ApiError>>()?, secondary_emails })
     }
 
     fn apply(&self, customer: &mut Customer) {
@@ -252,7 +252,7 @@ impl ContactPatch {
     }
 }
 
-fn created_at(fields: &Fields<'_>, now: UnixMicros) -> Result<Option<UnixMicros>, AmberfloError> {
+fn created_at(fields: &Fields<'_>, now: UnixMicros) -> Result<Option<UnixMicros>, ApiError> {
     let created_at = time(fields, "created_at")?;
     match created_at {
         Some(time) if time.0.saturating_sub(now.0) > AHEAD_MAX => Err(fields.wrong("created_at", "lies in the future")),
@@ -261,7 +261,7 @@ fn created_at(fields: &Fields<'_>, now: UnixMicros) -> Result<Option<UnixMicros>
 }
 
 /// A number or a text, kept as it was sent.
-fn vendor_id(fields: &Fields<'_>) -> Result<Patch<Value>, AmberfloError> {
+fn vendor_id(fields: &Fields<'_>) -> Result<Patch<Value>, ApiError> {
     let bytes = match given(fields, VENDOR_ID) {
         Patch::Keep => return Ok(Patch::Keep),
         Patch::Clear => return Ok(Patch::Clear),

@@ -3,10 +3,10 @@
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
-use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::ApiError;
 
 /// The body of an error.
-pub fn body(error: &AmberfloError) -> Value {
+pub fn body(error: &ApiError) -> Value {
     let (kind, code) = kind(error);
     let mut inner = json!({"type": kind, "code": code, "message": error.message});
     if let (Some(field), Some(members)) = (&error.field, inner.as_object_mut()) {
@@ -18,7 +18,7 @@ pub fn body(error: &AmberfloError) -> Value {
     })
 }
 
-fn kind(error: &AmberfloError) -> (&'static str, &'static str) {
+fn kind(error: &ApiError) -> (&'static str, &'static str) {
     match (error.status, error.code) {
         (StatusCode::UNAUTHORIZED, _) => ("authentication_error", "unauthorized"),
         (StatusCode::FORBIDDEN, _) => ("authentication_error", "forbidden"),

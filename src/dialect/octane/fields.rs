@@ -5,9 +5,9 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value};
 
-use super::super::amberflo::AmberfloError;
-use super::super::amberflo::fields::Fields;
 use crate::clock::UnixMicros;
+use crate::dialect::ApiError;
+use crate::dialect::fields::Fields;
 
 /// Longest JSON of what an object has beside its fields, in bytes.
 pub(super) const EXTRA_BYTES_MAX: usize = 512;
@@ -26,7 +26,7 @@ pub(super) enum Patch<T> {
 }
 
 /// A text. The Python client sends an empty one where its user has set `None`, or has left out what was there before.
-pub(super) fn text_patch(fields: &Fields<'_>, name: &str, bytes_max: usize) -> Result<Patch<String>, AmberfloError> {
+pub(super) fn text_patch(fields: &Fields<'_>, name: &str, bytes_max: usize) -> Result<Patch<String>, ApiError> {
     match fields.text(name)? {
         None => Ok(Patch::Keep),
         Some("") => Ok(Patch::Clear),
@@ -47,13 +47,7 @@ pub(super) fn given<'v>(fields: &Fields<'v>, name: &str) -> Patch<&'v Value> {
 }
 
 /// The items of an array; `what` says what they must be.
-pub(super) fn items<'v>(
-    fields: &Fields<'v>,
-    name: &str,
-    value: &'v Value,
-    what: &str,
-    items_max: usize,
-) -> Result<&'v [Value], AmberfloError> {
+pub(super) fn items<'v>(fields: &Fields<'v>, name: &str, value: &'v Value, what: &str, items_max: usize) -> Result<&'v [Value], ApiError> {
     let items = value.as_array().ok_or_else(|| fields.wrong(name, format_args!("must be an array of {what}")))?;
     if items.len() > items_max {
         return Err(fields.wrong(name, format_args!("has {} entries, the limit is {items_max}", items.len())));
@@ -62,23 +56,18 @@ pub(super) fn items<'v>(
 }
 
 /// What an object has beside its fields, as it was sent; `null` is absent.
-pub(super) fn extra(
-    object: &Map<String, Value>,
-    known: &[&str],
-    path: &str,
-    bytes_max: usize,
-) -> Result<Map<String, Value>, AmberfloError> {
+pub(super) fn extra(object: &Map<String, Value>, known: &[&str], path: &str, bytes_max: usize) -> Result<Map<String, Value>, ApiError> {
     let is_extra = |(name, value): &(&String, &Value)| !known.contains(&name.as_str()) && !value.is_null();
     let extra: Map<_, _> = object.iter().filter(is_extra).map(|(name, value)| (name.clone(), value.clone())).collect();
     let bytes = if extra.is_empty() { 0 } else { Value::Object(extra.clone()).to_string().len() };
     if bytes > bytes_max {
-        return Err(AmberfloError::bad_field(path, format_args!("has {bytes} bytes in further members, the limit is {bytes_max}")));
+        return Err(ApiError::bad_field(path, format_args!("has {bytes} bytes in further members, the limit is {bytes_max}")));
     }
     Ok(extra)
 }
 
 /// A time: RFC 3339, or the same without an offset, which is UTC. What is finer than a microsecond is cut off.
-pub(super) fn time(fields: &Fields<'_>, name: &str) -> Result<Option<UnixMicros>, AmberfloError> {
+pub(super) fn time(fields: &Fields<'_>, name: &str) -> Result<Option<UnixMicros>, ApiError> {
     let Some(text) = fields.text(name)? else { return Ok(None) };
     let time = parse_time(text).ok_or_else(|| fields.wrong(name, "must be a time as in RFC 3339, between the years 1970 and 9999"))?;
     Ok(Some(time))

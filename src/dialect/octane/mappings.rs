@@ -4,11 +4,11 @@
 
 use serde_json::{Map, Value};
 
-use super::super::amberflo::AmberfloError;
-use super::super::amberflo::fields::{Fields, parse_object};
 use super::fields::{EXTRA_BYTES_MAX, extra, items};
 use crate::customers::mappings::{LABEL_BYTES_MAX, REGEX_BYTES_MAX, compile};
 use crate::customers::{Customer, Error, MAPPINGS_MAX, Mapping, TAG_BYTES_MAX, TAGS_MAX};
+use crate::dialect::ApiError;
+use crate::dialect::fields::{Fields, parse_object};
 
 /// Where the extension has what mappings have beside their fields.
 const MAPPING_EXTRAS: &str = "mapping_extras";
@@ -37,11 +37,11 @@ impl SentMapping {
     ///
     /// # Errors
     /// 400; `field` says where.
-    pub fn parse(body: &[u8]) -> Result<Self, AmberfloError> {
+    pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
         Self::read(&parse_object(body)?, "")
     }
 
-    fn read(object: &Map<String, Value>, path: &str) -> Result<Self, AmberfloError> {
+    fn read(object: &Map<String, Value>, path: &str) -> Result<Self, ApiError> {
         let fields = Fields::of(object, path);
         let label = fields.required_name("label", LABEL_BYTES_MAX)?;
         let name = if fields.get("value_regex").is_some() { "value_regex" } else { "value" };
@@ -113,7 +113,7 @@ pub(super) fn render_tags(customer: &Customer) -> Value {
 }
 
 /// Reads a list of mappings.
-pub(super) fn read_all(fields: &Fields<'_>, name: &str, value: &Value) -> Result<Vec<SentMapping>, AmberfloError> {
+pub(super) fn read_all(fields: &Fields<'_>, name: &str, value: &Value) -> Result<Vec<SentMapping>, ApiError> {
     let read = |(at, item): (usize, &Value)| {
         let object = item.as_object().ok_or_else(|| fields.wrong(&format!("{name}[{at}]"), "must be an object"))?;
         SentMapping::read(object, &format!("{name}[{at}]"))
@@ -122,7 +122,7 @@ pub(super) fn read_all(fields: &Fields<'_>, name: &str, value: &Value) -> Result
 }
 
 /// Reads a list of tags: texts, or objects as they are answered.
-pub(super) fn read_tags(fields: &Fields<'_>, name: &str, value: &Value) -> Result<Vec<SentTag>, AmberfloError> {
+pub(super) fn read_tags(fields: &Fields<'_>, name: &str, value: &Value) -> Result<Vec<SentTag>, ApiError> {
     let read = |(at, item): (usize, &Value)| {
         let path = format!("{name}[{at}]");
         match item {

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::super::amberflo::AmberfloError;
-use super::super::amberflo::fields::{Fields, not_json};
 use super::fields::items;
 use crate::customers::{ATTRIBUTE_KEY_BYTES_MAX, ATTRIBUTE_VALUE_BYTES_MAX, ATTRIBUTES_MAX, Customer, Error};
+use crate::dialect::ApiError;
+use crate::dialect::fields::{Fields, not_json};
 
 /// Entries of a request: as many as there can be, and as many that are deleted.
 const ENTRIES_MAX: usize = 2 * ATTRIBUTES_MAX;
@@ -21,18 +21,18 @@ impl Metadata {
     ///
     /// # Errors
     /// 400; `field` says where.
-    pub fn parse(body: &[u8]) -> Result<Self, AmberfloError> {
+    pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
         let value: Value = serde_json::from_slice(body).map_err(|error| not_json(&error))?;
         let nothing = Map::new();
         Self::read(&Fields::of(&nothing, ""), "the body", &value, "")
     }
 
     /// Reads the member of a new customer.
-    pub(super) fn of(fields: &Fields<'_>, name: &str) -> Result<Self, AmberfloError> {
+    pub(super) fn of(fields: &Fields<'_>, name: &str) -> Result<Self, ApiError> {
         fields.get(name).map_or(Ok(Self::default()), |value| Self::read(fields, name, value, name))
     }
 
-    fn read(fields: &Fields<'_>, name: &str, value: &Value, place: &str) -> Result<Self, AmberfloError> {
+    fn read(fields: &Fields<'_>, name: &str, value: &Value, place: &str) -> Result<Self, ApiError> {
         let read = |(at, item): (usize, &Value)| {
             let path = format!("{place}[{at}]");
             let object = item.as_object().ok_or_else(|| fields.wrong(&path, "must be an object"))?;
@@ -62,7 +62,7 @@ impl Metadata {
     }
 }
 
-fn read_one(fields: &Fields<'_>) -> Result<(String, Option<String>), AmberfloError> {
+fn read_one(fields: &Fields<'_>) -> Result<(String, Option<String>), ApiError> {
     let property = fields.required_text("property")?;
     fields.check_text("property", property, ATTRIBUTE_KEY_BYTES_MAX)?;
     let value = fields.text("value")?;

@@ -5,9 +5,9 @@
 
 use serde_json::{Map, Value};
 
-use super::super::amberflo::AmberfloError;
-use super::super::amberflo::fields::{Fields, parse_object};
 use super::fields::{Patch, text_patch};
+use crate::dialect::ApiError;
+use crate::dialect::fields::{Fields, parse_object};
 use crate::event::{DIMENSION_KEY_BYTES_MAX, DIMENSIONS_MAX, NAME_BYTES_MAX};
 use crate::meters::{Extensions, Meter, Said, TEXT_BYTES_MAX};
 use crate::usage::MeterType;
@@ -54,7 +54,7 @@ impl MeterRequest {
     ///
     /// # Errors
     /// 400; `field` says where.
-    pub fn parse(body: &[u8]) -> Result<Self, AmberfloError> {
+    pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
         let object = parse_object(body)?;
         let fields = Fields::of(&object, "");
         let name = fields.required_name("name", NAME_BYTES_MAX)?;
@@ -89,7 +89,7 @@ impl MeterRequest {
     }
 }
 
-fn label_filter(fields: &Fields<'_>) -> Result<Option<Value>, AmberfloError> {
+fn label_filter(fields: &Fields<'_>) -> Result<Option<Value>, ApiError> {
     let Some(filter) = fields.get("event_label_filter") else { return Ok(None) };
     let bytes = filter.to_string().len();
     if bytes > FILTER_BYTES_MAX {
@@ -110,7 +110,7 @@ impl MeterPatch {
     ///
     /// # Errors
     /// 400; `field` says where.
-    pub fn parse(body: &[u8]) -> Result<Self, AmberfloError> {
+    pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
         let object = parse_object(body)?;
         let fields = Fields::of(&object, "");
         let text = |name| text_patch(&fields, name, TEXT_BYTES_MAX);

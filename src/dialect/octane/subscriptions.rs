@@ -6,12 +6,12 @@
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
-use super::super::amberflo::AmberfloError;
-use super::super::amberflo::fields::{Fields, parse_object};
 use super::fields::{extra, parse_time, shown_time, time};
 use crate::billing::{Assignment, CancelTime, Subscription};
 use crate::clock::{UnixMicros, UnixMillis};
 use crate::customers::Extensions;
+use crate::dialect::ApiError;
+use crate::dialect::fields::{Fields, parse_object};
 use crate::event::NAME_BYTES_MAX;
 
 /// Longest JSON of what is kept of a request, in bytes.
@@ -46,7 +46,7 @@ impl SubscriptionRequest {
     ///
     /// # Errors
     /// 400; `field` says where.
-    pub fn parse(body: &[u8]) -> Result<Self, AmberfloError> {
+    pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
         let object = parse_object(body)?;
         let fields = Fields::of(&object, "");
         let name = fields.name(PLAN_NAME, NAME_BYTES_MAX)?;
@@ -75,7 +75,7 @@ impl SubscriptionRequest {
 }
 
 /// What a new customer is to be subscribed to from now on.
-pub(super) fn plan_of_customer(fields: &Fields<'_>, now: UnixMillis) -> Result<Option<Assignment>, AmberfloError> {
+pub(super) fn plan_of_customer(fields: &Fields<'_>, now: UnixMillis) -> Result<Option<Assignment>, ApiError> {
     let (name, tag) = (fields.name(PLAN_NAME, NAME_BYTES_MAX)?, fields.name(PLAN_TAG, NAME_BYTES_MAX)?);
     let kept = tag.iter().map(|tag| (PLAN_TAG.to_owned(), Value::from(tag.as_str()))).collect();
     let request =
@@ -87,7 +87,7 @@ pub(super) fn plan_of_customer(fields: &Fields<'_>, now: UnixMillis) -> Result<O
 ///
 /// # Errors
 /// 400; `field` says where.
-pub fn parse_end(body: &[u8]) -> Result<CancelTime, AmberfloError> {
+pub fn parse_end(body: &[u8]) -> Result<CancelTime, ApiError> {
     if body.trim_ascii().is_empty() {
         return Ok(CancelTime::Immediate);
     }

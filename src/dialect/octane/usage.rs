@@ -9,12 +9,12 @@ mod tests;
 
 use serde_json::Value;
 
-use super::super::amberflo::AmberfloError;
-use super::super::amberflo::fields::{Fields, parse_object};
 use super::fields::{items, parse_time, time};
 use super::meters;
 use crate::clock::{UnixMicros, UnixMillis};
 use crate::customers::CustomerId;
+use crate::dialect::ApiError;
+use crate::dialect::fields::{Fields, parse_object};
 use crate::event::{Amount, DIMENSION_KEY_BYTES_MAX, DIMENSION_VALUE_BYTES_MAX, NAME_BYTES_MAX};
 use crate::meters::Meter;
 use crate::usage::{
@@ -70,10 +70,10 @@ impl UsageQuestion {
     ///
     /// # Errors
     /// 400; `field` says where.
-    pub fn parse(parameters: &[(String, String)]) -> Result<Self, AmberfloError> {
+    pub fn parse(parameters: &[(String, String)]) -> Result<Self, ApiError> {
         let given = |name: &str| parameters.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
         let time = |name| given(name).filter(|text| !text.is_empty()).map(|text| time_in_query(name, text)).transpose();
-        let wrong = |reason: String| AmberfloError::bad_field(METER, reason);
+        let wrong = |reason: String| ApiError::bad_field(METER, reason);
         let meter = match given(METER) {
             None => return Err(wrong("is missing".into())),
             Some("") => return Err(wrong(QueryError::MeterEmpty.to_string())),
@@ -101,12 +101,12 @@ impl UsageQuestion {
         customer: &CustomerId,
         definition: Option<&Meter>,
         now: UnixMillis,
-    ) -> Result<(Query, Option<Query>), AmberfloError> {
+    ) -> Result<(Query, Option<Query>), ApiError> {
         let aggregation = measured(definition, None)?;
         let end_s = self.end.map_or_else(|| month_around(now.seconds()).end, end_second);
         let from = |start_s: i64| {
             let range = TimeRange::new(start_s, end_s).map_err(of_range)?;
-            let buckets = Buckets::new(range, Interval::Month, Zone::default()).map_err(|error| AmberfloError::bad_field(START, error))?;
+            let buckets = Buckets::new(range, Interval::Month, Zone::default()).map_err(|error| ApiError::bad_field(START, error))?;
             let filters = vec![(Field::Customer, vec![customer.as_str().to_owned()])];
             let (meter, aggregation) = (self.meter.clone(), Some(aggregation.clone()));
             check(Draft { account, meter, aggregation, buckets, filters, group_by: Vec::new(), take: None })
@@ -136,7 +136,7 @@ impl ByTimeQuestion {
     ///
     /// # Errors
     /// 400; `field` says where.
-    pub fn parse(body: &[u8]) -> Result<Self, AmberfloError> {
+    pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
         let object = parse_object(body)?;
         let fields = Fields::of(&object, "");
         let meter = fields.required_name(METER, NAME_BYTES_MAX)?;
@@ -162,14 +162,14 @@ impl ByTimeQuestion {
         customer: &CustomerId,
         definition: Option<&Meter>,
         now: UnixMillis,
-    ) -> Result<(Query, Option<Query>), AmberfloError> {
+    ) -> Result<(Query, Option<Query>), ApiError> {
         let aggregation = measured(definition, self.aggregate)?;
         let start_s = second(self.start);
         let range = match self.end {
             Some(end) => TimeRange::new(start_s, end_second(end)).map_err(of_range)?,
-            None => TimeRange::until_now(start_s, now).map_err(|_| AmberfloError::bad_field(START, "must not lie ahead of now"))?,
+            None => TimeRange::until_now(start_s, now).map_err(|_| ApiError::bad_field(START, "must not lie ahead of now"))?,
         };
-        let buckets = Buckets::new(range, self.interval, Zone::default()).map_err(|error| AmberfloError::bad_field(START, error))?;
+        let buckets = Buckets::new(range, self.interval, Zone::default()).map_err(|error| ApiError::bad_field(START, error))?;
         let customer = (Field::Customer, vec![customer.as_str().to_owned()]);
         let labels = self.filters.iter().map(|(label, values)| (Field::Dimension(label.clone()), values.clone()));
         let filters = std::iter::once(customer).chain(labels).collect();
@@ -181,7 +181,7 @@ impl ByTimeQuestion {
 }
 
 /// `[{key, value}]`; with a key that comes twice, one of its values must be there.
-fn read_filters(fields: &Fields<'_>, value: &Value) -> Result<Vec<(String, Vec<String>)>, AmberfloError> {
+fn read_filters(fields: &Fields<'_>, value: &Value) -> Result<Vec<(String, Vec<String>)>, ApiError> {
     let mut filters: Vec<(String, Vec<String>)> = Vec::new();
     for (at, item) in items(fields, FILTERS, value, "objects with key and value", FILTER_VALUES_MAX)?.iter().enumerate() {
         let path = format!("{FILTERS}[{at}]");
@@ -198,8 +198,8 @@ fn read_filters(fields: &Fields<'_>, value: &Value) -> Result<Vec<(String, Vec<S
 }
 
 /// RFC 3339, or seconds since 1970, with or without a fraction.
-fn time_in_query(name: &str, text: &str) -> Result<UnixMicros, AmberfloError> {
-    let wrong = || AmberfloError::bad_field(name, "must be a time as in RFC 3339, or seconds since 1970, between the years 1970 and 9999");
+fn time_in_query(name: &str, text: &str) -> Result<UnixMicros, ApiError> {
+    let wrong = || ApiError::bad_field(name, "must be a time as in RFC 3339, or seconds since 1970, between the years 1970 and 9999");
     if let Some(time) = parse_time(text) {
         return Ok(time);
     }
@@ -223,7 +223,7 @@ fn is_gauge(definition: &Meter) -> bool {
 }
 
 /// How many numbers become one: as it is asked for, or as the definition says.
-fn measured(definition: Option<&Meter>, asked: Option<Word>) -> Result<Aggregation, AmberfloError> {
+fn measured(definition: Option<&Meter>, asked: Option<Word>) -> Result<Aggregation, ApiError> {
     let of_definition = || match definition {
         None => Word::Sum,
         Some(meter) if is_gauge(meter) => Word::Latest,
@@ -239,7 +239,7 @@ fn measured(definition: Option<&Meter>, asked: Option<Word>) -> Result<Aggregati
         Word::UniqueCount => Aggregation::Unique(counted(definition)?),
         Word::TimeWeightedSum => {
             let field = if asked.is_some() { AGGREGATE } else { METER };
-            return Err(AmberfloError::bad_field(
+            return Err(ApiError::bad_field(
                 field,
                 "asks for TIME_WEIGHTED_SUM, which cannot be computed: how long a value held is not kept",
             ));
@@ -253,20 +253,20 @@ fn word(text: &str) -> Word {
 
 /// What UNIQUE_COUNT counts the different values of: the meter's primary label; without one the customer, which is what the other dialects
 /// count of such a meter.
-fn counted(definition: Option<&Meter>) -> Result<Field, AmberfloError> {
+fn counted(definition: Option<&Meter>) -> Result<Field, ApiError> {
     let labels = definition.and_then(|meter| meter.ext.octane.get("primary_labels")).and_then(Value::as_array);
     match labels.map(Vec::as_slice).unwrap_or_default() {
         [] => Ok(Field::Customer),
         [label] => Ok(Field::Dimension(label.as_str().unwrap_or_default().to_owned())),
-        _ => Err(AmberfloError::bad_field(METER, "counts different values of several primary labels, which cannot be computed: name one")),
+        _ => Err(ApiError::bad_field(METER, "counts different values of several primary labels, which cannot be computed: name one")),
     }
 }
 
-fn of_range(error: QueryError) -> AmberfloError {
-    AmberfloError::bad_field(if error == QueryError::StartOutside { START } else { END }, error)
+fn of_range(error: QueryError) -> ApiError {
+    ApiError::bad_field(if error == QueryError::StartOutside { START } else { END }, error)
 }
 
-fn check(draft: Draft) -> Result<Query, AmberfloError> {
+fn check(draft: Draft) -> Result<Query, ApiError> {
     Query::check(draft).map_err(|error| {
         let field = match error {
             QueryError::TooManyGroupKeys => GROUPS,
@@ -274,6 +274,6 @@ fn check(draft: Draft) -> Result<Query, AmberfloError> {
             QueryError::TooManyLookUps => START,
             _ => METER,
         };
-        AmberfloError::bad_field(field, error)
+        ApiError::bad_field(field, error)
     })
 }

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::fields::{Fields, Member, Said, Shape, object, set};
 use crate::billing::{Subscription, SubscriptionStatus};
 use crate::customers::{Address, Customer, CustomerId, TEXT_BYTES_MAX};
-use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::ApiError;
 use crate::event::NAME_BYTES_MAX;
 
 /// Most customers of an import.
@@ -93,11 +93,11 @@ impl CustomerFields {
     ///
     /// # Errors
     /// 400 that names the field.
-    pub fn parse(body: &[u8]) -> Result<Self, AmberfloError> {
+    pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
         Self::of(&Fields::new("", &object(body)?))
     }
 
-    fn of(fields: &Fields<'_>) -> Result<Self, AmberfloError> {
+    fn of(fields: &Fields<'_>) -> Result<Self, ApiError> {
         let mut kept = BTreeMap::new();
         for (name, shape) in &KEPT {
             if let Some(said) = short(fields, name, fields.shaped(name, shape)?)? {
@@ -144,14 +144,14 @@ fn keep(members: &mut Map<String, Value>, name: &str, value: Option<Value>) {
     }
 }
 
-fn short(fields: &Fields<'_>, name: &str, said: Said<Value>) -> Result<Said<Value>, AmberfloError> {
+fn short(fields: &Fields<'_>, name: &str, said: Said<Value>) -> Result<Said<Value>, ApiError> {
     match said.as_ref().and_then(|said| Some(said.as_ref()?.to_string().len())) {
         Some(bytes) if bytes > KEPT_BYTES_MAX => Err(fields.bad(name, format!("has {bytes} bytes of JSON, the limit is {KEPT_BYTES_MAX}"))),
         _ => Ok(said),
     }
 }
 
-fn currency(fields: &Fields<'_>) -> Result<Said<String>, AmberfloError> {
+fn currency(fields: &Fields<'_>) -> Result<Said<String>, ApiError> {
     let said = fields.text("billingCurrency", TEXT_BYTES_MAX)?;
     match &said {
         Some(Some(code)) if code.len() != 3 || !code.bytes().all(|byte| byte.is_ascii_lowercase()) => {
@@ -222,7 +222,7 @@ impl NewCustomer {
     ///
     /// # Errors
     /// 400 that names the field.
-    pub fn parse(body: &[u8]) -> Result<Self, AmberfloError> {
+    pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
         let members = object(body)?;
         let fields = Fields::new("", &members);
         Ok(Self { id: fields.customer_id("id")?, fields: CustomerFields::of(&fields)? })
@@ -232,7 +232,7 @@ impl NewCustomer {
     ///
     /// # Errors
     /// 400 that names the field.
-    pub fn parse_import(body: &[u8]) -> Result<Vec<Self>, AmberfloError> {
+    pub fn parse_import(body: &[u8]) -> Result<Vec<Self>, ApiError> {
         let members = object(body)?;
         let fields = Fields::new("", &members);
         // Which of the integrations it comes from is not told anywhere.
@@ -245,7 +245,7 @@ impl NewCustomer {
         each.collect()
     }
 
-    fn imported(fields: &Fields<'_>) -> Result<Self, AmberfloError> {
+    fn imported(fields: &Fields<'_>) -> Result<Self, ApiError> {
         for required in ["name", "email"] {
             if !fields.members().contains_key(required) {
                 return Err(fields.bad(required, "is missing; it may be null"));
@@ -283,7 +283,7 @@ impl PaymentMethod {
     ///
     /// # Errors
     /// 400 that names the field.
-    pub fn parse(body: &[u8]) -> Result<Self, AmberfloError> {
+    pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
         let members = object(body)?;
         let fields = Fields::new("", &members);
         let mut method = Map::new();

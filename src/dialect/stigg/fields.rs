@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::clock::UnixMillis;
 use crate::customers::{ATTRIBUTE_KEY_BYTES_MAX, ATTRIBUTE_VALUE_BYTES_MAX, ATTRIBUTES_MAX, CustomerId, TEXT_BYTES_MAX};
-use crate::dialect::amberflo::AmberfloError;
-use crate::dialect::amberflo::fields::check_text;
+use crate::dialect::ApiError;
+use crate::dialect::fields::check_text;
 use crate::event::{NAME_BYTES_MAX, TIME_MAX};
 
 /// What a body says of a field: nothing, that it is cleared, or what it is.
@@ -26,14 +26,14 @@ pub fn set<T: Clone>(said: &Said<T>, stored: &mut Option<T>) {
 ///
 /// # Errors
 /// 400.
-pub fn object(body: &[u8]) -> Result<Map<String, Value>, AmberfloError> {
+pub fn object(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
     if body.is_empty() {
         return Ok(Map::new());
     }
     match serde_json::from_slice(body) {
         Ok(Value::Object(members)) => Ok(members),
-        Ok(_) => Err(AmberfloError::bad_field("the body", "must be a JSON object")),
-        Err(error) => Err(AmberfloError::bad_field("the body", format!("is not JSON: {error}"))),
+        Ok(_) => Err(ApiError::bad_field("the body", "must be a JSON object")),
+        Err(error) => Err(ApiError::bad_field("the body", format!("is not JSON: {error}"))),
     }
 }
 
@@ -51,8 +51,8 @@ impl<'b> Fields<'b> {
     }
 
     /// 400 that names a field.
-    pub fn bad(&self, name: &str, reason: impl std::fmt::Display) -> AmberfloError {
-        AmberfloError::bad_field(format!("{}{name}", self.place), reason)
+    pub fn bad(&self, name: &str, reason: impl std::fmt::Display) -> ApiError {
+        ApiError::bad_field(format!("{}{name}", self.place), reason)
     }
 
     /// A member that is not null.
@@ -60,7 +60,7 @@ impl<'b> Fields<'b> {
         self.members.get(name).filter(|value| !value.is_null())
     }
 
-    fn said<T>(&self, name: &str, read: impl FnOnce(&'b Value) -> Result<T, AmberfloError>) -> Result<Said<T>, AmberfloError> {
+    fn said<T>(&self, name: &str, read: impl FnOnce(&'b Value) -> Result<T, ApiError>) -> Result<Said<T>, ApiError> {
         match self.members.get(name) {
             None => Ok(None),
             Some(Value::Null) => Ok(Some(None)),
@@ -72,7 +72,7 @@ impl<'b> Fields<'b> {
     ///
     /// # Errors
     /// 400.
-    pub fn required<T>(&self, name: &str, said: Said<T>) -> Result<T, AmberfloError> {
+    pub fn required<T>(&self, name: &str, said: Said<T>) -> Result<T, ApiError> {
         said.flatten().ok_or_else(|| self.bad(name, "is missing"))
     }
 
@@ -80,7 +80,7 @@ impl<'b> Fields<'b> {
     ///
     /// # Errors
     /// 400.
-    pub fn text(&self, name: &str, bytes_max: usize) -> Result<Said<String>, AmberfloError> {
+    pub fn text(&self, name: &str, bytes_max: usize) -> Result<Said<String>, ApiError> {
         self.said(name, |value| text(value, bytes_max).map_err(|reason| self.bad(name, reason)))
     }
 
@@ -88,7 +88,7 @@ impl<'b> Fields<'b> {
     ///
     /// # Errors
     /// 400.
-    pub fn customer_id(&self, name: &str) -> Result<CustomerId, AmberfloError> {
+    pub fn customer_id(&self, name: &str) -> Result<CustomerId, ApiError> {
         let Value::String(text) = self.get(name).ok_or_else(|| self.bad(name, "is missing"))? else {
             return Err(self.bad(name, "must be a string"));
         };
@@ -99,7 +99,7 @@ impl<'b> Fields<'b> {
     ///
     /// # Errors
     /// 400.
-    pub fn id(&self, name: &str) -> Result<Option<String>, AmberfloError> {
+    pub fn id(&self, name: &str) -> Result<Option<String>, ApiError> {
         let id = self.text(name, NAME_BYTES_MAX)?.flatten();
         if id.as_ref().is_some_and(String::is_empty) { Err(self.bad(name, "must not be empty")) } else { Ok(id) }
     }
@@ -108,7 +108,7 @@ impl<'b> Fields<'b> {
     ///
     /// # Errors
     /// 400.
-    pub fn flag(&self, name: &str) -> Result<Said<bool>, AmberfloError> {
+    pub fn flag(&self, name: &str) -> Result<Said<bool>, ApiError> {
         self.said(name, |value| value.as_bool().ok_or_else(|| self.bad(name, "must be true or false")))
     }
 
@@ -116,7 +116,7 @@ impl<'b> Fields<'b> {
     ///
     /// # Errors
     /// 400.
-    pub fn time(&self, name: &str) -> Result<Said<i64>, AmberfloError> {
+    pub fn time(&self, name: &str) -> Result<Said<i64>, ApiError> {
         self.said(name, |value| {
             let parsed = value.as_str().ok_or("must be a string").and_then(time);
             parsed.map(|time| UnixMillis(time.div_euclid(1_000_000) as i64).0).map_err(|reason| self.bad(name, reason))
@@ -127,7 +127,7 @@ impl<'b> Fields<'b> {
     ///
     /// # Errors
     /// 400.
-    pub fn texts(&self, name: &str) -> Result<Said<BTreeMap<String, String>>, AmberfloError> {
+    pub fn texts(&self, name: &str) -> Result<Said<BTreeMap<String, String>>, ApiError> {
         self.said(name, |value| texts(&format!("{}{name}", self.place), value))
     }
 
@@ -135,7 +135,7 @@ impl<'b> Fields<'b> {
     ///
     /// # Errors
     /// 400.
-    pub fn shaped(&self, name: &str, shape: &Shape) -> Result<Said<Value>, AmberfloError> {
+    pub fn shaped(&self, name: &str, shape: &Shape) -> Result<Said<Value>, ApiError> {
         self.said(name, |value| shape.take(&format!("{}{name}", self.place), value))
     }
 
@@ -143,7 +143,7 @@ impl<'b> Fields<'b> {
     ///
     /// # Errors
     /// 400.
-    pub fn objects(&self, name: &str, max: usize) -> Result<Vec<Fields<'b>>, AmberfloError> {
+    pub fn objects(&self, name: &str, max: usize) -> Result<Vec<Fields<'b>>, ApiError> {
         let Value::Array(items) = self.get(name).ok_or_else(|| self.bad(name, "is missing"))? else {
             return Err(self.bad(name, "must be an array"));
         };
@@ -179,16 +179,16 @@ fn text(value: &Value, bytes_max: usize) -> Result<String, String> {
     Ok(text.clone())
 }
 
-fn texts(place: &str, value: &Value) -> Result<BTreeMap<String, String>, AmberfloError> {
-    let Value::Object(members) = value else { return Err(AmberfloError::bad_field(place, "must be an object")) };
+fn texts(place: &str, value: &Value) -> Result<BTreeMap<String, String>, ApiError> {
+    let Value::Object(members) = value else { return Err(ApiError::bad_field(place, "must be an object")) };
     if members.len() > ATTRIBUTES_MAX {
         let reason = format!("has {} entries, the limit is {ATTRIBUTES_MAX}", members.len());
-        return Err(AmberfloError::bad_field(place, reason));
+        return Err(ApiError::bad_field(place, reason));
     }
     let each = members.iter().map(|(key, value)| {
-        check_text(key, ATTRIBUTE_KEY_BYTES_MAX).map_err(|reason| AmberfloError::bad_field(place, format!("has a key that {reason}")))?;
+        check_text(key, ATTRIBUTE_KEY_BYTES_MAX).map_err(|reason| ApiError::bad_field(place, format!("has a key that {reason}")))?;
         let value = text(value, ATTRIBUTE_VALUE_BYTES_MAX);
-        Ok((key.clone(), value.map_err(|reason| AmberfloError::bad_field(format!("{place}.{key}"), reason))?))
+        Ok((key.clone(), value.map_err(|reason| ApiError::bad_field(format!("{place}.{key}"), reason))?))
     });
     each.collect()
 }
@@ -234,8 +234,8 @@ impl Shape {
     ///
     /// # Errors
     /// 400.
-    pub fn take(&self, place: &str, value: &Value) -> Result<Value, AmberfloError> {
-        let bad = |reason: &str| AmberfloError::bad_field(place, reason);
+    pub fn take(&self, place: &str, value: &Value) -> Result<Value, ApiError> {
+        let bad = |reason: &str| ApiError::bad_field(place, reason);
         match self {
             Self::Text => text(value, TEXT_BYTES_MAX).map(Value::from).map_err(|reason| bad(&reason)),
             Self::Number if value.is_number() && value.as_f64().is_some_and(f64::is_finite) => Ok(value.clone()),
@@ -260,12 +260,12 @@ impl Shape {
     }
 }
 
-fn take_members(place: &str, members: &Map<String, Value>, known: &[Member]) -> Result<Value, AmberfloError> {
+fn take_members(place: &str, members: &Map<String, Value>, known: &[Member]) -> Result<Value, ApiError> {
     let mut taken = Map::new();
     for Member { name, shape, is_required } in known {
         let place = format!("{place}.{name}");
         match members.get(*name) {
-            None | Some(Value::Null) if *is_required => return Err(AmberfloError::bad_field(place, "is missing")),
+            None | Some(Value::Null) if *is_required => return Err(ApiError::bad_field(place, "is missing")),
             None => {}
             Some(Value::Null) => drop(taken.insert((*name).to_owned(), Value::Null)),
             Some(value) => drop(taken.insert((*name).to_owned(), shape.take(&place, value)?)),

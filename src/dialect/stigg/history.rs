@@ -6,7 +6,7 @@ use super::fields::time;
 use super::pages::Query as Parameters;
 use crate::clock::UnixMillis;
 use crate::customers::CustomerId;
-use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::ApiError;
 use crate::event::{DIMENSION_KEY_BYTES_MAX, Sum};
 use crate::store::row::DAY_S;
 use crate::usage::{Aggregation, Answer, Buckets, Draft, Field, Interval, Query, QueryError, TIME_S_MAX, TimeRange, Zone};
@@ -34,18 +34,18 @@ impl History {
         (account, customer, feature): (u32, &CustomerId, &str),
         parameters: &Parameters,
         now: UnixMillis,
-    ) -> Result<Self, AmberfloError> {
+    ) -> Result<Self, ApiError> {
         let moment = |name: &'static str| {
             let text = parameters.text(name).filter(|text| !text.is_empty());
-            text.map(|text| time(text).map_err(|reason| AmberfloError::bad_field(name, reason))).transpose()
+            text.map(|text| time(text).map_err(|reason| ApiError::bad_field(name, reason))).transpose()
         };
-        let start = moment("startDate")?.ok_or_else(|| AmberfloError::bad_field("startDate", "is missing"))?;
+        let start = moment("startDate")?.ok_or_else(|| ApiError::bad_field("startDate", "is missing"))?;
         let end = moment("endDate")?;
         if end.is_some_and(|end| end <= start) {
-            return Err(AmberfloError::bad_field("endDate", "must be after startDate"));
+            return Err(ApiError::bad_field("endDate", "must be after startDate"));
         }
         if end.is_none() && start > i128::from(now.0) * 1_000_000 {
-            return Err(AmberfloError::bad_field("startDate", "lies in the future; without endDate the history ends now"));
+            return Err(ApiError::bad_field("startDate", "lies in the future; without endDate the history ends now"));
         }
         // An event of this very millisecond may be acked.
         let last = end.unwrap_or((i128::from(now.0) + 1) * 1_000_000);
@@ -55,7 +55,7 @@ impl History {
         let is_widened = end.is_some_and(|end| i128::from(end_s) * 1_000_000_000 != end) || i128::from(start_s) * 1_000_000_000 != start;
         let group_by = parameters.text("groupBy").filter(|name| !name.is_empty()).map(str::to_owned);
         if group_by.as_ref().is_some_and(|name| name.len() > DIMENSION_KEY_BYTES_MAX) {
-            return Err(AmberfloError::bad_field("groupBy", format!("has more than {DIMENSION_KEY_BYTES_MAX} bytes, the limit")));
+            return Err(ApiError::bad_field("groupBy", format!("has more than {DIMENSION_KEY_BYTES_MAX} bytes, the limit")));
         }
         let mut filters = vec![(Field::Customer, vec![customer.as_str().to_owned()])];
         filters.extend(parameters.text("resourceId").map(|id| (Field::Dimension(RESOURCE.into()), vec![id.to_owned()])));
@@ -91,7 +91,7 @@ impl History {
     }
 }
 
-fn refused(error: QueryError) -> AmberfloError {
+fn refused(error: QueryError) -> ApiError {
     let field = match error {
         QueryError::StartOutside => "startDate",
         QueryError::EndOutside | QueryError::EndNotAfterStart => "endDate",
@@ -103,7 +103,7 @@ fn refused(error: QueryError) -> AmberfloError {
         | QueryError::TooManyFilterValues
         | QueryError::TooManyLookUps => "startDate",
     };
-    AmberfloError::bad_field(field, error)
+    ApiError::bad_field(field, error)
 }
 
 #[derive(Serialize)]

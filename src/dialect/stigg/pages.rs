@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::fields::time;
 use crate::clock::UnixMicros;
 use crate::customers::page::{Edge, Page, Place, Window};
-use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::ApiError;
 
 /// Entries of a page, unless it says otherwise, and at most.
 pub const LIMIT: usize = 20;
@@ -59,12 +59,12 @@ impl Query {
     ///
     /// # Errors
     /// 400.
-    pub fn window(&self, of: Listed) -> Result<Window, AmberfloError> {
+    pub fn window(&self, of: Listed) -> Result<Window, ApiError> {
         let limit = match self.text("limit") {
             None => LIMIT,
             Some(text) => {
                 let limit = text.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
-                limit.ok_or_else(|| AmberfloError::bad_field("limit", format!("must be a whole number between 1 and {LIMIT_MAX}")))?
+                limit.ok_or_else(|| ApiError::bad_field("limit", format!("must be a whole number between 1 and {LIMIT_MAX}")))?
             }
         };
         let (after, before) = (self.cursor(&["after", "starting_after"], of)?, self.cursor(&["before", "ending_before"], of)?);
@@ -72,16 +72,16 @@ impl Query {
             (None, None) => Edge::Start,
             (Some(place), None) => Edge::After(place),
             (None, Some(place)) => Edge::Before(place),
-            (Some(_), Some(_)) => return Err(AmberfloError::bad_field("before", "cannot be given together with after")),
+            (Some(_), Some(_)) => return Err(ApiError::bad_field("before", "cannot be given together with after")),
         };
         Ok(Window { edge, limit })
     }
 
-    fn cursor(&self, names: &[&'static str], of: Listed) -> Result<Option<Place>, AmberfloError> {
+    fn cursor(&self, names: &[&'static str], of: Listed) -> Result<Option<Place>, ApiError> {
         let given = names.iter().find_map(|name| Some((name, self.text(name).filter(|text| !text.is_empty())?)));
         let read = |(name, text)| {
             let reason = "must be a cursor from the pagination of an answer to this list";
-            read_cursor(text, of).ok_or_else(|| AmberfloError::bad_field(name, reason))
+            read_cursor(text, of).ok_or_else(|| ApiError::bad_field(name, reason))
         };
         given.map(read).transpose()
     }
@@ -90,7 +90,7 @@ impl Query {
     ///
     /// # Errors
     /// 400.
-    pub fn created(&self) -> Result<Created, AmberfloError> {
+    pub fn created(&self) -> Result<Created, ApiError> {
         let mut bounds = Vec::new();
         for (name, text) in &self.0 {
             let Some(op) = name.strip_prefix("createdAt") else { continue };
@@ -99,12 +99,12 @@ impl Query {
                 Some("gte") => Op::From,
                 Some("lt") => Op::Before,
                 Some("lte") => Op::Until,
-                _ => return Err(AmberfloError::bad_field(shown(name), "is no filter here; createdAt[gt], [gte], [lt] and [lte] are")),
+                _ => return Err(ApiError::bad_field(shown(name), "is no filter here; createdAt[gt], [gte], [lt] and [lte] are")),
             };
             if bounds.len() == BOUNDS_MAX {
-                return Err(AmberfloError::bad_field("createdAt", format!("is given more than {BOUNDS_MAX} times")));
+                return Err(ApiError::bad_field("createdAt", format!("is given more than {BOUNDS_MAX} times")));
             }
-            bounds.push((op, time(text).map_err(|reason| AmberfloError::bad_field(name, reason))?));
+            bounds.push((op, time(text).map_err(|reason| ApiError::bad_field(name, reason))?));
         }
         Ok(Created(bounds))
     }
@@ -175,7 +175,7 @@ mod tests {
         Query::new(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
     }
 
-    fn details<T>(result: Result<T, AmberfloError>) -> String {
+    fn details<T>(result: Result<T, ApiError>) -> String {
         result.err().and_then(|error| error.details).expect("a refusal")
     }
 

@@ -8,7 +8,7 @@ use super::fields::{Fields, Member, Said, Shape, check_any, object};
 use crate::billing::{Assignment, CancelReason, CancelTime, Subscription, SubscriptionStatus, Trial, is_own_subscription_id};
 use crate::clock::UnixMillis;
 use crate::customers::{CustomerId, Extensions};
-use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::ApiError;
 
 /// Most of what is kept of a subscription, in bytes of JSON.
 pub const KEPT_BYTES_MAX: usize = 8 << 10;
@@ -51,7 +51,7 @@ impl NewSubscription {
     ///
     /// # Errors
     /// 400 that names the field.
-    pub fn parse(body: &[u8]) -> Result<Self, AmberfloError> {
+    pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
         let members = object(body)?;
         let fields = Fields::new("", &members);
         let customer = fields.customer_id("customerId")?;
@@ -88,7 +88,7 @@ impl NewSubscription {
 }
 
 /// The trial, and whether all ends with it.
-fn trial(fields: &Fields<'_>) -> Result<(Option<Trial>, bool), AmberfloError> {
+fn trial(fields: &Fields<'_>) -> Result<(Option<Trial>, bool), ApiError> {
     let Some(Value::Object(members)) = fields.get(TRIAL_CONFIGURATION) else {
         return match fields.get(TRIAL_CONFIGURATION) {
             None => Ok((None, false)),
@@ -110,7 +110,7 @@ fn trial(fields: &Fields<'_>) -> Result<(Option<Trial>, bool), AmberfloError> {
 }
 
 /// What is kept as it was sent; `null` where it is to be cleared.
-fn kept(fields: &Fields<'_>) -> Result<Map<String, Value>, AmberfloError> {
+fn kept(fields: &Fields<'_>) -> Result<Map<String, Value>, ApiError> {
     fields.texts("metadata")?;
     for name in ["resourceId", "billingId", "payingCustomerId", "salesforceId", "billingPeriod", "paymentCollectionMethod"] {
         fields.shaped(name, &Shape::Text)?;
@@ -150,7 +150,7 @@ impl SubscriptionChange {
     ///
     /// # Errors
     /// 400 that names the field.
-    pub fn parse(body: &[u8]) -> Result<Self, AmberfloError> {
+    pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
         let members = object(body)?;
         let fields = Fields::new("", &members);
         for fixed in ["id", "customerId", "planId", "startDate", TRIAL_CONFIGURATION] {
@@ -165,7 +165,7 @@ impl SubscriptionChange {
     ///
     /// # Errors
     /// 400 where more would be kept than is.
-    pub fn check(&self, row: &Assignment) -> Result<(), AmberfloError> {
+    pub fn check(&self, row: &Assignment) -> Result<(), ApiError> {
         let mut changed = row.clone();
         self.apply(&mut changed);
         let bytes = Value::Object(changed.ext.stigg).to_string().len();
@@ -173,7 +173,7 @@ impl SubscriptionChange {
             return Ok(());
         }
         let reason = format!("would leave {bytes} bytes of fields that are kept as they are, the limit is {KEPT_BYTES_MAX}");
-        Err(AmberfloError::bad_field("the body", reason))
+        Err(ApiError::bad_field("the body", reason))
     }
 
     /// Writes what was said of the row, save for its end; all else stays.
@@ -197,7 +197,7 @@ impl SubscriptionChange {
 ///
 /// # Errors
 /// 400 that names the field.
-pub fn parse_cancel(body: &[u8]) -> Result<CancelTime, AmberfloError> {
+pub fn parse_cancel(body: &[u8]) -> Result<CancelTime, ApiError> {
     let members = object(body)?;
     let fields = Fields::new("", &members);
     let end_ms = fields.time("endDate")?.flatten();

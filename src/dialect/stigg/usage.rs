@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::events::{RESOURCE, read_usage};
 use super::fields::object;
 use crate::clock::UnixMillis;
-use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::ApiError;
 use crate::dialect::draft::Scratch;
 use crate::event::parse::{BodyError, Element, Parser};
 use crate::event::{Amount, Code, IdentityMode, Rejection, Sum, TimeWindow};
@@ -47,22 +47,20 @@ impl Report {
     ///
     /// # Errors
     /// 400.
-    pub fn parse(body: Bytes) -> Result<Self, AmberfloError> {
+    pub fn parse(body: Bytes) -> Result<Self, ApiError> {
         // Says what is wrong with what is no object.
         object(&body)?;
         let members: Members<'_> = match body.is_empty() {
             true => Members { usages: None, customer_id: None, feature_id: None },
-            false => {
-                serde_json::from_slice(&body).map_err(|error| AmberfloError::bad_field("the body", format!("cannot be read: {error}")))?
-            }
+            false => serde_json::from_slice(&body).map_err(|error| ApiError::bad_field("the body", format!("cannot be read: {error}")))?,
         };
         let Some(usages) = members.usages else {
             let is_single = members.customer_id.is_some() || members.feature_id.is_some();
-            return if is_single { Ok(Self { events: body, is_single }) } else { Err(AmberfloError::bad_field(USAGES, "is missing")) };
+            return if is_single { Ok(Self { events: body, is_single }) } else { Err(ApiError::bad_field(USAGES, "is missing")) };
         };
-        let all: Vec<&RawValue> = serde_json::from_str(usages.get()).map_err(|_| AmberfloError::bad_field(USAGES, "must be an array"))?;
+        let all: Vec<&RawValue> = serde_json::from_str(usages.get()).map_err(|_| ApiError::bad_field(USAGES, "must be an array"))?;
         if !(1..=USAGES_MAX).contains(&all.len()) {
-            return Err(AmberfloError::bad_field(USAGES, format!("has {} entries, it must be 1 to {USAGES_MAX}", all.len())));
+            return Err(ApiError::bad_field(USAGES, format!("has {} entries, it must be 1 to {USAGES_MAX}", all.len())));
         }
         Ok(Self { events: body.slice_ref(usages.get().as_bytes()), is_single: false })
     }

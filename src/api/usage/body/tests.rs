@@ -24,7 +24,7 @@ fn reports(customers: usize) -> Reports {
     reports
 }
 
-fn begin(reports: Reports, held: &Arc<Semaphore>) -> Result<Written, AmberfloError> {
+fn begin(reports: Reports, held: &Arc<Semaphore>) -> Result<Written, ApiError> {
     let numbers = reports.numbers_held();
     Written::begin(Box::new(reports.into_writer()), numbers, held)
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{Fields, shown_money};
 use crate::billing::timeline::seconds;
 use crate::billing::{Line, LineKind, Shown, State, Status};
-use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::ApiError;
 
 /// What Amberflo's SDKs want to know of an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,7 +127,7 @@ impl Wanted {
     ///
     /// # Errors
     /// 400 `BAD_REQUEST`; `details` names the parameter.
-    pub fn parse(query: &Fields) -> Result<Self, AmberfloError> {
+    pub fn parse(query: &Fields) -> Result<Self, ApiError> {
         let is_latest = query.text("latest", 5)?.is_some_and(|flag| flag.eq_ignore_ascii_case("true"));
         match (query.int("year")?, query.int("month")?) {
             _ if is_latest => Ok(Self::Latest),
@@ -135,8 +135,8 @@ impl Wanted {
             (Some(year), Some(month)) => {
                 Ok(Self::Of { plan: query.text("productPlanId", super::ID_BYTES_MAX)?, year, month, day: query.int("day")? })
             }
-            (None, Some(_)) => Err(AmberfloError::bad_field("year", "is missing")),
-            (Some(_), None) => Err(AmberfloError::bad_field("month", "is missing")),
+            (None, Some(_)) => Err(ApiError::bad_field("year", "is missing")),
+            (Some(_), None) => Err(ApiError::bad_field("month", "is missing")),
         }
     }
 

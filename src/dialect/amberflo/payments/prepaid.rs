@@ -7,7 +7,7 @@ use crate::billing::prepaid::{INTERVALS_MAX, Interval, Order, Payment, PaymentSt
 use crate::billing::{Currency, Money};
 use crate::clock::UnixMillis;
 use crate::customers::CustomerId;
-use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::ApiError;
 use crate::event::{Amount, TIME_MAX};
 
 /// What the SDKs send as a version where there is no offer.
@@ -30,7 +30,7 @@ impl OrderRequest {
     ///
     /// # Errors
     /// 400 `BAD_REQUEST`; `details` names the field.
-    pub fn parse(body: &[u8], family: Family, now: UnixMillis) -> Result<Self, AmberfloError> {
+    pub fn parse(body: &[u8], family: Family, now: UnixMillis) -> Result<Self, ApiError> {
         let fields = Fields::of_body(body)?;
         let customer = fields.customer(&["customerId"])?;
         let id = fields.text("id", ID_BYTES_MAX)?;
@@ -38,22 +38,22 @@ impl OrderRequest {
         if family == Family::Slashed && fields.get("amount").is_none() {
             for (name, is_there) in [("id", id.is_some()), ("startTimeInSeconds", start.is_some())] {
                 if !is_there {
-                    return Err(AmberfloError::bad_field(name, "is missing"));
+                    return Err(ApiError::bad_field(name, "is missing"));
                 }
             }
         }
         let currency = fields.text("currency", ID_BYTES_MAX)?.or(fields.text("originalCurrency", ID_BYTES_MAX)?);
         let currency = currency.map_or(Some(Currency::USD), |code| Currency::parse(&code));
-        let currency = currency.ok_or_else(|| AmberfloError::bad_field("currency", "must be a code of ISO 4217 with minor units"))?;
+        let currency = currency.ok_or_else(|| ApiError::bad_field("currency", "must be a code of ISO 4217 with minor units"))?;
         let amount = required_money(&fields, if fields.get("amount").is_some() { "amount" } else { price_name(family) }, currency)?;
         let start_ms = start.unwrap_or(now).0;
         let expires_ms = fields.millis("expirationTime")?.map(|time| time.0);
         if expires_ms.is_some_and(|expires_ms| expires_ms <= start_ms) {
-            return Err(AmberfloError::bad_field("expirationTime", "must be after the start"));
+            return Err(ApiError::bad_field("expirationTime", "must be after the start"));
         }
         let recurrence = fields.object("recurrenceFrequency")?.map(|frequency| recurrence(&frequency)).transpose()?.flatten();
         if recurrence.is_some() && expires_ms.is_some() {
-            return Err(AmberfloError::bad_field(
+            return Err(ApiError::bad_field(
                 "expirationTime",
                 "is not for an order that comes again: its amounts expire with each interval",
             ));
@@ -80,14 +80,14 @@ fn price_name(family: Family) -> &'static str {
     }
 }
 
-fn required_money(fields: &Fields, name: &str, currency: Currency) -> Result<Money, AmberfloError> {
+fn required_money(fields: &Fields, name: &str, currency: Currency) -> Result<Money, ApiError> {
     // Both shapes are accepted on both paths.
     let name = if fields.get(name).is_none() && fields.get("prepaidPrice").is_some() { "prepaidPrice" } else { name };
-    let amount = fields.positive(name)?.ok_or_else(|| AmberfloError::bad_field(name, "is missing"))?;
+    let amount = fields.positive(name)?.ok_or_else(|| ApiError::bad_field(name, "is missing"))?;
     money(amount, currency, name)
 }
 
-fn original_worth(fields: &Fields, currency: Currency) -> Result<Option<Money>, AmberfloError> {
+fn original_worth(fields: &Fields, currency: Currency) -> Result<Option<Money>, ApiError> {
     // go sends 0 for what it does not know.
     match fields.int("originalWorth") {
         Ok(None | Some(0)) => Ok(None),
@@ -95,24 +95,24 @@ fn original_worth(fields: &Fields, currency: Currency) -> Result<Option<Money>, 
     }
 }
 
-fn money(amount: Amount, currency: Currency, name: &str) -> Result<Money, AmberfloError> {
-    let too_fine = || AmberfloError::bad_field(name, format!("has more than the {} places that {currency} has", currency.places()));
+fn money(amount: Amount, currency: Currency, name: &str) -> Result<Money, ApiError> {
+    let too_fine = || ApiError::bad_field(name, format!("has more than the {} places that {currency} has", currency.places()));
     Money::exactly(amount, currency).ok_or_else(too_fine)
 }
 
 /// `None`: once. go sends an object with zero values for that.
-fn recurrence(frequency: &Fields) -> Result<Option<Recurrence>, AmberfloError> {
+fn recurrence(frequency: &Fields) -> Result<Option<Recurrence>, ApiError> {
     let (interval, count) = (frequency.text("interval", ID_BYTES_MAX)?, frequency.int("intervalsCount")?);
     let Some(interval) = interval else {
         return match count {
             None | Some(0) => Ok(None),
-            Some(_) => Err(AmberfloError::bad_field("recurrenceFrequency.interval", "is missing")),
+            Some(_) => Err(ApiError::bad_field("recurrenceFrequency.interval", "is missing")),
         };
     };
     let found = INTERVALS.iter().find(|(word, _)| word.eq_ignore_ascii_case(&interval)).map(|(_, interval)| *interval);
-    let interval = found.ok_or_else(|| AmberfloError::bad_field("recurrenceFrequency.interval", "must be one of DAY, MONTH, YEAR"))?;
+    let interval = found.ok_or_else(|| ApiError::bad_field("recurrenceFrequency.interval", "must be one of DAY, MONTH, YEAR"))?;
     let count = u32::try_from(count.unwrap_or(1)).ok().filter(|count| (1..=INTERVALS_MAX).contains(count));
-    let wrong = || AmberfloError::bad_field("recurrenceFrequency.intervalsCount", format!("must be between 1 and {INTERVALS_MAX}"));
+    let wrong = || ApiError::bad_field("recurrenceFrequency.intervalsCount", format!("must be between 1 and {INTERVALS_MAX}"));
     Ok(Some(Recurrence { interval, count: count.ok_or_else(wrong)? }))
 }
 
@@ -194,17 +194,17 @@ impl PaymentRequest {
     ///
     /// # Errors
     /// 400 `BAD_REQUEST`; `details` names the field.
-    pub fn parse(body: &[u8]) -> Result<Self, AmberfloError> {
+    pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
         const STATUSES: [(&str, PaymentStatus); 3] =
             [("settled", PaymentStatus::Settled), ("failed", PaymentStatus::Failed), ("pending", PaymentStatus::Pending)];
         const NAMES: [&str; 5] = ["prepaidUri", "paymentStatus", "systemName", "paymentId", "paymentTimeInSeconds"];
         let fields = Fields::of_body(body)?;
-        let uri = fields.text("prepaidUri", 4 * ID_BYTES_MAX)?.ok_or_else(|| AmberfloError::bad_field("prepaidUri", "is missing"))?;
+        let uri = fields.text("prepaidUri", 4 * ID_BYTES_MAX)?.ok_or_else(|| ApiError::bad_field("prepaidUri", "is missing"))?;
         let word = fields.id("paymentStatus")?;
         let status = STATUSES.iter().find(|(known, _)| known.eq_ignore_ascii_case(&word)).map(|(_, status)| *status);
-        let status = status.ok_or_else(|| AmberfloError::bad_field("paymentStatus", "must be one of SETTLED, FAILED, PENDING"))?;
+        let status = status.ok_or_else(|| ApiError::bad_field("paymentStatus", "must be one of SETTLED, FAILED, PENDING"))?;
         let mut segments = uri.rsplit('/').filter(|segment| !segment.is_empty());
-        let order = segments.next().ok_or_else(|| AmberfloError::bad_field("prepaidUri", "names no order"))?.to_owned();
+        let order = segments.next().ok_or_else(|| ApiError::bad_field("prepaidUri", "names no order"))?.to_owned();
         let payment = Payment {
             system_name: fields.text("systemName", ID_BYTES_MAX)?,
             payment_id: fields.text("paymentId", ID_BYTES_MAX)?,

@@ -6,7 +6,7 @@ use super::{Family, Fields, ID_BYTES_MAX};
 use crate::billing::{Assignment, MadePlan, NewAssignment};
 use crate::clock::UnixMillis;
 use crate::customers::CustomerId;
-use crate::dialect::amberflo::AmberfloError;
+use crate::dialect::ApiError;
 
 /// The plan that is always there (contract 6.1). Nobody has to be assigned to it, and unless somebody makes it, it is free.
 pub const DEFAULT_PLAN_ID: &str = "default";
@@ -27,12 +27,12 @@ impl AssignRequest {
     ///
     /// # Errors
     /// 400 `BAD_REQUEST`; `details` names the field.
-    pub fn parse(body: &[u8]) -> Result<Self, AmberfloError> {
+    pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
         let fields = Fields::of_body(body)?;
         let customer = fields.customer(&["customerId"])?;
         let (product_id, plan_id) = (fields.text("productId", ID_BYTES_MAX)?, fields.text("productPlanId", ID_BYTES_MAX)?);
         let plan_id = plan_id.or_else(|| product_id.clone());
-        let plan_id = plan_id.ok_or_else(|| AmberfloError::bad_field("productPlanId", "is missing, and so is productId"))?;
+        let plan_id = plan_id.ok_or_else(|| ApiError::bad_field("productPlanId", "is missing, and so is productId"))?;
         let start = fields.seconds("startTimeInSeconds")?.or(fields.millis("startTime")?);
         let end = fields.seconds("endTimeInSeconds")?.or(fields.millis("endTime")?);
         let new = NewAssignment { plan_id, product_id, start_ms: start.map(|time| time.0), end_ms: end.map(|time| time.0) };

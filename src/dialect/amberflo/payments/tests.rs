@@ -6,7 +6,7 @@ use pricing::AssignRequest;
 
 const NOW: UnixMillis = UnixMillis(1_767_225_600_000);
 
-fn details<T: std::fmt::Debug>(result: Result<T, AmberfloError>) -> String {
+fn details<T: std::fmt::Debug>(result: Result<T, ApiError>) -> String {
     let error = result.expect_err("refused");
     assert_eq!((error.status.as_u16(), error.code), (400, "BAD_REQUEST"));
     error.details.expect("details")

@@ -13,7 +13,7 @@ const DAY: i64 = 24 * HOUR;
 /// In the second day.
 const NOW: UnixMillis = UnixMillis((DAY_0 + DAY + HOUR) * 1_000);
 
-fn parse(body: &str) -> Result<UsageQuery, AmberfloError> {
+fn parse(body: &str) -> Result<UsageQuery, ApiError> {
     parse_query(body.as_bytes(), ACCOUNT, NOW)
 }
 

@@ -18,12 +18,12 @@ fn meter(more: Value) -> Meter {
     Meter { name, said, ext, created_at: UnixMillis(1) }
 }
 
-fn of(pairs: &[(&str, &str)]) -> Result<MeterQuery, AmberfloError> {
+fn of(pairs: &[(&str, &str)]) -> Result<MeterQuery, ApiError> {
     let pairs = pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
     MeterQuery::of_parameters(pairs, 7, &meter(json!({})), NOW)
 }
 
-fn of_body(body: &Value) -> Result<MeterQuery, AmberfloError> {
+fn of_body(body: &Value) -> Result<MeterQuery, ApiError> {
     MeterQuery::of_body(body.to_string().as_bytes(), 7, &meter(json!({})), NOW)
 }
 

@@ -9,7 +9,7 @@ fn new(id: &str) -> Customer {
     Customer::new(CustomerId::parse(id).expect("a good id"), UnixMicros(1_767_225_600_123_456))
 }
 
-fn patch(body: &Value) -> Result<CustomerPatch, AmberfloError> {
+fn patch(body: &Value) -> Result<CustomerPatch, ApiError> {
     CustomerPatch::parse(body.to_string().as_bytes(), NOW)
 }
 

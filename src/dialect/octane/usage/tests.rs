@@ -34,12 +34,12 @@ fn counter(aggregation: &str) -> Meter {
     meter(&json!({"aggregation": aggregation, "meter_type": "counter"}), meter_type)
 }
 
-fn parsed(parameters: &[(&str, &str)]) -> Result<UsageQuestion, AmberfloError> {
+fn parsed(parameters: &[(&str, &str)]) -> Result<UsageQuestion, ApiError> {
     let parameters: Vec<_> = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     UsageQuestion::parse(&parameters)
 }
 
-fn details<T: std::fmt::Debug>(result: Result<T, AmberfloError>) -> String {
+fn details<T: std::fmt::Debug>(result: Result<T, ApiError>) -> String {
     result.expect_err("a bad question").details.expect("details")
 }
 
@@ -129,7 +129,7 @@ fn used() -> Vec<Event> {
     ]
 }
 
-fn usage(definition: Option<&Meter>, parameters: &[(&str, &str)]) -> Result<Value, AmberfloError> {
+fn usage(definition: Option<&Meter>, parameters: &[(&str, &str)]) -> Result<Value, ApiError> {
     let question = parsed(&[&[("meter_name", "tokens")], parameters].concat())?;
     let (query, _) = question.queries(ACCOUNT, &customer(), definition, NOW)?;
     let answer = evaluate(&query, MeterType::default(), &MemoryRows::of(&used()), Limits::default()).expect("small");

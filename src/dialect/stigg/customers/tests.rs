@@ -7,7 +7,7 @@ use crate::customers::Extensions;
 use crate::customers::arbitrary::any_text;
 use crate::dialect::amberflo::customers::render as render_amberflo;
 
-fn new(body: &Value) -> Result<NewCustomer, AmberfloError> {
+fn new(body: &Value) -> Result<NewCustomer, ApiError> {
     NewCustomer::parse(body.to_string().as_bytes())
 }
 

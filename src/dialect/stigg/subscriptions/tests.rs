@@ -5,7 +5,7 @@ use super::*;
 /// 2026-01-01, in ms since 1970.
 const DAY_0_MS: i64 = 1_767_225_600_000;
 
-fn new(body: &Value) -> Result<NewSubscription, AmberfloError> {
+fn new(body: &Value) -> Result<NewSubscription, ApiError> {
     NewSubscription::parse(body.to_string().as_bytes())
 }
 
@@ -13,7 +13,7 @@ fn row(body: &Value) -> Assignment {
     new(body).unwrap_or_else(|error| panic!("{body}: {error:?}")).row(UnixMillis(7))
 }
 
-fn details<T: std::fmt::Debug>(result: Result<T, AmberfloError>) -> String {
+fn details<T: std::fmt::Debug>(result: Result<T, ApiError>) -> String {
     result.expect_err("a bad body").details.expect("details")
 }
 
