@@ -75,13 +75,14 @@ class Populated:
         self.post("/octane/customers/acme/mappings", {"label": "host"})
         measured = {"meter_name": "calls", "customer_name": "acme", "value": 1, "time": "2026-01-01T00:00:00"}
         self.post("/octane/measurements", measured)
-        [subscription] = self.get("/octane/customers/acme/subscriptions")
+        [*_, subscription] = self.get("/octane/customers/acme/subscriptions")
         [letter] = self.get("/v1/dead-letters")["deadLetters"]
         [invoice] = self.get("/payments-billing-customer-product-invoice?customerId=acme")
         self.ids = {
             "customerId": "acme",
             "CustomerId": "acme",
             "meterApiName": "calls",
+            "meterIdOrSlug": "calls",
             "planId": "pro",
             "subscriptionId": "sub-1",
             "productPlanId": "pro",
