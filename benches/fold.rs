@@ -64,7 +64,7 @@ fn identity(number: u64) -> IdentityHash {
 }
 
 fn asked(number: u64, position: u64) -> Asked {
-    Asked { identity: identity(number), content: ContentHash(number), position: Position(position) }
+    Asked { identity: identity(number), content: ContentHash(number), position: Position(position), log_time: RECEIVED }
 }
 
 /// Asks as the fold does, some at a time.
@@ -73,7 +73,7 @@ fn stand_all(index: &mut FirstPositions, records: impl Iterator<Item = Asked>, m
     let mut standings = Vec::with_capacity(LOOK_AHEAD);
     for some in records.chunks(LOOK_AHEAD) {
         standings.clear();
-        index.stand_all(some, RECEIVED, &mut standings).expect("the index answers");
+        index.stand_all(some, &mut standings).expect("the index answers");
         standings.iter().copied().for_each(&mut check);
     }
 }
@@ -257,7 +257,7 @@ fn whole(criterion: &mut Criterion) {
                     working.look_ahead(some);
                     let asked = |(record, at): (&Record<'_>, u64)| {
                         let (identity, content, position) = (record.identity, record.content, Position(at));
-                        Asked { identity, content, position }
+                        Asked { identity, content, position, log_time: RECEIVED }
                     };
                     stand_all(&mut index, some.iter().zip(next..).map(asked), |standing| assert_eq!(standing, Standing::First));
                     some.iter().for_each(|record| working.add(&*snapshot, record).expect("the store answers"));

@@ -49,11 +49,11 @@ fn first_of(position: u64) -> u64 {
     if position > 0 && dice % 100 < COPIES_PERCENT { first_of(scramble(dice) % position) } else { position }
 }
 
-fn asked(position: u64) -> Asked {
+fn asked(position: u64, log_time: UnixMillis) -> Asked {
     let first = first_of(position);
     let upper = scramble(first);
     let identity = IdentityHash(u128::from(upper) << 64 | u128::from(scramble(upper)));
-    Asked { identity, content: ContentHash(first), position: Position(position) }
+    Asked { identity, content: ContentHash(first), position: Position(position), log_time }
 }
 
 /// CPU time.
@@ -84,12 +84,12 @@ impl Load {
 
     fn batch(&mut self, begin: u64) {
         let generating = cpu(ClockId::ThreadCPUTime);
-        let batch: Vec<Asked> = (begin..begin + BATCH).map(asked).collect();
         let log_time = self.log_time(begin);
+        let batch: Vec<Asked> = (begin..begin + BATCH).map(|position| asked(position, log_time)).collect();
         let caller = cpu(ClockId::ThreadCPUTime);
         self.standings.clear();
         for group in batch.chunks(GROUP) {
-            self.index.stand_all(group, log_time, &mut self.standings).expect("the index answers");
+            self.index.stand_all(group, &mut self.standings).expect("the index answers");
         }
         let maintained = Instant::now();
         self.index.maintain(Position(begin + BATCH), log_time, log_time).expect("the index answers");
@@ -115,11 +115,11 @@ impl Load {
 /// CPU time of asking for identities that are known, most of them on disk.
 fn ask_for_copies(load: &mut Load) -> Duration {
     let (next, log_time) = (load.keys, load.log_time(load.keys));
-    let known: Vec<Asked> = (0..COPIES).map(|at| Asked { position: Position(next + at), ..asked(scramble(at) % next) }).collect();
+    let known: Vec<Asked> = (0..COPIES).map(|at| Asked { position: Position(next + at), ..asked(scramble(at) % next, log_time) }).collect();
     let begin = cpu(ClockId::ThreadCPUTime);
     for group in known.chunks(GROUP) {
         load.standings.clear();
-        load.index.stand_all(group, log_time, &mut load.standings).expect("the index answers");
+        load.index.stand_all(group, &mut load.standings).expect("the index answers");
     }
     cpu(ClockId::ThreadCPUTime) - begin
 }

@@ -22,6 +22,7 @@ mod wishes;
 pub mod working_set;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -32,7 +33,7 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, after, bou
 use tokio::sync::oneshot;
 
 use crate::base;
-use crate::clock::Clock;
+use crate::clock::{Clock, UnixMillis};
 use crate::log::meta::LogMeta;
 use crate::log::{self, BlockView, LogReader, Partition, Position, disk::Disk, record};
 use crate::store::{self, CONFLICTS_MAX, Commit, Conflict, Progress, Snapshot, Store};
@@ -59,11 +60,19 @@ const REQUESTS: usize = 1_024;
 /// Shortest time from the begin of one commit to that of the next.
 /// Rows that change all the time are written once for all of it; queries see them before.
 pub const COMMIT_INTERVAL: Duration = Duration::from_millis(1_000);
+/// With fewer records than this, a commit of a store that is in this process waits for more: rows that change all the time are written once for
+/// more of them, and folding so many again after a crash takes less than a second.
+const COMMIT_RECORDS: u64 = 250_000;
+/// For up to so many times [`COMMIT_INTERVAL`], as long as records come.
+const COMMIT_PATIENCE: u32 = 5;
+/// Part of [`COMMIT_INTERVAL`] without a record after which nothing more is waited for.
+const COMMIT_QUIET: u32 = 2;
 /// Times its own duration that pass from the begin of a commit to that of the next: a commit of scattered rows rewrites most
 /// leaves of the tree, whether it has many rows or few, so the more take part the better.
 const COMMIT_PAUSE: u32 = 3;
-/// How long records gather before they are folded when nobody waits for them: many small groups, one wake-up.
-const GATHER: Duration = Duration::from_millis(4);
+/// How long records gather before they are folded when nobody waits for them: many small groups, one wake-up, and enough of them to look
+/// ahead.
+const GATHER: Duration = Duration::from_millis(25);
 /// How often it is looked for records that somebody has heard of and that do not come: positions that are nobody's.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
@@ -364,6 +373,7 @@ struct Owner {
     looked: Instant,
     committer: Committer,
     sealing: Option<Sealing>,
+    last_fold: Instant,
     last_commit: Instant,
     /// From the begin of the last commit to the begin of the next: at least, and now.
     commit_interval_min: Duration,
@@ -406,6 +416,7 @@ impl Owner {
             wished: Position(0),
             looked: Instant::now(),
             sealing,
+            last_fold: Instant::now(),
             last_commit: Instant::now(),
             commit_interval_min: parts.commit_interval,
             commit_interval: parts.commit_interval,
@@ -500,13 +511,17 @@ impl Owner {
             }
             // What comes is no sign of the end: Kafka may have fetched nothing yet of what there is.
             let (chunk, end) = log::read_some(&mut *self.reader, next, READ_BYTES)?;
-            for block in chunk.blocks().take_while(|block| block.first < self.committed.next) {
-                log_time = log_time.max(block.received);
-                let due = |at: &Position| next <= *at && *at < self.committed.next;
-                let records = positions(&block).filter(|(at, _)| due(at));
-                let asked: Vec<Asked> = records.filter_map(|(at, record)| Some(asked(at, &record.ok()?))).collect();
-                self.index.stand_all(&asked, log_time, &mut Vec::with_capacity(asked.len()))?;
+            let blocks = chunk.blocks().take_while(|block| block.first < self.committed.next);
+            let mut asked: Vec<Asked> = Vec::with_capacity(LOOK_AHEAD);
+            for due in due_records(blocks, next..self.committed.next, log_time) {
+                log_time = due.log_time;
+                asked.extend(due.asked());
+                if asked.len() == LOOK_AHEAD {
+                    self.index.stand_all(&asked, &mut Vec::with_capacity(LOOK_AHEAD))?;
+                    asked.clear();
+                }
             }
+            self.index.stand_all(&asked, &mut Vec::with_capacity(LOOK_AHEAD))?;
             // Not the chunk's end: what lies behind the rows was not looked up, and the index must not claim to cover it, or the
             // fold would not take note of its firsts and count their copies.
             next = end.min(self.committed.next);
@@ -537,11 +552,10 @@ impl Owner {
         if self.snapshot.is_far() {
             self.fetch_ahead(chunk.blocks())?;
         }
-        for block in chunk.blocks().take_while(|block| block.first < until) {
-            self.fold_block(&block, &mut verdicts)?;
-        }
+        self.fold_blocks(chunk.blocks().take_while(|block| block.first < until), &mut verdicts)?;
         let end = end.min(until);
         self.folded.next = end;
+        self.last_fold = Instant::now();
         self.folded_shared.store(end.0, Ordering::Release);
         fault::point("folded");
         for (verdict, records) in Verdict::ALL.into_iter().zip(verdicts) {
@@ -553,23 +567,29 @@ impl Owner {
         Ok(true)
     }
 
-    fn fold_block(&mut self, block: &BlockView<'_>, verdicts: &mut [u64; Verdict::ALL.len()]) -> Result<(), Error> {
-        self.folded.log_time = self.folded.log_time.max(block.received);
-        let due = self.folded.next..self.until;
-        let mut due = positions(block).filter(|(at, _)| due.contains(at)).peekable();
-        let mut ahead = Vec::with_capacity(LOOK_AHEAD);
-        let (mut due_asked, mut standings) = (Vec::with_capacity(LOOK_AHEAD), Vec::with_capacity(LOOK_AHEAD));
-        while due.peek().is_some() {
+    /// Looks ahead over the bounds of blocks: one event a request is one a block.
+    fn fold_blocks<'b>(
+        &mut self,
+        blocks: impl Iterator<Item = BlockView<'b>>,
+        verdicts: &mut [u64; Verdict::ALL.len()],
+    ) -> Result<(), Error> {
+        let mut due = due_records(blocks, self.folded.next..self.until, self.folded.log_time);
+        let (mut ahead, mut records) = (Vec::with_capacity(LOOK_AHEAD), Vec::with_capacity(LOOK_AHEAD));
+        let (mut asked, mut standings) = (Vec::with_capacity(LOOK_AHEAD), Vec::with_capacity(LOOK_AHEAD));
+        loop {
             ahead.clear();
             ahead.extend(due.by_ref().take(LOOK_AHEAD));
-            let records: Vec<_> = ahead.iter().filter_map(|(_, record)| record.ok()).collect();
+            let Some(last) = ahead.last() else { return Ok(()) };
+            self.folded.log_time = last.log_time;
+            records.clear();
+            records.extend(ahead.iter().filter_map(|due| due.record.ok()));
             self.working.look_ahead(&records);
-            due_asked.clear();
-            due_asked.extend(ahead.iter().filter_map(|(at, record)| Some(asked(*at, record.as_ref().ok()?))));
+            asked.clear();
+            asked.extend(ahead.iter().filter_map(Due::asked));
             standings.clear();
-            self.index.stand_all(&due_asked, self.folded.log_time, &mut standings)?;
+            self.index.stand_all(&asked, &mut standings)?;
             let mut standings = standings.iter();
-            for (at, record) in &ahead {
+            for Due { at, record, .. } in &ahead {
                 if let Err(undecodable) = record {
                     self.undecodable.note(*at, *undecodable);
                 }
@@ -577,19 +597,14 @@ impl Owner {
                 verdicts[self.fold_record(*at, stands)? as usize] += 1;
             }
         }
-        Ok(())
     }
 
     /// Has the rows that these records may need brought here, in a few questions for all of them. What a copy needs is asked for, too: copies are
     /// few, and what they are copies of is not known yet.
     fn fetch_ahead<'b>(&mut self, blocks: impl Iterator<Item = BlockView<'b>>) -> Result<(), Error> {
-        let due = self.folded.next..self.until;
-        let mut records = Vec::new();
-        for block in blocks {
-            let due = positions(&block).filter(|(at, _)| due.contains(at));
-            let decoded = due.filter_map(|(_, record)| record.ok());
-            records.extend(decoded.filter(|record| verdict(Standing::First, record) == Verdict::Counted));
-        }
+        let due = due_records(blocks, self.folded.next..self.until, self.folded.log_time);
+        let decoded = due.filter_map(|due| due.record.ok());
+        let records: Vec<_> = decoded.filter(|record| verdict(Standing::First, record) == Verdict::Counted).collect();
         Ok(self.working.fetch_ahead(&*self.snapshot, &records)?)
     }
 
@@ -660,7 +675,7 @@ impl Owner {
 
     fn begin_commit_if_due(&mut self, is_stopping: bool) -> Result<(), Error> {
         let is_wished = self.is_wished() && self.wished <= self.folded.next;
-        let is_due = is_stopping || is_wished || self.is_full() || self.last_commit.elapsed() >= self.commit_interval;
+        let is_due = is_stopping || is_wished || self.is_full() || self.commit_due() <= Instant::now();
         if self.committed == self.folded || !is_due || self.committer.is_busy() {
             return Ok(());
         }
@@ -671,6 +686,17 @@ impl Owner {
         self.conflicts_in_commit.clone_from(&conflicts);
         let commit = Commit { partition: self.partition, expected: self.committed, reached: self.folded, rows, conflicts };
         self.committer.begin(commit, self.undecodable.take())
+    }
+
+    /// When what is folded by now is to be committed.
+    fn commit_due(&self) -> Instant {
+        let least = self.last_commit + self.commit_interval;
+        let is_enough = self.snapshot.is_far() || self.folded.next.0 - self.committed.next.0 >= COMMIT_RECORDS;
+        if is_enough {
+            return least;
+        }
+        let quiet = self.last_fold + self.commit_interval_min / COMMIT_QUIET;
+        least.max(quiet.min(self.last_commit + self.commit_interval_min * COMMIT_PATIENCE))
     }
 
     fn end_commit(&mut self, reached: Progress) -> Result<(), Error> {
@@ -736,7 +762,7 @@ impl Owner {
 
     /// When something is due though nobody calls.
     fn next_timer(&self) -> Option<Duration> {
-        let commit = (self.committed != self.folded && !self.committer.is_busy()).then(|| self.last_commit + self.commit_interval);
+        let commit = (self.committed != self.folded && !self.committer.is_busy()).then(|| self.commit_due());
         let view = self.pending.iter().map(|request| request.deadline).min();
         let base = self.sealing.as_ref().and_then(Sealing::look_again).map(|pause| Instant::now() + pause);
         let wished = (self.folded.next < self.wished).then(|| self.looked + LOOK_AGAIN);
@@ -745,14 +771,35 @@ impl Owner {
     }
 }
 
-fn positions<'b>(block: &BlockView<'b>) -> impl Iterator<Item = (Position, Result<record::Record<'b>, record::Undecodable<'b>>)> {
-    let first = block.first.0;
-    let records = record::records(block.payload, block.count, block.received);
-    (first..).map(Position).zip(records)
+/// A record that is to be looked at.
+#[derive(Clone, Copy)]
+struct Due<'b> {
+    at: Position,
+    /// The latest time of receipt up to here.
+    log_time: UnixMillis,
+    record: Result<record::Record<'b>, record::Undecodable<'b>>,
 }
 
-fn asked(position: Position, record: &record::Record<'_>) -> Asked {
-    Asked { identity: record.identity, content: record.content, position }
+impl Due<'_> {
+    /// What the index is asked, if the record can be decoded.
+    fn asked(&self) -> Option<Asked> {
+        let record = self.record.as_ref().ok()?;
+        Some(Asked { identity: record.identity, content: record.content, position: self.at, log_time: self.log_time })
+    }
+}
+
+/// The records of these blocks at these positions. `log_time`: the one before them.
+fn due_records<'b>(
+    blocks: impl Iterator<Item = BlockView<'b>>,
+    due: Range<Position>,
+    mut log_time: UnixMillis,
+) -> impl Iterator<Item = Due<'b>> {
+    let all = blocks.flat_map(move |block| {
+        log_time = log_time.max(block.received);
+        let records = record::records(block.payload, block.count, block.received);
+        (block.first.0..).map(Position).zip(records).map(move |(at, record)| Due { at, log_time, record })
+    });
+    all.filter(move |record| due.contains(&record.at))
 }
 
 #[cfg(test)]

@@ -131,10 +131,10 @@ fn go_on(index: &mut FirstPositions) -> Result<Vec<Asked>, IndexError> {
     let begin = index.covered().0;
     let log_time = index.covered_log_time().max(UnixMillis(0));
     let asked: Vec<Asked> = (0..20)
-        .map(|at| Asked { identity: IdentityHash((u128::from(at) << 100) + 77), content: ContentHash(at), position: Position(begin + at) })
+        .map(|at| Asked { identity: IdentityHash((u128::from(at) << 100) + 77), content: ContentHash(at), position: Position(begin + at), log_time })
         .collect();
     let mut standings = Vec::new();
-    index.stand_all(&asked, log_time, &mut standings)?;
+    index.stand_all(&asked, &mut standings)?;
     assert_eq!(standings.len(), asked.len());
     let copies = standings.iter().filter(|standing| matches!(standing, Standing::Copy { of, .. } if of.0 >= begin));
     assert_eq!(copies.count(), 0, "no two of them are the same");

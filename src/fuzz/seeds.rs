@@ -199,8 +199,8 @@ fn index(horizon_ms: Option<i64>) -> Vec<Vec<u8>> {
         let log_time = UnixMillis(1_000 + 70_000 * round.cast_signed());
         for at in round * 30..round * 30 + 30 {
             let identity = IdentityHash(u128::from(at).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835));
-            let asked = Asked { identity, content: ContentHash(at), position: Position(at) };
-            index.stand_all(&[asked], log_time, &mut standings).expect("memory");
+            let asked = Asked { identity, content: ContentHash(at), position: Position(at), log_time };
+            index.stand_all(&[asked], &mut standings).expect("memory");
         }
         index.freeze_at(Position(round * 30 + 30), log_time).expect("memory");
         index.wait().expect("memory");

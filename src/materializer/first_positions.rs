@@ -67,6 +67,8 @@ pub struct Asked {
     pub content: ContentHash,
     /// Where it is.
     pub position: Position,
+    /// The log time there: the latest time of receipt up to it.
+    pub log_time: UnixMillis,
 }
 
 /// What the index says of a record.
@@ -264,12 +266,14 @@ impl FirstPositions {
     ///
     /// # Errors
     /// [`IndexError`]; `standings` has those before it, and they were taken note of.
-    pub fn stand_all(&mut self, records: &[Asked], log_time: UnixMillis, standings: &mut Vec<Standing>) -> Result<(), IndexError> {
+    pub fn stand_all(&mut self, records: &[Asked], standings: &mut Vec<Standing>) -> Result<(), IndexError> {
         for records in records.chunks(PROBES_MAX) {
+            // Log time only grows: what has expired at the first has at all.
+            let earliest = records.first().map_or(UnixMillis(i64::MIN), |record| record.log_time);
             let mut probes = [Probe::default(); PROBES_MAX];
             probes.iter_mut().zip(records).for_each(|(probe, record)| *probe = Probe::new(record.identity));
             // All filters first, for all records at once, so that the waits for memory overlap.
-            let may_hold = |placed: &Placed| match self.place.buckets.has_all_expired(placed.bucket, log_time) {
+            let may_hold = |placed: &Placed| match self.place.buckets.has_all_expired(placed.bucket, earliest) {
                 true => 0,
                 false => placed.run.may_hold_all(&probes[..records.len()]),
             };
@@ -279,17 +283,17 @@ impl FirstPositions {
                 let is_held = |held: u64| held >> at & 1 == 1;
                 let runs = if is_held(held_anywhere) { held.len() } else { 0 };
                 let suspects = (0..runs).filter(|run| is_held(held[*run]));
-                standings.push(match self.find(record.identity, Position(0)..record.position, log_time, suspects)? {
+                standings.push(match self.find(record.identity, Position(0)..record.position, record.log_time, suspects)? {
                     Some(first) => Standing::Copy { of: Position(first.position), content: ContentHash(first.content) },
                     None => Standing::First,
                 });
-                self.note(record, log_time, standings.last() == Some(&Standing::First));
+                self.note(record, standings.last() == Some(&Standing::First));
             }
         }
         Ok(())
     }
 
-    fn note(&mut self, record: &Asked, log_time: UnixMillis, is_first: bool) {
+    fn note(&mut self, record: &Asked, is_first: bool) {
         if record.position < self.noted {
             return;
         }
@@ -297,7 +301,7 @@ impl FirstPositions {
         if is_first {
             let (upper, lower) = halves(record.identity);
             let (position, content) = (record.position.0, record.content.0);
-            self.table.insert(Entry { upper, lower, position, log_time: log_time.0, content });
+            self.table.insert(Entry { upper, lower, position, log_time: record.log_time.0, content });
         }
     }
 

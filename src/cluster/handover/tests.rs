@@ -46,7 +46,7 @@ struct World {
 
 fn asked(number: u64, position: u64) -> Asked {
     let identity = IdentityHash(u128::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15_9e37_79b9_7f4a_7c15));
-    Asked { identity, content: ContentHash(number), position: Position(position) }
+    Asked { identity, content: ContentHash(number), position: Position(position), log_time: UnixMillis(5) }
 }
 
 /// Whoever gives an index need not own its partition.
@@ -86,7 +86,7 @@ impl World {
         let mut index = self.open(node);
         for end in (50..=entries).step_by(50) {
             let some: Vec<Asked> = (end - 50..end).map(|number| asked(number, number)).collect();
-            index.stand_all(&some, UnixMillis(5), &mut Vec::new()).expect("answers");
+            index.stand_all(&some, &mut Vec::new()).expect("answers");
             index.freeze_at(Position(end), UnixMillis(5)).expect("freezes");
             index.wait().expect("is written");
         }
@@ -98,7 +98,7 @@ impl World {
         assert_eq!((index.covered(), index.entries()), (Position(entries), entries), "{node}");
         let mut standings = Vec::new();
         let copies: Vec<Asked> = (0..entries).map(|number| asked(number, 10_000 + number)).collect();
-        index.stand_all(&copies, UnixMillis(5), &mut standings).expect("answers");
+        index.stand_all(&copies, &mut standings).expect("answers");
         let right = (0..entries).map(|number| Standing::Copy { of: Position(number), content: ContentHash(number) });
         assert_eq!(standings, right.collect::<Vec<_>>());
     }
@@ -218,7 +218,7 @@ fn an_index_that_is_in_use_is_given_as_it_is() {
         threads.spawn(|| {
             let mut next = ENTRIES;
             while !stop.load(Ordering::Relaxed) && next < 900 {
-                index.stand_all(&[asked(next, next)], UnixMillis(5), &mut Vec::new()).expect("answers");
+                index.stand_all(&[asked(next, next)], &mut Vec::new()).expect("answers");
                 next += 1;
                 index.maintain(Position(next), UnixMillis(5), UnixMillis(5)).expect("maintains");
                 std::thread::yield_now();

@@ -43,13 +43,13 @@ fn identity(id: u64) -> IdentityHash {
     IdentityHash((u128::from(id / 2).wrapping_mul(0x9e37_79b9_7f4a_7c15) << 64) | u128::from(id.wrapping_mul(0xd1b5_4a32_d192_ed03)))
 }
 
-fn asked(id: u64, position: u64) -> Asked {
-    Asked { identity: identity(id), content: ContentHash(id), position: Position(position) }
+fn asked(id: u64, position: u64, log_time: i64) -> Asked {
+    Asked { identity: identity(id), content: ContentHash(id), position: Position(position), log_time: UnixMillis(log_time) }
 }
 
 fn stand(index: &mut FirstPositions, id: u64, position: u64, log_time: i64) -> Option<u64> {
     let mut standings = Vec::new();
-    index.stand_all(&[asked(id, position)], UnixMillis(log_time), &mut standings).expect("answers");
+    index.stand_all(&[asked(id, position, log_time)], &mut standings).expect("answers");
     match standings[..] {
         [Standing::First] => None,
         [Standing::Copy { of, content }] => {
@@ -263,9 +263,9 @@ fn a_manifest_whose_numbers_or_names_make_no_sense_is_damaged() {
 fn a_batch_sees_its_own_keys() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut index = open(dir.path(), None);
-    let records: Vec<Asked> = (0..200).map(|at| asked(at % 90, at)).collect();
+    let records: Vec<Asked> = (0..200).map(|at| asked(at % 90, at, 5)).collect();
     let mut standings = Vec::new();
-    index.stand_all(&records, UnixMillis(5), &mut standings).expect("answers");
+    index.stand_all(&records, &mut standings).expect("answers");
     for (at, standing) in (0..).zip(standings) {
         let first = Standing::Copy { of: Position(at % 90), content: ContentHash(at % 90) };
         assert_eq!(standing, if at < 90 { Standing::First } else { first });
@@ -322,7 +322,7 @@ fn a_flipped_bit_in_a_page_is_an_error_and_not_a_verdict() {
     for byte in 0..run::PAGE_BYTES {
         flip(&run, byte, (byte % 8) as u8);
         let mut index = open(dir.path(), None);
-        let answer = index.stand_all(&[asked(3, 9)], UnixMillis(5), &mut Vec::new());
+        let answer = index.stand_all(&[asked(3, 9, 5)], &mut Vec::new());
         assert!(matches!(answer, Err(IndexError::Damaged(_))), "byte {byte}");
         flip(&run, byte, (byte % 8) as u8);
     }

@@ -85,19 +85,17 @@ impl World {
         maintained.expect("maintains");
     }
 
-    /// Looks records up as the materializer does, those of one log time together, and compares.
+    /// Looks records up as the materializer does, all of them together, and compares.
     fn look_up(&mut self, positions: std::ops::Range<usize>) {
         let records: Vec<_> = positions.clone().map(|at| (at, self.log[at])).collect();
-        for block in records.chunk_by(|a, b| a.1.1 == b.1.1) {
-            let (mut standings, log_time) = (Vec::new(), UnixMillis(block[0].1.1));
-            let batch: Vec<Asked> = block.iter().map(|(at, (id, ..))| asked(*id, *at as u64)).collect();
-            self.index().stand_all(&batch, log_time, &mut standings).expect("answers");
-            for ((at, (id, _, first)), standing) in block.iter().zip(standings) {
-                let right = first.map_or(Standing::First, |first| Standing::Copy { of: Position(first), content: ContentHash(*id) });
-                assert_eq!(standing, right, "position {at}");
-                let found = self.index().first(identity(*id), Position(0)..Position(*at as u64), log_time).expect("answers");
-                assert_eq!(found.map(|found| found.position.0), *first, "position {at}");
-            }
+        let mut standings = Vec::new();
+        let batch: Vec<Asked> = records.iter().map(|(at, (id, log_time, _))| asked(*id, *at as u64, *log_time)).collect();
+        self.index().stand_all(&batch, &mut standings).expect("answers");
+        for ((at, (id, log_time, first)), standing) in records.iter().zip(standings) {
+            let right = first.map_or(Standing::First, |first| Standing::Copy { of: Position(first), content: ContentHash(*id) });
+            assert_eq!(standing, right, "position {at}");
+            let found = self.index().first(identity(*id), Position(0)..Position(*at as u64), UnixMillis(*log_time)).expect("answers");
+            assert_eq!(found.map(|found| found.position.0), *first, "position {at}");
         }
         self.maintain(positions.end);
     }
