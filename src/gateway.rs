@@ -24,7 +24,7 @@ use axum::response::IntoResponse;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 use tokio::sync::Semaphore;
@@ -55,6 +55,8 @@ pub use report::Brought;
 
 /// `Accept` of a client that wants a receipt (contract `amberflo.md` section 2).
 pub const RECEIPT_TYPE: &str = "application/vnd.tollgate.receipt+json";
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+const OCTANE_AUTHORIZATION: HeaderName = HeaderName::from_static(X_AUTHORIZATION);
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 /// `Prefer` of a client that wants all of a request taken, or nothing.
 const STRICT: &str = "handling=strict";
@@ -413,20 +415,19 @@ async fn append_unless_empty(batcher: &Batcher, block: Block, room: &Arc<Room>) 
 /// dialect). Where there is one of them, nobody looks at the next, which may be about somebody else's door. A header that comes twice with different values is none:
 /// who stands before us may have judged by the other one.
 pub fn presented_key(headers: &HeaderMap) -> Option<&[u8]> {
-    if headers.contains_key("x-api-key") {
-        return only(headers, "x-api-key");
+    if let Some(key) = only(headers, &X_API_KEY) {
+        return key;
     }
-    let name = if headers.contains_key("authorization") { "authorization" } else { X_AUTHORIZATION };
-    let authorization = only(headers, name)?;
+    let authorization = only(headers, &AUTHORIZATION).or_else(|| only(headers, &OCTANE_AUTHORIZATION))??;
     let (scheme, key) = authorization.split_at_checked(7)?;
     scheme.eq_ignore_ascii_case(b"Bearer ").then(|| key.trim_ascii())
 }
 
-/// The one value of a header, however often it comes.
-fn only<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
+/// The one value of a header that is there, however often it comes; `Some(None)`: it comes with different ones.
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<Option<&'a [u8]>> {
     let mut values = headers.get_all(name).iter();
     let first = values.next()?;
-    values.all(|other| other == first).then_some(first.as_bytes())
+    Some(values.all(|other| other == first).then_some(first.as_bytes()))
 }
 
 /// Whether a comma-separated header has this item, in any case and with any parameters.
@@ -444,8 +445,8 @@ fn retry_after_s() -> u32 {
     1 + u32::from(random[0]) % 5
 }
 
-fn text(body: String) -> Answer {
-    let mut response = Answer::new(Full::new(body.into()));
+fn text(body: Bytes) -> Answer {
+    let mut response = Answer::new(Full::new(body));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }

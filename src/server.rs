@@ -10,6 +10,7 @@ mod patience;
 pub mod sockets;
 pub mod tls;
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -25,10 +26,10 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tower_service::Service as _;
 
 use crate::accounts::{Caller, Denied, KeyRing};
-use crate::api::{method_not_allowed_error, needs_no_key, not_here, reconcile};
+use crate::api::{Peer, method_not_allowed_error, needs_no_key, not_here, reconcile};
 use crate::config::HttpConfig;
 use crate::dialect::ApiError;
-use crate::dialect::routing::{self, Dialect, is_in};
+use crate::dialect::routing::{self, Dialect, Routed, is_in};
 use crate::dialect::speak;
 use crate::gateway::body::{self, BodyLimits};
 use crate::gateway::budget::{Budget, Room};
@@ -186,12 +187,12 @@ fn plain(status: StatusCode, body: impl Into<Body>) -> Answer {
 
 impl Front {
     /// Once the process was told to stop, the answer says that it is the connection's last: HTTP/2 has other words for it.
-    async fn answer(&self, request: Request<Incoming>, is_http2: bool) -> Answer {
+    async fn answer(&self, request: Request<Incoming>, peer: SocketAddr, is_http2: bool) -> Answer {
         let (mut head, body) = request.into_parts();
         // No path has it, and nobody asks so twice.
         let is_trace = head.method == Method::TRACE;
         let mut answer = match head::check(&mut head) {
-            Ok(()) => self.handle(head, body).await,
+            Ok(()) => self.handle(head, body, peer).await,
             Err(refusal) => refusal.answer(is_http2),
         };
         if !is_http2 && (is_trace || self.ops.draining.load(Ordering::Acquire)) {
@@ -200,7 +201,7 @@ impl Front {
         answer
     }
 
-    async fn handle(&self, head: Parts, mut body: Incoming) -> Answer {
+    async fn handle(&self, head: Parts, mut body: Incoming, peer: SocketAddr) -> Answer {
         let started = Instant::now();
         let routed = routing::route(&head.method, head.uri.path(), &head.headers);
         let door = Door::at(&routed).filter(|door| door.takes(&head.method));
@@ -218,6 +219,20 @@ impl Front {
             body::finish(&head, &mut body, &mut response).await;
             return response;
         }
+        // Boxed, so that the way of events, which nearly all requests go, does not carry what this one needs.
+        Box::pin(self.handle_others(head, body, peer, (routed, door.is_none()), started)).await
+    }
+
+    /// Everything but events. `routed`: where to, and whether no door of events is there.
+    async fn handle_others(
+        &self,
+        mut head: Parts,
+        mut body: Incoming,
+        peer: SocketAddr,
+        (routed, is_no_door): (Routed, bool),
+        started: Instant,
+    ) -> Answer {
+        head.extensions.insert(Peer(peer));
         let (dialect, path) = routed.target();
         if self.serves_ops && self.ops.internal.is_asked(&path) {
             return self.ops.internal.answer(head, body).await;
@@ -231,7 +246,7 @@ impl Front {
                 return ask_openly(portal, head, body, &path).await;
             }
             Some(service) => match &service.router {
-                Some(router) if door.is_none() => return service.ask(router, head, body, dialect, &path, started).await,
+                Some(router) if is_no_door => return service.ask(router, head, body, dialect, &path, started).await,
                 _ => not_here(),
             },
             None => ApiError::unavailable("this node is starting; send the same request again", 1),

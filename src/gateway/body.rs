@@ -1,12 +1,14 @@
 //! A request's body: read within its limits and times, inflated within its limits (contract `README.md`, common rules).
 
 use std::io::Read;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
+use hyper::body::{Body, Frame, Incoming};
 use hyper::header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, EXPECT, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode, Version};
@@ -150,16 +152,23 @@ pub(super) fn inflated(headers: &HeaderMap, wire: &[u8], limits: BodyLimits, roo
     inflate(Coding::of(headers)?, wire, limits, room)
 }
 
+/// The next piece; what is there already needs no timer.
+async fn next_frame(body: &mut Incoming, deadline: Instant, idle: Duration) -> Result<Option<Result<Frame<Bytes>, hyper::Error>>, BodyError> {
+    if let Poll::Ready(frame) = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut *body).poll_frame(cx))).await {
+        return Ok(frame);
+    }
+    let until = deadline.min(Instant::now() + idle);
+    timeout_at(until, body.frame()).await.map_err(|_| BodyError::TooSlow)
+}
+
 async fn read_wire(body: &mut Incoming, deadline: Instant, limits: BodyLimits, room: &mut Room) -> Result<Bytes, BodyError> {
     let mut first = Bytes::new();
     let mut rest: Vec<u8> = Vec::new();
-    loop {
-        let until = deadline.min(Instant::now() + limits.idle);
-        let frame = match timeout_at(until, body.frame()).await {
-            Err(_) => return Err(BodyError::TooSlow),
-            Ok(None) => break,
-            Ok(Some(Err(_))) => return Err(BodyError::Cut),
-            Ok(Some(Ok(frame))) => frame,
+    while !body.is_end_stream() {
+        let frame = match next_frame(body, deadline, limits.idle).await? {
+            None => break,
+            Some(Err(_)) => return Err(BodyError::Cut),
+            Some(Ok(frame)) => frame,
         };
         // Trailers are of no interest.
         let Ok(data) = frame.into_data() else { continue };

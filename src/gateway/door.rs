@@ -125,7 +125,11 @@ impl Door {
     pub(super) fn answer(self, events: &Bytes, taken: &Taken, wants_receipt: bool) -> super::Answer {
         let mut answer = match self {
             Self::Amberflo if wants_receipt => receipt::receipt(taken),
-            Self::Amberflo => super::text(format!("{} records were ingested", taken.taken.len())),
+            Self::Amberflo => super::text(match taken.taken.len() {
+                // Most of those requests that come in numbers bring one.
+                1 => Bytes::from_static(b"1 records were ingested"),
+                count => format!("{count} records were ingested").into(),
+            }),
             Self::Measurement | Self::Measurements => json(self.echo(events, taken)),
             Self::StiggEvents | Self::StiggOrCloudEvents => json(b"{\"data\":{}}".to_vec()),
             Self::CloudEvents => {

@@ -160,7 +160,8 @@ impl Form {
     /// one mapping, the table of the contract, which has no way to make another.
     pub(super) fn of(headers: &HeaderMap, query: Option<&str>) -> Result<Self, IngestError> {
         let mut form = Self { syntax: syntax(headers)?, shape: Shape::Amberflo };
-        for pair in query.unwrap_or("").split('&') {
+        let Some(query) = query else { return Ok(form) };
+        for pair in query.split('&') {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let wrong =
                 |reason| Err(IngestError::Parameter(if name == "schemaDetection" { "schemaDetection" } else { "ingestSchemaId" }, reason));
@@ -178,6 +179,10 @@ impl Form {
 /// Whatever is announced as something else is read as JSON: so do clients that say nothing, or say what their library says by itself.
 fn syntax(headers: &HeaderMap) -> Result<Syntax, IngestError> {
     let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(Syntax::Json) };
+    // As nearly all say it.
+    if value == "application/json" {
+        return Ok(Syntax::Json);
+    }
     let text = value.to_str().unwrap_or("?");
     let (essence, parameters) = text.split_once(';').unwrap_or((text, ""));
     let is = |known: &str| essence.trim().eq_ignore_ascii_case(known);

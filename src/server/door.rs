@@ -21,7 +21,6 @@ use super::drain::{Drain, Leave};
 use super::patience::{Patience, PatientStream, Requests};
 use super::tls::Tls;
 use super::{Answer, Front, Ops};
-use crate::api::Peer;
 use crate::telemetry;
 
 /// Streams that one HTTP/2 connection may have open.
@@ -122,9 +121,9 @@ enum Desk {
 }
 
 impl Desk {
-    async fn answer(&self, request: Request<Incoming>, is_http2: bool) -> Answer {
+    async fn answer(&self, request: Request<Incoming>, peer: SocketAddr, is_http2: bool) -> Answer {
         match self {
-            Self::Everybody(front) => front.answer(request, is_http2).await,
+            Self::Everybody(front) => front.answer(request, peer, is_http2).await,
             Self::Operators(ops) => ops.answer_operator(request, is_http2).await,
         }
     }
@@ -221,11 +220,10 @@ impl Door {
         let requests = Arc::new(Requests::default());
         let stream = TokioIo::new(PatientStream::new(stream, begin, self.patience, requests.clone(), is_http2));
         let (desk, room, begun) = (self.desk.clone(), self.answer_room.clone(), requests.clone());
-        let answer = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+        let answer = hyper::service::service_fn(move |request: Request<Incoming>| {
             let (desk, room, open) = (desk.clone(), room.clone(), begun.begin());
-            request.extensions_mut().insert(Peer(peer));
             async move {
-                let answer = desk.answer(request, is_http2).await;
+                let answer = desk.answer(request, peer, is_http2).await;
                 Ok::<hyper::Response<AnswerBody>, Infallible>(answer::bounded(answer, &room, open))
             }
         });

@@ -1,7 +1,7 @@
 //! What a head must be beyond what hyper sees to: whoever stands between client and server has to read it as we do.
 
 use axum::body::Body;
-use hyper::header::{AUTHORIZATION, CONNECTION, COOKIE, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use hyper::header::{CONNECTION, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode, Version};
 
@@ -33,7 +33,7 @@ impl Refusal {
 /// # Errors
 /// [`Refusal`]: RFC 9112 demands it, or allows two readings.
 pub(super) fn check(head: &mut Parts) -> Result<(), Refusal> {
-    conceal_keys(&mut head.headers);
+    let seen = look_through(&mut head.headers);
     if head.method == Method::CONNECT {
         return Err(Refusal(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "CONNECT is not for this server"));
     }
@@ -45,42 +45,51 @@ pub(super) fn check(head: &mut Parts) -> Result<(), Refusal> {
     if head.version == Version::HTTP_2 {
         return Ok(());
     }
-    check_host(head)?;
-    check_transfer_encoding(&head.headers)
+    match seen.hosts {
+        2.. => return Err(Refusal::malformed("there is more than one Host header")),
+        0 if head.version == Version::HTTP_11 => return Err(Refusal::malformed("there is no Host header")),
+        _ if !seen.is_host_valid => return Err(Refusal::malformed("the Host header is not valid")),
+        _ => {}
+    }
+    // hyper takes whatever ends with `chunked`; whoever sees another coding before it, or `chunked` twice, has another body.
+    if seen.codings > 1 || !seen.is_coding_known {
+        return Err(Refusal::malformed("the only transfer encoding is chunked, once"));
+    }
+    Ok(())
 }
 
-/// RFC 9112, 3.2: exactly one, and a valid one; HTTP/1.0 has none where it has none.
-fn check_host(head: &Parts) -> Result<(), Refusal> {
-    let mut hosts = head.headers.get_all(HOST).iter();
-    match (hosts.next(), hosts.next()) {
-        (Some(_), Some(_)) => Err(Refusal::malformed("there is more than one Host header")),
-        (Some(host), None) if !is_host(host.as_bytes()) => Err(Refusal::malformed("the Host header is not valid")),
-        (None, _) if head.version == Version::HTTP_11 => Err(Refusal::malformed("there is no Host header")),
-        _ => Ok(()),
+/// What a head has of the headers that decide where a request ends and whom it is for.
+struct Seen {
+    /// RFC 9112, 3.2: exactly one; HTTP/1.0 has none where it has none.
+    hosts: usize,
+    is_host_valid: bool,
+    codings: usize,
+    is_coding_known: bool,
+}
+
+/// Looks at each header once, and marks those that bring keys.
+fn look_through(headers: &mut HeaderMap) -> Seen {
+    let mut seen = Seen { hosts: 0, is_host_valid: true, codings: 0, is_coding_known: true };
+    for (name, value) in headers.iter_mut() {
+        match name.as_str() {
+            "host" => {
+                seen.hosts += 1;
+                seen.is_host_valid &= is_host(value.as_bytes());
+            }
+            "transfer-encoding" => {
+                seen.codings += 1;
+                seen.is_coding_known &= value.as_bytes().eq_ignore_ascii_case(b"chunked");
+            }
+            "x-api-key" | "authorization" | X_AUTHORIZATION | "cookie" => value.set_sensitive(true),
+            _ => {}
+        }
     }
+    seen
 }
 
 /// A name or an address, and perhaps a port; empty where the target has no authority.
 fn is_host(host: &[u8]) -> bool {
     host.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=:[]".contains(byte))
-}
-
-/// hyper takes whatever ends with `chunked`; whoever sees another coding before it, or `chunked` twice, has another body.
-fn check_transfer_encoding(headers: &HeaderMap) -> Result<(), Refusal> {
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    match (codings.next(), codings.next()) {
-        (None, _) => Ok(()),
-        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
-        _ => Err(Refusal::malformed("the only transfer encoding is chunked, once")),
-    }
-}
-
-fn conceal_keys(headers: &mut HeaderMap) {
-    for name in ["x-api-key", AUTHORIZATION.as_str(), X_AUTHORIZATION, COOKIE.as_str()] {
-        if let hyper::header::Entry::Occupied(mut values) = headers.entry(name) {
-            values.iter_mut().for_each(|value| value.set_sensitive(true));
-        }
-    }
 }
 
 #[cfg(test)]
