@@ -62,6 +62,8 @@ const DRAIN_MAX: Duration = Duration::from_secs(10);
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 /// How long the server is given to finish what it does after the last ack, and how often it is looked at.
 const SETTLE_MAX: Duration = Duration::from_secs(5);
+/// At least so long: rows are committed when nothing has come for a while.
+const SETTLE_MIN: Duration = Duration::from_millis(1_500);
 const SETTLE_INTERVAL: Duration = Duration::from_millis(250);
 /// CPU time in such an interval that counts as idle: a tick of `/proc`.
 const SETTLED_CPU: Duration = Duration::from_millis(10);
@@ -274,12 +276,12 @@ fn server_usage(pid: u32, before: Duration, events: u64) -> Option<ServerUsage> 
 /// Waits until the server is idle, but not for ever; gives its CPU time since `before`. `None` if it is gone.
 fn until_idle(server: Process, before: Duration) -> Option<Duration> {
     let used = || server.cpu_time().ok()?.checked_sub(before);
-    let give_up_at = Instant::now() + SETTLE_MAX;
+    let (idle_from, give_up_at) = (Instant::now() + SETTLE_MIN, Instant::now() + SETTLE_MAX);
     let mut until_idle = used()?;
     loop {
         std::thread::sleep(SETTLE_INTERVAL);
         let now = used()?;
-        let is_idle = now - until_idle <= SETTLED_CPU;
+        let is_idle = now - until_idle <= SETTLED_CPU && Instant::now() >= idle_from;
         until_idle = now;
         if is_idle || Instant::now() >= give_up_at {
             return Some(until_idle);
