@@ -10,8 +10,9 @@ use serde_json::{Map, Value, json};
 
 use super::openapi::customers as openapi;
 use super::subscriptions::refusal as plan_refusal;
-use super::{Answer, Below, By, Name, Parts, Shared, changed, deleted, find, read, refusal, work};
+use super::{Answer, Below, By, Name, Parts, Shared, deleted, find, read, refusal, work};
 use crate::accounts::Scope;
+use crate::api::audit::changed;
 use crate::api::fields::Received;
 use crate::api::openapi::OCTANE;
 use crate::api::refusals::check_scope;
