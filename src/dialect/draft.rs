@@ -62,6 +62,15 @@ impl Scratch<'_> {
 }
 
 impl GeneratedIds {
+    /// The uniqueId that was sent, or one that nobody else has.
+    #[inline]
+    pub(super) fn sent_or_made<'i>(&'i mut self, sent: Option<&'i str>) -> Result<&'i str, Rejection> {
+        match sent {
+            Some(sent) => Ok(sent),
+            None => self.make(),
+        }
+    }
+
     /// A uniqueId that nobody else has.
     pub(super) fn make(&mut self) -> Result<&str, Rejection> {
         let next = match self.last {

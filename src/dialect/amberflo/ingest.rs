@@ -74,13 +74,9 @@ fn finish<'t, 's>(
     window: TimeWindow,
 ) -> Result<MeterEvent<'t, 's>, Rejection> {
     finish_measurements(fields, scratch)?;
-    let unique_id = match fields.unique_id {
-        Some(sent) => sent,
-        None => scratch.generated.make()?,
-    };
     let draft = Draft {
         namespace: "",
-        unique_id,
+        unique_id: scratch.generated.sent_or_made(fields.unique_id)?,
         unique_id_generated: fields.unique_id.is_none(),
         customer_id: required("customerId", fields.customer_id)?,
         time: Some(required("meterTimeInMillis", fields.time)?),
