@@ -131,6 +131,18 @@ pub(super) fn members<'t>(field: &str, value: Value<'t>) -> Result<Members<'t>, 
     }
 }
 
+/// The dimensions in an object whose members are texts. One that is `null` is absent.
+pub(super) fn read_dimensions<'t>(field: &str, value: Value<'t>, dimensions: &mut Vec<(&'t str, &'t str)>) -> Result<(), Rejection> {
+    for (key, value) in members(field, value)? {
+        match value {
+            Value::Null => {}
+            Value::String(text) => dimensions.push((key, text)),
+            _ => return Err(wrong_type(&format!("{field}.{key}"), "must be a string")),
+        }
+    }
+    Ok(())
+}
+
 pub(super) fn number(field: &str, value: &Value<'_>) -> Result<Amount, Rejection> {
     let Value::Number(text) = value else { return Err(wrong_type(field, "must be a number")) };
     Amount::parse(text).map_err(|error| {
