@@ -224,7 +224,6 @@ fn refusal(error: Error, unknown_status: StatusCode) -> ApiError {
             let reason = format!("cannot go back from {} to {}", stage_label(from), stage_label(to));
             ApiError::bad_field("lifecycleStage", reason)
         }
-        Error::TooMany { .. } | Error::UnknownMapping => ApiError::bad_request(error.to_string()),
         Error::Store(error) => unanswered(&error),
     }
 }

@@ -132,8 +132,7 @@ fn refusal(error: Error) -> ApiError {
     match error {
         Error::Exists => about("name", ApiError::duplicate("a customer with this name exists")),
         Error::Unknown => unknown("name", "customer not found"),
-        Error::UnknownMapping => unknown("label", error.to_string()),
-        Error::TooMany { .. } | Error::StepBack { .. } => ApiError::bad_request(error.to_string()),
+        Error::StepBack { .. } => ApiError::bad_request(error.to_string()),
         Error::Store(error) => unanswered(&error),
     }
 }

@@ -123,8 +123,7 @@ fn duplicate(message: String) -> ApiError {
 fn of_customer(id: &CustomerId, error: Error) -> ApiError {
     match error {
         Error::Exists => duplicate(format!("customer {id} exists, or is archived")),
-        Error::Unknown | Error::StepBack { .. } | Error::UnknownMapping => unknown_customer(id.as_str()),
-        Error::TooMany { .. } => ApiError::bad_request(error.to_string()),
+        Error::Unknown | Error::StepBack { .. } => unknown_customer(id.as_str()),
         Error::Store(error) => of_store(&error),
     }
 }
