@@ -220,11 +220,11 @@ mod tests {
     use super::*;
     use crate::store::memory::MemoryStore;
 
-    fn customers() -> Customers {
+    pub(super) fn customers() -> Customers {
         Customers::new(Arc::new(MemoryStore::default()), Clock::start())
     }
 
-    fn id(text: &str) -> CustomerId {
+    pub(super) fn id(text: &str) -> CustomerId {
         CustomerId::parse(text).expect("a good id")
     }
 
