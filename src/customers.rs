@@ -46,17 +46,6 @@ pub enum Error {
         /// What was asked for.
         to: Stage,
     },
-    /// It would have more of something than it may have.
-    #[error("the customer would have more than {max} {what}, the limit")]
-    TooMany {
-        /// Of what, for people.
-        what: &'static str,
-        /// How many it may have.
-        max: usize,
-    },
-    /// There is no mapping of this label.
-    #[error("the customer has no mapping of this label")]
-    UnknownMapping,
     /// The store's error; after [`store::Error::Failed`] it is **unknown** whether a change happened.
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -143,7 +132,12 @@ impl Customers {
     ///
     /// # Errors
     /// [`Error::Unknown`], [`Error::Store`], and whatever `edit` returns.
-    pub fn try_change(&self, account: u32, id: &CustomerId, edit: impl Fn(&mut Customer) -> Result<(), Error>) -> Result<Customer, Error> {
+    pub fn try_change<E: From<Error>>(
+        &self,
+        account: u32,
+        id: &CustomerId,
+        edit: impl Fn(&mut Customer) -> Result<(), E>,
+    ) -> Result<Customer, E> {
         self.decide(account, id, |stored, now| change::try_edit(stored, &edit, now))
     }
 
@@ -164,14 +158,14 @@ impl Customers {
     }
 
     /// Writes what `decide` makes of the stored customer and of now, or nothing if it refuses.
-    fn decide(
+    fn decide<E: From<Error>>(
         &self,
         account: u32,
         id: &CustomerId,
-        decide: impl Fn(Option<&Customer>, UnixMicros) -> Result<Customer, Error>,
-    ) -> Result<Customer, Error> {
+        decide: impl Fn(Option<&Customer>, UnixMicros) -> Result<Customer, E>,
+    ) -> Result<Customer, E> {
         let now = self.clock.now().micros();
-        let mut outcome = Err(store::Error::Failed("it never read the customer that was to be changed".into()).into());
+        let mut outcome = Err(Error::from(store::Error::Failed("it never read the customer that was to be changed".into())).into());
         let mut is_told = false;
         let mut change = |stored: Option<&[u8]>| match decide_on_bytes(stored, |stored| decide(stored, now)) {
             Ok(Decided { customer, bytes, is_mapped_otherwise }) => {
@@ -184,9 +178,9 @@ impl Customers {
                 Change::Keep
             }
         };
-        self.store.change_document(Kind::Customer, account, id.as_str(), &mut change)?;
+        self.store.change_document(Kind::Customer, account, id.as_str(), &mut change).map_err(Error::from)?;
         if let (Some(heard), Ok(_), true) = (&self.heard, &outcome, is_told) {
-            heard.changed(Kind::Customer, account, id.as_str())?;
+            heard.changed(Kind::Customer, account, id.as_str()).map_err(Error::from)?;
         }
         outcome
     }
@@ -199,10 +193,10 @@ struct Decided {
     is_mapped_otherwise: bool,
 }
 
-fn decide_on_bytes(stored: Option<&[u8]>, decide: impl Fn(Option<&Customer>) -> Result<Customer, Error>) -> Result<Decided, Error> {
-    let stored = stored.map(model::read).transpose()?;
+fn decide_on_bytes<E: From<Error>>(stored: Option<&[u8]>, decide: impl Fn(Option<&Customer>) -> Result<Customer, E>) -> Result<Decided, E> {
+    let stored = stored.map(model::read).transpose().map_err(Error::from)?;
     let customer = decide(stored.as_ref())?;
-    let bytes = model::write(&customer)?;
+    let bytes = model::write(&customer).map_err(Error::from)?;
     let is_mapped_otherwise = stored.as_ref().and_then(mappings::Mapped::of) != mappings::Mapped::of(&customer);
     Ok(Decided { customer, bytes, is_mapped_otherwise })
 }
@@ -226,11 +220,11 @@ mod tests {
     use super::*;
     use crate::store::memory::MemoryStore;
 
-    fn customers() -> Customers {
+    pub(super) fn customers() -> Customers {
         Customers::new(Arc::new(MemoryStore::default()), Clock::start())
     }
 
-    fn id(text: &str) -> CustomerId {
+    pub(super) fn id(text: &str) -> CustomerId {
         CustomerId::parse(text).expect("a good id")
     }
 
@@ -279,15 +273,29 @@ mod tests {
         assert_eq!(customers.get(1, &id("acme-7")).expect("is there"), made);
     }
 
+    #[derive(Debug)]
+    enum Refused {
+        Here,
+        Before(Error),
+    }
+
+    impl From<Error> for Refused {
+        fn from(error: Error) -> Self {
+            Self::Before(error)
+        }
+    }
+
     #[test]
     fn a_change_that_is_refused_half_way_changes_nothing() {
         let customers = customers();
         let made = customers.create(1, &id("acme-7"), |_| ()).expect("a free id");
         let refused = customers.try_change(1, &id("acme-7"), |customer| {
             customer.tags.push("x".into());
-            Err(Error::UnknownMapping)
+            Err(Refused::Here)
         });
-        assert!(matches!(refused, Err(Error::UnknownMapping)));
+        assert!(matches!(refused, Err(Refused::Here)));
+        let of_nobody = customers.try_change(1, &id("b"), |_| Err(Refused::Here));
+        assert!(matches!(of_nobody, Err(Refused::Before(Error::Unknown))));
         assert_eq!(customers.get(1, &id("acme-7")).expect("is there"), made);
     }
 

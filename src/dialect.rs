@@ -3,6 +3,7 @@
 
 pub mod amberflo;
 pub mod cloudevents;
+mod csv;
 pub mod draft;
 mod error;
 mod fields;

@@ -166,17 +166,23 @@ fn check_dimensions(dimensions: &mut [(&str, &str)]) -> Result<(), Rejection> {
         return Err(Rejection::new(Code::TooMany, "dimensions", reason));
     }
     for (key, value) in &*dimensions {
-        if key.len() > DIMENSION_KEY_BYTES_MAX {
-            return Err(too_long("dimensions", key.len(), DIMENSION_KEY_BYTES_MAX));
-        }
-        if value.len() > DIMENSION_VALUE_BYTES_MAX {
-            return Err(too_long(&format!("dimensions.{key}"), value.len(), DIMENSION_VALUE_BYTES_MAX));
-        }
-        if has_nul(key) || has_nul(value) {
-            return Err(Rejection::new(Code::WrongValue, format!("dimensions.{}", key.escape_default()), "contains U+0000"));
-        }
+        check_dimension(key, value)?;
     }
     sort_without_repetition(dimensions, "dimensions", |(key, _)| key)
+}
+
+#[inline]
+fn check_dimension(key: &str, value: &str) -> Result<(), Rejection> {
+    if key.len() > DIMENSION_KEY_BYTES_MAX {
+        return Err(too_long("dimensions", key.len(), DIMENSION_KEY_BYTES_MAX));
+    }
+    if value.len() > DIMENSION_VALUE_BYTES_MAX {
+        return Err(too_long(&format!("dimensions.{key}"), value.len(), DIMENSION_VALUE_BYTES_MAX));
+    }
+    if has_nul(key) || has_nul(value) {
+        return Err(Rejection::new(Code::WrongValue, format!("dimensions.{}", key.escape_default()), "contains U+0000"));
+    }
+    Ok(())
 }
 
 fn check_time(sent: Option<UnixMicros>, received: UnixMillis, window: TimeWindow) -> Result<UnixMicros, Rejection> {

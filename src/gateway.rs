@@ -317,7 +317,9 @@ impl Gateway {
             // Goes on when nobody waits for it any more.
             let _room = room;
             let rules = rules.as_deref();
-            let (meters, mappings) = defined.as_deref().map(|defined| (defined.meters(), defined.mappings())).unzip();
+            let meters = defined.as_deref().map(AccountDefinitions::meters);
+            // A change of them waits for whoever reads them.
+            let mappings = defined.as_deref().filter(|_| terms.form.shape.is_mapped()).map(AccountDefinitions::mappings);
             let octane = meters.as_ref().zip(mappings.as_ref());
             let defined = Defined {
                 octane: octane.map(|(meters, mappings)| measurements::Defined { meters: &meters.events, mappings }),

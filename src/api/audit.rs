@@ -42,6 +42,12 @@ pub(super) struct Audited {
     pub(super) account: Option<u32>,
 }
 
+/// An answer that says what of the caller's account was changed.
+pub(super) fn changed(object: String, mut answer: Response) -> Response {
+    answer.extensions_mut().insert(Audited { object, account: None });
+    answer
+}
+
 /// Notes a request before it is done, and what came of it: for routes on which every method but GET changes something.
 ///
 /// What is done goes on when the client hangs up, and so does this.

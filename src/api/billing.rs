@@ -15,8 +15,8 @@ use hyper::StatusCode;
 use hyper::header::CONTENT_TYPE;
 use serde_json::Value;
 
-use super::audit::Audited;
-use super::fields::{Received, bytes};
+use super::audit;
+use super::fields::{Received, bytes_within};
 use super::openapi::PLANS;
 use super::refusals::{CHANGE_UNKNOWN, RETRY_AFTER_S, blocking, store_refusal};
 use crate::accounts::Caller;
@@ -44,7 +44,7 @@ pub(super) fn routes(billing: Arc<Billing>) -> Routes {
 }
 
 fn read(body: Received) -> Result<Bytes, ApiError> {
-    bytes(body, || format!("the body has more than {BODY_BYTES_MAX} bytes, the limit"))
+    bytes_within(body, BODY_BYTES_MAX)
 }
 
 /// Does what may block.
@@ -90,9 +90,7 @@ fn field_of(refusal: &Refusal) -> &'static str {
 
 /// An answer that says what was changed.
 fn changed(object: String, body: &Value) -> Response {
-    let mut response = json(body);
-    response.extensions_mut().insert(Audited { object, account: None });
-    response
+    audit::changed(object, json(body))
 }
 
 fn json(body: &Value) -> Response {

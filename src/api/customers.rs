@@ -17,7 +17,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value};
 
-use super::audit::Audited;
+use super::audit::changed;
 use super::fields::{Parameters, Received, bytes, pairs};
 use super::openapi::CUSTOMERS;
 use super::refusals::{CHANGE_UNKNOWN, blocking, check_scope, store_refusal};
@@ -194,9 +194,7 @@ where
 {
     let render_one = |customer: Customer| (customer.id().as_str().to_owned(), render(&customer).to_string());
     let (object, json) = done(customers, unknown, move |customers| work(customers).map(render_one)).await?;
-    let mut response = ([(CONTENT_TYPE, "application/json")], json).into_response();
-    response.extensions_mut().insert(Audited { object, account: None });
-    Ok(response)
+    Ok(changed(object, ([(CONTENT_TYPE, "application/json")], json).into_response()))
 }
 
 /// Does `work` where it may block, and answers with its JSON. `unknown_status` is what a customer that is not there comes to.
@@ -226,7 +224,6 @@ fn refusal(error: Error, unknown_status: StatusCode) -> ApiError {
             let reason = format!("cannot go back from {} to {}", stage_label(from), stage_label(to));
             ApiError::bad_field("lifecycleStage", reason)
         }
-        Error::TooMany { .. } | Error::UnknownMapping => ApiError::bad_request(error.to_string()),
         Error::Store(error) => unanswered(&error),
     }
 }

@@ -32,6 +32,11 @@ pub(super) fn bytes(body: Received, too_large: impl FnOnce() -> String) -> Resul
     })
 }
 
+/// The bytes of a body that has no more than the route takes.
+pub(super) fn bytes_within(body: Received, bytes_max: usize) -> Result<Bytes, ApiError> {
+    bytes(body, || format!("the body has more than {bytes_max} bytes, the limit"))
+}
+
 /// The fields of a JSON object.
 pub(super) struct Fields {
     fields: Map<String, Value>,

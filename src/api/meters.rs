@@ -21,7 +21,7 @@ use axum::http::StatusCode;
 use axum::{Json, response};
 use serde_json::Value;
 
-use super::audit::Audited;
+use super::audit::changed;
 use super::fields::{Received, bytes};
 use super::openapi::METERS;
 use super::refusals::{CHANGE_UNKNOWN, blocking, check_scope, store_refusal};
@@ -30,6 +30,7 @@ use crate::dialect::ApiError;
 use crate::dialect::amberflo::meters::{MeterRequest, render};
 use crate::meters::{Error, Extensions, Meter, Meters};
 use crate::openapi::Routes;
+use crate::store;
 
 /// Largest body: all limits reached, every character escaped.
 const BODY_BYTES_MAX: usize = 256 << 10;
@@ -91,9 +92,8 @@ where
     W: FnOnce(&Meters) -> Result<Meter, Error> + Send + 'static,
 {
     let meter = done(meters, unknown_status, work).await?;
-    let mut answer = response::IntoResponse::into_response(Json(render(&meter)));
-    answer.extensions_mut().insert(Audited { object: meter.name, account: None });
-    Ok(answer)
+    let answer = response::IntoResponse::into_response(Json(render(&meter)));
+    Ok(changed(meter.name, answer))
 }
 
 /// Does `work` where it may block.
@@ -115,11 +115,14 @@ fn refusal(error: Error, unknown_status: StatusCode) -> ApiError {
         Error::Exists => ApiError::duplicate(error.to_string()),
         Error::TooMany => ApiError::bad_request(error.to_string()),
         Error::Unknown => unknown(unknown_status),
-        Error::Store(error) => {
-            tracing::error!(%error, "the store did not answer for a meter definition");
-            store_refusal(&error, CHANGE_UNKNOWN)
-        }
+        Error::Store(error) => unanswered(&error),
     }
+}
+
+/// Where the store did not answer for a meter definition, in any dialect.
+pub(super) fn unanswered(error: &store::Error) -> ApiError {
+    tracing::error!(%error, "the store did not answer for a meter definition");
+    store_refusal(error, CHANGE_UNKNOWN)
 }
 
 fn unknown(status: StatusCode) -> ApiError {

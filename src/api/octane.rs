@@ -27,9 +27,9 @@ use hyper::header::{CONTENT_TYPE, HeaderMap};
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
-use super::audit::Audited;
+use super::audit::changed;
 use super::customers::unanswered;
-use super::fields::{Received, bytes};
+use super::fields::{Received, bytes_within};
 use super::openapi::OCTANE;
 use super::refusals::blocking;
 use super::usage::Queries;
@@ -77,7 +77,7 @@ pub(super) fn routes(parts: Parts) -> Routes {
 }
 
 fn read(body: Received) -> Result<axum::body::Bytes, ApiError> {
-    bytes(body, || format!("the body has more than {BODY_BYTES_MAX} bytes, the limit"))
+    bytes_within(body, BODY_BYTES_MAX)
 }
 
 /// Does what may block.
@@ -132,8 +132,7 @@ fn refusal(error: Error) -> ApiError {
     match error {
         Error::Exists => about("name", ApiError::duplicate("a customer with this name exists")),
         Error::Unknown => unknown("name", "customer not found"),
-        Error::UnknownMapping => unknown("label", error.to_string()),
-        Error::TooMany { .. } | Error::StepBack { .. } => ApiError::bad_request(error.to_string()),
+        Error::StepBack { .. } => ApiError::bad_request(error.to_string()),
         Error::Store(error) => unanswered(&error),
     }
 }
@@ -148,12 +147,6 @@ fn unknown(field: &str, message: impl Into<String>) -> ApiError {
 
 fn json(body: &Value) -> Response {
     ([(CONTENT_TYPE, "application/json")], body.to_string()).into_response()
-}
-
-/// An answer that says what was changed.
-fn changed(object: String, mut answer: Response) -> Response {
-    answer.extensions_mut().insert(Audited { object, account: None });
-    answer
 }
 
 /// The answer to a deletion.

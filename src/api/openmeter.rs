@@ -22,10 +22,10 @@ use hyper::StatusCode;
 use hyper::header::CONTENT_TYPE;
 use serde_json::Value;
 
-use super::audit::Audited;
-use super::fields::{Received, bytes};
+use super::fields::{Received, bytes_within};
+use super::meters::unanswered;
 use super::openapi::OPENMETER;
-use super::refusals::{CHANGE_UNKNOWN, blocking, store_refusal};
+use super::refusals::blocking;
 use super::usage::Usage;
 use crate::accounts::Caller;
 use crate::clock::Clock;
@@ -64,7 +64,7 @@ pub(super) fn routes(parts: Parts, noted: impl FnOnce(Routes) -> Routes) -> Rout
 }
 
 fn read(body: Received) -> Result<axum::body::Bytes, ApiError> {
-    bytes(body, || format!("the body has more than {BODY_BYTES_MAX} bytes, the limit"))
+    bytes_within(body, BODY_BYTES_MAX)
 }
 
 /// Does what may block.
@@ -95,10 +95,7 @@ fn refusal(error: Error) -> ApiError {
         Error::Exists => ApiError::new(StatusCode::CONFLICT, "DUPLICATE", "a meter with this slug is defined"),
         Error::Unknown => unknown(),
         Error::TooMany => ApiError::bad_request(error.to_string()),
-        Error::Store(error) => {
-            tracing::error!(%error, "the store did not answer for a meter definition");
-            store_refusal(&error, CHANGE_UNKNOWN)
-        }
+        Error::Store(error) => unanswered(&error),
     }
 }
 
@@ -108,10 +105,4 @@ fn unknown() -> ApiError {
 
 fn json(status: StatusCode, body: &Value) -> Response {
     (status, [(CONTENT_TYPE, "application/json")], body.to_string()).into_response()
-}
-
-/// An answer that says what was changed.
-fn changed(object: String, mut answer: Response) -> Response {
-    answer.extensions_mut().insert(Audited { object, account: None });
-    answer
 }

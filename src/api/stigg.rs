@@ -15,8 +15,8 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 
-use super::audit::Audited;
-use super::fields::{Parameters, Received, bytes, pairs};
+use super::audit;
+use super::fields::{Parameters, Received, bytes_within, pairs};
 use super::openapi::STIGG;
 use super::refusals::{self, CHANGE_UNKNOWN, store_refusal};
 use crate::accounts::Caller;
@@ -76,7 +76,7 @@ fn query(parameters: Parameters) -> Result<Query, ApiError> {
 }
 
 fn read(body: Received) -> Result<Bytes, ApiError> {
-    bytes(body, || format!("the body has more than {BODY_BYTES_MAX} bytes, the limit"))
+    bytes_within(body, BODY_BYTES_MAX)
 }
 
 /// The id in a path, of a customer or, with another `unknown`, of something else. What cannot be one is nobody's.
@@ -100,9 +100,7 @@ fn json(status: StatusCode, text: String) -> Response {
 
 /// An answer that says what was changed.
 fn changed(status: StatusCode, object: String, data: String) -> Response {
-    let mut response = json(status, data);
-    response.extensions_mut().insert(Audited { object, account: None });
-    response
+    audit::changed(object, json(status, data))
 }
 
 fn one(data: Value) -> String {
@@ -125,8 +123,7 @@ fn duplicate(message: String) -> ApiError {
 fn of_customer(id: &CustomerId, error: Error) -> ApiError {
     match error {
         Error::Exists => duplicate(format!("customer {id} exists, or is archived")),
-        Error::Unknown | Error::StepBack { .. } | Error::UnknownMapping => unknown_customer(id.as_str()),
-        Error::TooMany { .. } => ApiError::bad_request(error.to_string()),
+        Error::Unknown | Error::StepBack { .. } => unknown_customer(id.as_str()),
         Error::Store(error) => of_store(&error),
     }
 }

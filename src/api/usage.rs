@@ -313,8 +313,18 @@ fn respond(seen: Seen<Answered>, empty: &[Option<Empty>]) -> Response {
     response
 }
 
+/// An answer of JSON that is written whole, and observed. `form`: as it stands in metrics.
+pub(super) fn whole_answer(form: &'static str, seen: Seen<(Vec<u8>, Facts)>, started: Instant) -> Response {
+    let Seen { found: (body, facts), rows } = seen;
+    let mut response = ([(CONTENT_TYPE, accept::JSON)], body).into_response();
+    rows.describe(response.headers_mut());
+    describe_facts(&facts, response.headers_mut());
+    telemetry::observe_query(form, rows.complete, facts.rows_read, started.elapsed());
+    response
+}
+
 /// Says in the headers of an answer how it is not what was asked for, or not exact.
-pub(super) fn describe_facts(facts: &Facts, headers: &mut HeaderMap) {
+fn describe_facts(facts: &Facts, headers: &mut HeaderMap) {
     if facts.ranges_moved {
         insert_list(headers, RANGE, facts.ranges_s.iter().map(|(start_s, end_s)| format!("{start_s}-{end_s}")));
     }

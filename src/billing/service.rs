@@ -83,11 +83,7 @@ impl From<customers::Error> for Error {
     fn from(error: customers::Error) -> Self {
         match error {
             customers::Error::Store(error) => Self::Store(error),
-            customers::Error::Exists
-            | customers::Error::Unknown
-            | customers::Error::StepBack { .. }
-            | customers::Error::TooMany { .. }
-            | customers::Error::UnknownMapping => Self::Unknown("customer"),
+            customers::Error::Exists | customers::Error::Unknown | customers::Error::StepBack { .. } => Self::Unknown("customer"),
         }
     }
 }

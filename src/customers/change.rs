@@ -42,11 +42,11 @@ pub(super) fn edit_record(stored: &Customer, edit: &dyn Fn(&mut Customer), now: 
 ///
 /// # Errors
 /// [`Error::Unknown`], and whatever `edit` returns.
-pub(super) fn try_edit(
+pub(super) fn try_edit<E: From<Error>>(
     stored: Option<&Customer>,
-    edit: &dyn Fn(&mut Customer) -> Result<(), Error>,
+    edit: &dyn Fn(&mut Customer) -> Result<(), E>,
     now: UnixMicros,
-) -> Result<Customer, Error> {
+) -> Result<Customer, E> {
     let stored = present(stored)?;
     let mut customer = stored.clone();
     edit(&mut customer)?;

@@ -121,20 +121,9 @@ impl LivesInOrder<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::super::page::Edge;
+    use super::super::tests::{customers, id};
     use super::*;
-    use crate::clock::Clock;
-    use crate::store::memory::MemoryStore;
-
-    fn customers() -> Customers {
-        Customers::new(Arc::new(MemoryStore::default()), Clock::start())
-    }
-
-    fn id(text: &str) -> CustomerId {
-        CustomerId::parse(text).expect("a good id")
-    }
 
     #[test]
     fn an_archived_customer_is_read_changed_and_brought_back_as_it_was() {

@@ -62,6 +62,15 @@ impl Scratch<'_> {
 }
 
 impl GeneratedIds {
+    /// The uniqueId that was sent, or one that nobody else has.
+    #[inline]
+    pub(super) fn sent_or_made<'i>(&'i mut self, sent: Option<&'i str>) -> Result<&'i str, Rejection> {
+        match sent {
+            Some(sent) => Ok(sent),
+            None => self.make(),
+        }
+    }
+
     /// A uniqueId that nobody else has.
     pub(super) fn make(&mut self) -> Result<&str, Rejection> {
         let next = match self.last {
@@ -120,6 +129,18 @@ pub(super) fn members<'t>(field: &str, value: Value<'t>) -> Result<Members<'t>, 
         Value::Object(members) => Ok(members),
         _ => Err(wrong_type(field, "must be an object")),
     }
+}
+
+/// The dimensions in an object whose members are texts. One that is `null` is absent.
+pub(super) fn read_dimensions<'t>(field: &str, value: Value<'t>, dimensions: &mut Vec<(&'t str, &'t str)>) -> Result<(), Rejection> {
+    for (key, value) in members(field, value)? {
+        match value {
+            Value::Null => {}
+            Value::String(text) => dimensions.push((key, text)),
+            _ => return Err(wrong_type(&format!("{field}.{key}"), "must be a string")),
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn number(field: &str, value: &Value<'_>) -> Result<Amount, Rejection> {

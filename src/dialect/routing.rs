@@ -125,36 +125,33 @@ pub fn of_body(body: &[u8]) -> Dialect {
     if body.trim_ascii_start().first() == Some(&b'[') {
         return Dialect::CloudEvents;
     }
-    let keys = serde_json::Deserializer::from_slice(body).deserialize_map(KeysVisitor);
-    match keys {
-        Ok(Keys { has_events: false, has_specversion: true }) => Dialect::CloudEvents,
+    match serde_json::Deserializer::from_slice(body).deserialize_map(IsCloudEvent) {
+        Ok(true) => Dialect::CloudEvents,
         _ => Dialect::Stigg,
     }
 }
 
-#[derive(Default)]
-struct Keys {
-    has_events: bool,
-    has_specversion: bool,
-}
+/// Whether an object has `specversion` and not `events`.
+struct IsCloudEvent;
 
-struct KeysVisitor;
-
-impl<'de> Visitor<'de> for KeysVisitor {
-    type Value = Keys;
+impl<'de> Visitor<'de> for IsCloudEvent {
+    type Value = bool;
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Keys, A::Error> {
-        let mut keys = Keys::default();
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<bool, A::Error> {
+        let mut has_specversion = false;
         while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
-            keys.has_events |= key == "events";
-            keys.has_specversion |= key == "specversion";
+            if key == "events" {
+                // Whatever follows. That it was not read is an error, which means the same.
+                return Ok(false);
+            }
+            has_specversion |= key == "specversion";
             map.next_value::<IgnoredAny>()?;
         }
-        Ok(keys)
+        Ok(has_specversion)
     }
 }
 
@@ -233,7 +230,10 @@ mod tests {
     fn a_body_says_whose_events_it_has() {
         for (body, dialect) in [
             (r#"{"events":[{"specversion":"1.0"}]}"#, Stigg),
+            (r#"{"events":[],"specversion":"1.0"}"#, Stigg),
             (r#"{"specversion":"1.0","events":[]}"#, Stigg),
+            (r#"{"ev\u0065nts":7,"specversion":"1.0"}"#, Stigg),
+            (r#"{"events":[{"specversion":"#, Stigg),
             (r#" [{"events":[]}]"#, CloudEvents),
             (r#"{"id":"1","spec\u0076ersion":"1.0"}"#, CloudEvents),
             (r#"{"data":{"specversion":"1.0"}}"#, Stigg),

@@ -4,9 +4,7 @@
 //! It stays one event. Which one it is and what it says is what its sender said ([`Said`]), whatever was defined at that time; so a copy is
 //! one, and says the same, also when definitions have changed in between.
 
-use super::{
-    Code, DIMENSION_KEY_BYTES_MAX, DIMENSION_VALUE_BYTES_MAX, DIMENSIONS_MAX, Measurement, MeterEvent, Rejection, has_nul, too_long,
-};
+use super::{Code, DIMENSIONS_MAX, Measurement, MeterEvent, Rejection, check_dimension, too_long};
 
 /// Bytes of the dimensions that measurements of an event have of their own, all together.
 pub const OWN_BYTES_MAX: usize = 64 << 10;
@@ -73,7 +71,7 @@ impl<'a, 's> MeterEvent<'a, 's> {
                 return Err(Rejection::new(Code::TooMany, "dimensions", reason));
             }
             for OwnDimension { key, value, .. } in own {
-                check_own(key, value)?;
+                check_dimension(key, value)?;
                 bytes += key.len() + value.len();
             }
         }
@@ -113,17 +111,4 @@ impl<'a, 's> MeterEvent<'a, 's> {
         let own = self.own_dimensions().iter().find(|own| own.measurement == measurement && own.key == key).map(|own| own.value);
         own.or_else(|| self.dimensions.iter().find(|(name, _)| *name == key).map(|(_, value)| *value))
     }
-}
-
-fn check_own(key: &str, value: &str) -> Result<(), Rejection> {
-    if key.len() > DIMENSION_KEY_BYTES_MAX {
-        return Err(too_long("dimensions", key.len(), DIMENSION_KEY_BYTES_MAX));
-    }
-    if value.len() > DIMENSION_VALUE_BYTES_MAX {
-        return Err(too_long(&format!("dimensions.{key}"), value.len(), DIMENSION_VALUE_BYTES_MAX));
-    }
-    if has_nul(key) || has_nul(value) {
-        return Err(Rejection::new(Code::WrongValue, format!("dimensions.{}", key.escape_default()), "contains U+0000"));
-    }
-    Ok(())
 }

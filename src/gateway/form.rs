@@ -41,6 +41,11 @@ impl Shape {
         matches!(self, Self::Octane | Self::CloudEvent)
     }
 
+    /// Whether a mapping may say whose an event is that names no customer.
+    pub(super) fn is_mapped(self) -> bool {
+        matches!(self, Self::Octane)
+    }
+
     /// What a dialect calls the fields of an event: uniqueId, customerId, meterApiName, meterTimeInMillis, meterValue, dimensions.
     const fn names(self) -> [&'static str; 6] {
         match self {

@@ -3,50 +3,32 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Client, DAY_0_S, DAY_S, Gateway, event};
+use crate::harness::api::{Api, Form, in_each_form};
+use crate::harness::{DAY_0_S, DAY_S, Gateway, event};
 
 /// What a path may look like: as it stands, with a slash behind it, doubled ones, and below the prefix.
-const FORMS: [fn(&str) -> String; 4] =
-    [str::to_owned, |path| with_slash(path, "/"), |path| with_slash(&path.replace('/', "//"), "//"), |path| format!("/amberflo{path}")];
+const FORMS: [Form; 4] =
+    [str::to_owned, |path| format!("{path}/"), |path| format!("{}//", path.replace('/', "//")), |path| format!("/amberflo{path}")];
 
-fn with_slash(path: &str, slash: &str) -> String {
-    match path.split_once('?') {
-        Some((path, query)) => format!("{path}{slash}?{query}"),
-        None => format!("{path}{slash}"),
-    }
-}
-
-/// Calls in one form of each path, in an account of its own.
-struct Api {
-    client: Client,
-    form: fn(&str) -> String,
-}
-
-impl Api {
-    fn call(&self, method: &str, path: &str, body: &Value) -> Answer {
-        let body = if body.is_null() { String::new() } else { body.to_string() };
-        self.client.call(method, &(self.form)(path), &body)
-    }
-
+/// What Amberflo's answers have in common.
+trait Amberflos {
     /// Exactly 200, and a body of JSON: what the SDKs take for a success.
+    fn ok(&self, method: &str, path: &str, body: Value) -> Value;
+    /// The error body of the seed.
+    fn no(&self, method: &str, path: &str, body: Value, status: u16, code: &str) -> Value;
+    /// The same of a mistake, with its details.
+    fn bad(&self, method: &str, path: &str, body: Value, details: &str);
+}
+
+impl Amberflos for Api {
     #[track_caller]
     fn ok(&self, method: &str, path: &str, body: Value) -> Value {
-        let answer = self.call(method, path, &body).refused(200);
-        assert_eq!(answer.header("content-type"), Some("application/json"), "{method} {path}");
-        answer.json()
+        self.json(method, path, body, 200)
     }
 
-    #[track_caller]
-    fn get(&self, path: &str) -> Value {
-        self.ok("GET", path, Value::Null)
-    }
-
-    /// The error body of the seed.
     #[track_caller]
     fn no(&self, method: &str, path: &str, body: Value, status: u16, code: &str) -> Value {
-        let answer = self.call(method, path, &body).refused(status);
-        assert_eq!(answer.header("content-type"), Some("application/json"), "{method} {path}");
-        let error = answer.json();
+        let error = self.json(method, path, body, status);
         let known = ["code", "details", "message"];
         assert!(error.as_object().is_some_and(|members| members.keys().all(|key| known.contains(&key.as_str()))), "{error}");
         assert!(error["message"].as_str().is_some_and(|message| !message.is_empty()), "{error}");
@@ -60,19 +42,8 @@ impl Api {
     }
 }
 
-/// Runs the rows of a section in each form of their paths.
 fn in_every_form(rows: fn(&Api)) {
-    let gateway = Gateway::start();
-    rows_of(&gateway, rows);
-}
-
-fn rows_of(gateway: &Gateway, rows: fn(&Api)) {
-    for (at, form) in FORMS.into_iter().enumerate() {
-        let account = format!("form-{at}");
-        gateway.make_account(&account);
-        let key = gateway.make_key(&account, &["admin"]);
-        rows(&Api { client: gateway.with(&key), form });
-    }
+    in_each_form(&FORMS, rows);
 }
 
 /// The names of an object's members, sorted.
@@ -84,7 +55,7 @@ fn names(value: &Value) -> Vec<&str> {
 #[test]
 fn section_0_what_holds_of_every_path() {
     in_every_form(|api| {
-        let stranger = |key| Api { client: api.client.with_key(key), form: api.form };
+        let stranger = |key| api.with_key(key);
         for key in [None, Some("tg_0000000000000000_unknown")] {
             for (method, path) in
                 [("GET", "/customers"), ("POST", "/ingest"), ("POST", "/usage"), ("GET", "/meter-definition"), ("GET", "/nothing-here")]

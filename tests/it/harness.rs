@@ -5,6 +5,7 @@
 //! [`start`].
 
 mod answer;
+pub(crate) mod api;
 mod command;
 mod decimal;
 mod event;

@@ -3,7 +3,8 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Client, Gateway, event};
+use crate::harness::api::Api;
+use crate::harness::{ADMIN_KEY, Answer, Gateway, event};
 
 /// The Python client says so of itself, and nobody else.
 const PYTHON: (&str, &str) = ("X-Octane-Client-User-Agent", "{\"lang\":\"python\"}");
@@ -19,48 +20,32 @@ const FORMS: [Form; 5] = [
     ("x-authorization", |key| format!("Bearer {key}"), |path| format!("//octane/{path}/")),
 ];
 
-/// Calls in one form.
-struct Api {
-    client: Client,
-    header: &'static str,
-    key: String,
-    form: fn(&str) -> String,
+/// What Octane's answers have in common.
+trait Octanes {
+    /// The same with another key, or none.
+    fn keyed(&self, key: &str) -> Self;
+    /// Exactly 200, and a body of JSON: without one, the Python client raises.
+    fn ok(&self, method: &str, path: &str, body: Value) -> Value;
+    /// As the Python client deletes, and as all others do.
+    fn delete(&self, path: &str, is_python: bool);
+    /// The error body in which each client finds its own: code, field.
+    fn no(&self, method: &str, path: &str, body: Value, status: u16) -> (String, Option<String>);
+    /// The same of a mistake in a field.
+    fn bad(&self, method: &str, path: &str, body: Value, field: &str);
+    /// The same of what is not there.
+    fn unknown(&self, method: &str, path: &str, body: Value, field: Option<&str>);
 }
 
-impl Api {
-    fn of(gateway: &Gateway, account: &str, (header, key_form, form): Form) -> Self {
-        gateway.make_account(account);
-        let made = gateway.make_key(account, &["admin"]);
-        Self { client: gateway.with_key(None), header, key: key_form(&made.text), form }
+impl Octanes for Api {
+    fn keyed(&self, key: &str) -> Self {
+        Self { headers: vec![(self.headers[0].0, key.into())], client: self.client.clone(), form: self.form }
     }
 
-    /// In the account of the tests' own key.
-    fn plain(gateway: &Gateway) -> Self {
-        let key = format!("Bearer {}", crate::harness::ADMIN_KEY);
-        Self { client: gateway.with_key(None), header: "authorization", key, form: str::to_owned }
-    }
-
-    fn call_with(&self, more: &[(&str, &str)], method: &str, path: &str, body: &Value) -> Answer {
-        let body = if body.is_null() { String::new() } else { body.to_string() };
-        let headers = [&[(self.header, self.key.as_str())], more].concat();
-        let (path, query) = path.split_at(path.find('?').unwrap_or(path.len()));
-        self.client.call_with(&headers, method, &format!("{}{query}", (self.form)(path)), &body)
-    }
-
-    /// Exactly 200, and a body of JSON: without one, the Python client raises.
     #[track_caller]
     fn ok(&self, method: &str, path: &str, body: Value) -> Value {
-        let answer = self.call_with(&[], method, path, &body).refused(200);
-        assert_eq!(answer.header("content-type"), Some("application/json"), "{method} {path}");
-        answer.json()
+        self.json(method, path, body, 200)
     }
 
-    #[track_caller]
-    fn get(&self, path: &str) -> Value {
-        self.ok("GET", path, Value::Null)
-    }
-
-    /// As the Python client deletes, and as all others do.
     #[track_caller]
     fn delete(&self, path: &str, is_python: bool) {
         if is_python {
@@ -70,12 +55,9 @@ impl Api {
         }
     }
 
-    /// The error body in which each client finds its own: code, field.
     #[track_caller]
     fn no(&self, method: &str, path: &str, body: Value, status: u16) -> (String, Option<String>) {
-        let answer = self.call_with(&[], method, path, &body).refused(status);
-        assert_eq!(answer.header("content-type"), Some("application/json"), "{method} {path}");
-        let error = answer.json();
+        let error = self.json(method, path, body, status);
         assert_eq!((&error["code"], &error["errors"]), (&json!(status), &json!({})), "{error}");
         assert!(error["status"].is_string() && error["message"] == error["error"]["message"], "{error}");
         let kind = if status == 401 { "authentication_error" } else { "invalid_request_error" };
@@ -95,17 +77,28 @@ impl Api {
     }
 }
 
+/// In the account of the tests' own key.
+fn plain(gateway: &Gateway) -> Api {
+    of_key(gateway, ADMIN_KEY, FORMS[0])
+}
+
+fn of_key(gateway: &Gateway, key: &str, (header, key_form, form): Form) -> Api {
+    Api { headers: vec![(header, key_form(key))], client: gateway.with_key(None), form }
+}
+
 fn in_every_form(rows: fn(&Api)) {
     let gateway = Gateway::start();
     for (at, form) in FORMS.into_iter().enumerate() {
-        rows(&Api::of(&gateway, &format!("form-{at}"), form));
+        let account = format!("form-{at}");
+        gateway.make_account(&account);
+        rows(&of_key(&gateway, &gateway.make_key(&account, &["admin"]).text, form));
     }
 }
 
 #[test]
 fn section_0_what_holds_of_every_path() {
     in_every_form(|api| {
-        let stranger = Api { key: api.key.replace("tg_", "tg-"), client: api.client.clone(), ..*api };
+        let stranger = api.keyed(&api.headers[0].1.replace("tg_", "tg-"));
         for (method, path) in [("GET", "/customers"), ("POST", "/meters"), ("GET", "/meters/x")] {
             assert_eq!(stranger.no(method, path, Value::Null, 401), ("unauthorized".into(), None));
         }
@@ -294,7 +287,7 @@ fn section_2_measurements() {
         }
         api.ok("POST", "/customers", json!({"name": "acme"}));
         assert_eq!(api.get("/customers/acme/usage?meter_name=m"), json!({"usage": 2}), "counted once, and nothing else");
-        let none = Api { key: "nothing".into(), client: api.client.clone(), ..*api };
+        let none = api.keyed("nothing");
         assert_eq!(none.no("POST", "/measurements", json!({}), 401), ("unauthorized".into(), None));
     });
 }
@@ -418,7 +411,7 @@ fn section_4_usage_by_time() {
 #[test]
 fn usage_is_one_in_all_dialects_and_needs_the_scope_to_read() {
     let gateway = Gateway::start();
-    let api = Api::plain(&gateway);
+    let api = plain(&gateway);
     api.ok("POST", "/customers", json!({"name": "a b+c"}));
     let sent = event("u-1").customer("a b+c").meter("tokens").value("2.5").dimension("region", "eu");
     gateway.send(&[sent]).logged(1);
@@ -428,7 +421,7 @@ fn usage_is_one_in_all_dialects_and_needs_the_scope_to_read() {
         assert_eq!(api.get(&format!("/customers/{path}/usage?meter_name=tokens&{range}")), json!({"usage": 3.5}));
     }
     let made = gateway.make_key("default", &["ingest"]);
-    let producer = Api { key: format!("Bearer {}", made.text), ..Api::plain(&gateway) };
+    let producer = of_key(&gateway, &made.text, FORMS[0]);
     for (method, path) in [("GET", "/customers/x/usage?meter_name=tokens"), ("POST", "/customers/x/usage_by_time")] {
         let refused = producer.call_with(&[], method, path, &json!({})).refused(403).json();
         assert_eq!(refused["error"]["code"], "forbidden", "{method} {path}");
@@ -495,7 +488,7 @@ fn ok(answer: Answer) -> Value {
 #[test]
 fn a_customer_is_one_in_both_dialects() {
     let mut gateway = Gateway::start();
-    let api = Api::plain(&gateway);
+    let api = plain(&gateway);
     api.ok("POST", "/customers", json!({"name": "acme", "price_plan_name": "pro", "contact_info": {"city": "Oslo", "country": "NO"}}));
     let amberflo = ok(gateway.get("/customers/acme"));
     assert_eq!((&amberflo["customerName"], amberflo.get("address")), (&json!("acme"), None), "rules 4 and 5");
@@ -520,7 +513,7 @@ fn a_customer_is_one_in_both_dialects() {
     ok(gateway.call("PUT", "/customers/stage", &json!({"customerId": "acme", "lifecycleStage": "OFFBOARDED"}).to_string()));
     assert_eq!(api.get("/customers/acme/status"), json!({"status": "OFFBOARDED"}));
     gateway.kill_and_restart();
-    let api = Api::plain(&gateway);
+    let api = plain(&gateway);
     assert_eq!(api.get("/customers/acme"), shown);
     // Rule 6, both ways.
     ok(gateway.delete("/customers/acme"));
@@ -549,8 +542,8 @@ fn a_customer_is_one_in_both_dialects() {
 fn who_may_what_is_the_same_and_changes_are_noted() {
     let gateway = Gateway::start();
     let made = gateway.make_key("default", &["read"]);
-    let reader = Api { key: format!("Bearer {}", made.text), ..Api::plain(&gateway) };
-    let api = Api::plain(&gateway);
+    let reader = of_key(&gateway, &made.text, FORMS[0]);
+    let api = plain(&gateway);
     api.ok("POST", "/customers", json!({"name": "acme"}));
     assert_eq!(reader.get("/customers/acme")["name"], "acme");
     for (method, path) in [

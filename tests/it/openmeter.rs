@@ -3,56 +3,41 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Client, Gateway};
+use crate::harness::Gateway;
+use crate::harness::api::{Api, Form, in_each_form};
 
 /// What a path may look like.
-const FORMS: [fn(&str) -> String; 3] =
+const FORMS: [Form; 3] =
     [str::to_owned, |path| format!("/openmeter{path}"), |path| format!("//openmeter{}", path.replacen("/v1/", "//v1//", 1))];
 const CLOUD_EVENT: (&str, &str) = ("content-type", "application/cloudevents+json");
 const CLOUD_BATCH: (&str, &str) = ("content-type", "application/cloudevents-batch+json");
 const CSV: (&str, &str) = ("accept", "text/csv");
 
-struct Api {
-    client: Client,
-    form: fn(&str) -> String,
+/// What OpenMeter's answers have in common.
+trait OpenMeters {
+    /// The detail of a problem.
+    fn no(&self, method: &str, path: &str, body: Value, status: u16) -> String;
+    /// Sends an event of a type that is the name of its meter, with the member `value`.
+    fn send(&self, kind: &str, id: &str, subject: &str, time: &str, data: Value);
+    /// The rows of an answer that is complete.
+    fn rows(&self, path: &str) -> Vec<Value>;
 }
 
-impl Api {
-    fn call_with(&self, headers: &[(&str, &str)], method: &str, path: &str, body: &Value) -> Answer {
-        let body = if body.is_null() { String::new() } else { body.to_string() };
-        self.client.call_with(headers, method, &(self.form)(path), &body)
-    }
-
-    #[track_caller]
-    fn ok(&self, method: &str, path: &str, body: Value, status: u16) -> Value {
-        let answer = self.call_with(&[], method, path, &body).refused(status);
-        assert_eq!(answer.header("content-type"), Some("application/json"), "{method} {path}");
-        answer.json()
-    }
-
-    #[track_caller]
-    fn get(&self, path: &str) -> Value {
-        self.ok("GET", path, Value::Null, 200)
-    }
-
-    /// The detail of a problem.
+impl OpenMeters for Api {
     #[track_caller]
     fn no(&self, method: &str, path: &str, body: Value, status: u16) -> String {
-        let answer = self.call_with(&[], method, path, &body).refused(status);
-        // The client compares all of it.
-        assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{method} {path}");
-        let problem = answer.json();
+        // The client compares all of the type.
+        let problem = self.answered(method, path, &body, status, "application/problem+json").json();
         assert_eq!((&problem["type"], &problem["status"]), (&json!("about:blank"), &json!(status)), "{problem}");
         assert!(problem["title"].is_string() && problem["instance"].as_str().is_some_and(|text| text.starts_with("urn:request:")));
         problem["detail"].as_str().expect("a detail").to_owned()
     }
 
-    /// An event of a type that is the name of its meter, with the member `value`.
     #[track_caller]
     fn send(&self, kind: &str, id: &str, subject: &str, time: &str, data: Value) {
         let event =
             json!({"specversion": "1.0", "id": id, "source": "svc-a", "type": kind, "subject": subject, "time": time, "data": data});
-        let answer = self.client.call_with(&[CLOUD_EVENT], "POST", &(self.form)("/api/v1/events"), &event.to_string());
+        let answer = self.call_with(&[CLOUD_EVENT], "POST", "/api/v1/events", &event);
         assert_eq!(answer.refused(204).text(), "");
     }
 
@@ -64,15 +49,8 @@ impl Api {
     }
 }
 
-/// In an account of its own for each form of a path.
 fn in_every_form(rows: fn(&Api)) {
-    let gateway = Gateway::start();
-    for (at, form) in FORMS.into_iter().enumerate() {
-        let account = format!("form-{at}");
-        gateway.make_account(&account);
-        let key = gateway.make_key(&account, &["admin"]);
-        rows(&Api { client: gateway.with_key(Some(&key.text)), form });
-    }
+    in_each_form(&FORMS, rows);
 }
 
 fn a_meter() -> Value {
@@ -91,7 +69,7 @@ fn meters_are_made_read_changed_and_forgotten() {
         sent["description"] = "of prompts".into();
         sent["metadata"] = json!({"team": "ml"});
         sent["eventFrom"] = "2026-01-01T01:00:00+01:00".into();
-        let made = api.ok("POST", "/api/v1/meters", sent.clone(), 201);
+        let made = api.json("POST", "/api/v1/meters", sent.clone(), 201);
         for (name, value) in sent.as_object().expect("an object") {
             let expected = if name == "eventFrom" { &json!("2026-01-01T00:00:00Z") } else { value };
             assert_eq!(&made[name], expected, "{name}");
@@ -103,7 +81,7 @@ fn meters_are_made_read_changed_and_forgotten() {
             assert_eq!(api.get(&path), made);
         }
         assert_eq!(api.no("POST", "/api/v1/meters", sent, 409), "a meter with this slug is defined");
-        let changed = api.ok("PUT", &format!("/api/v1/meters/{id}"), json!({"name": "Tokens", "groupBy": {"kind": "$.kind"}}), 200);
+        let changed = api.json("PUT", &format!("/api/v1/meters/{id}"), json!({"name": "Tokens", "groupBy": {"kind": "$.kind"}}), 200);
         assert_eq!((&changed["name"], &changed["groupBy"], &changed["id"]), (&json!("Tokens"), &json!({"kind": "$.kind"}), &json!(id)));
         assert_eq!((changed.get("description"), changed.get("metadata"), &changed["valueProperty"]), (None, None, &json!("$.value")));
         assert_eq!(api.get("/api/v1/meters"), json!([changed]));
@@ -115,23 +93,23 @@ fn meters_are_made_read_changed_and_forgotten() {
         assert_eq!(api.no("PUT", "/api/v1/meters/tokens", json!({}), 404), "no meter has this id or slug");
         assert_eq!(api.no("GET", "/api/v1/meters/a%00b", Value::Null, 404), "no meter has this id or slug");
         // Another one, with another id.
-        assert_ne!(api.ok("POST", "/api/v1/meters", a_meter(), 201)["id"], json!(id));
+        assert_ne!(api.json("POST", "/api/v1/meters", a_meter(), 201)["id"], json!(id));
     });
 }
 
 #[test]
 fn meters_come_in_pages_and_are_bounded() {
     let gateway = Gateway::start();
-    let api = Api { client: gateway.with_key(Some(crate::harness::ADMIN_KEY)), form: FORMS[1] };
+    let api = Api::plain(&gateway, FORMS[1]);
     for number in 0..64 {
         let mut meter = a_meter();
         meter["slug"] = format!("m{number}").into();
-        api.ok("POST", "/api/v1/meters", meter, 201);
+        api.json("POST", "/api/v1/meters", meter, 201);
     }
     assert_eq!(api.no("POST", "/api/v1/meters", a_meter(), 400), "eventType has 64 meters, the limit is 64");
     let mut other = a_meter();
     other["eventType"] = "other".into();
-    api.ok("POST", "/api/v1/meters", other, 201);
+    api.json("POST", "/api/v1/meters", other, 201);
     let count = |query: &str| api.get(&format!("/api/v1/meters{query}")).as_array().expect("meters").len();
     assert_eq!([count(""), count("?page=1&pageSize=10"), count("?page=7&pageSize=10"), count("?page=8&pageSize=10")], [65, 10, 5, 0]);
     assert_eq!((count("?page=1"), count("?pageSize=3&order=ASC")), (65, 3));
@@ -154,7 +132,7 @@ fn what_is_wrong_is_a_problem_that_names_the_field() {
             body.as_object_mut().expect("an object").extend(change.as_object().expect("an object").clone());
             assert_eq!(api.no("POST", "/api/v1/meters", body, 400), detail);
         }
-        api.ok("POST", "/api/v1/meters", a_meter(), 201);
+        api.json("POST", "/api/v1/meters", a_meter(), 201);
         for (query, detail) in [
             ("windowSize=MINUTE", "windowSize must be HOUR, DAY or MONTH: what was used is kept by the hour"),
             ("windowTimeZone=Mars", "windowTimeZone must be the name of a time zone in the IANA database, such as Europe/Berlin"),
@@ -177,7 +155,7 @@ fn what_is_wrong_is_a_problem_that_names_the_field() {
         api.no("POST", "/api/v1/meters", json!("x".repeat(2 << 20)), 413);
         let answer = api.call_with(&[], "PATCH", "/api/v1/meters/tokens", &json!({})).refused(405);
         assert_eq!(answer.header("content-type"), Some("application/problem+json"));
-        let stranger = Api { client: api.client.with_key(Some("nobody's")), form: api.form };
+        let stranger = api.with_key(Some("nobody's"));
         stranger.no("GET", "/api/v1/meters", Value::Null, 401);
     });
 }
@@ -186,9 +164,9 @@ fn what_is_wrong_is_a_problem_that_names_the_field() {
 fn reading_needs_the_scope_read_and_changing_admin() {
     let gateway = Gateway::start();
     gateway.make_account("scopes");
-    let api = |scope: &str| Api { client: gateway.with_key(Some(&gateway.make_key("scopes", &[scope]).text)), form: FORMS[0] };
+    let api = |scope: &str| Api::new(gateway.with(&gateway.make_key("scopes", &[scope])), FORMS[0]);
     let (admin, read, ingest) = (api("admin"), api("read"), api("ingest"));
-    admin.ok("POST", "/api/v1/meters", a_meter(), 201);
+    admin.json("POST", "/api/v1/meters", a_meter(), 201);
     for path in
         ["/api/v1/meters", "/api/v1/meters/tokens", "/api/v1/meters/tokens/query", "/api/v1/meters/tokens/subjects", "/api/v1/events"]
     {
@@ -198,7 +176,7 @@ fn reading_needs_the_scope_read_and_changing_admin() {
     for (method, path) in [("POST", "/api/v1/meters"), ("PUT", "/api/v1/meters/tokens"), ("DELETE", "/api/v1/meters/tokens")] {
         read.no(method, path, a_meter(), 403);
     }
-    read.ok("POST", "/api/v1/meters/tokens/query", json!({}), 200);
+    read.json("POST", "/api/v1/meters/tokens/query", json!({}), 200);
     let object = |entry: &Value| (entry["action"].clone(), entry["object"].clone());
     let noted: Vec<_> = admin.client.get("/v1/audit").json()["entries"].as_array().expect("entries").iter().map(object).collect();
     assert!(noted.iter().any(|(_, object)| *object == json!("tokens")), "{noted:?}");
@@ -207,7 +185,7 @@ fn reading_needs_the_scope_read_and_changing_admin() {
 #[test]
 fn a_meter_that_one_dialect_defines_is_seen_by_the_others() {
     let gateway = Gateway::start();
-    let api = Api { client: gateway.with_key(Some(crate::harness::ADMIN_KEY)), form: FORMS[0] };
+    let api = Api::plain(&gateway, FORMS[0]);
     let amberflo = json!({"meterApiName": "API calls", "displayName": "Calls", "type": "MAX_IN_PERIOD", "dimensions": ["region"]});
     api.client.call("POST", "/meter-definition", &amberflo.to_string()).refused(200);
     let shown = api.get("/api/v1/meters/API%20calls");
@@ -216,7 +194,7 @@ fn a_meter_that_one_dialect_defines_is_seen_by_the_others() {
     {
         assert_eq!(shown[name], value);
     }
-    api.ok("POST", "/api/v1/meters", a_meter(), 201);
+    api.json("POST", "/api/v1/meters", a_meter(), 201);
     let theirs = gateway.get("/meter-definition/tokens").json();
     assert_eq!((&theirs["type"], &theirs["dimensions"]), (&json!("SUM_OF_ALL_USAGE"), &json!(["model"])));
     assert_eq!(gateway.get("/octane/meters/tokens").json()["aggregation"], "SUM");
@@ -246,7 +224,7 @@ fn send_some(api: &Api, kind: &str) {
 #[test]
 fn every_parameter_of_a_query_is_heeded_in_both_of_its_forms() {
     in_every_form(|api| {
-        api.ok("POST", "/api/v1/meters", a_meter(), 201);
+        api.json("POST", "/api/v1/meters", a_meter(), 201);
         send_some(api, "tokens");
         let row = |value: Value, start: &str, end: &str, subject: Value, groups: Value| json!({"value": value, "windowStart": format!("2026-{start}Z"), "windowEnd": format!("2026-{end}Z"), "subject": subject, "groupBy": groups});
         let none = Value::Null;
@@ -306,7 +284,7 @@ fn every_parameter_of_a_query_is_heeded_in_both_of_its_forms() {
         ] {
             let path = format!("/api/v1/meters/tokens/query?{parameters}");
             assert_eq!(api.rows(&path), rows, "{parameters}");
-            let by_body = api.ok("POST", "/api/v1/meters/tokens/query", body.clone(), 200);
+            let by_body = api.json("POST", "/api/v1/meters/tokens/query", body.clone(), 200);
             assert_eq!(by_body["data"], json!(rows), "{body}");
             for name in ["from", "to", "windowSize"] {
                 assert_eq!(by_body.get(name), body.get(name), "{body}");
@@ -322,7 +300,7 @@ fn every_parameter_of_a_query_is_heeded_in_both_of_its_forms() {
         let id = api.get("/api/v1/meters/tokens")["id"].as_str().expect("an id").to_owned();
         assert_eq!(api.rows(&format!("/api/v1/meters/{id}/query?{january}"))[0]["value"], 5);
         // Nothing is said of when: all there is, until now.
-        let all = api.ok("POST", "/api/v1/meters/tokens/query", Value::Null, 200);
+        let all = api.json("POST", "/api/v1/meters/tokens/query", Value::Null, 200);
         assert_eq!((&all["data"][0]["value"], &all["data"][0]["windowStart"]), (&json!(10), &json!("2026-01-01T00:00:00Z")));
     });
 }
@@ -330,8 +308,8 @@ fn every_parameter_of_a_query_is_heeded_in_both_of_its_forms() {
 #[test]
 fn answers_are_csv_for_whoever_asks_for_it() {
     let gateway = Gateway::start();
-    let api = Api { client: gateway.with_key(Some(crate::harness::ADMIN_KEY)), form: FORMS[0] };
-    api.ok("POST", "/api/v1/meters", a_meter(), 201);
+    let api = Api::plain(&gateway, FORMS[0]);
+    api.json("POST", "/api/v1/meters", a_meter(), 201);
     send_some(&api, "tokens");
     let path = "/api/v1/meters/tokens/query?to=2026-03-01T00:00:00Z&windowSize=MONTH&groupBy=model&subject=zeta";
     let answer = api.call_with(&[CSV], "GET", path, &Value::Null).refused(200);
@@ -350,18 +328,18 @@ fn answers_are_csv_for_whoever_asks_for_it() {
 #[test]
 fn every_aggregation_is_computed() {
     let gateway = Gateway::start();
-    let api = Api { client: gateway.with_key(Some(crate::harness::ADMIN_KEY)), form: FORMS[1] };
+    let api = Api::plain(&gateway, FORMS[1]);
     for (word, total) in
         [("SUM", json!(10)), ("AVG", json!(2.5)), ("MIN", json!(0.5)), ("MAX", json!(5)), ("LATEST", json!(5)), ("COUNT", json!(4))]
     {
         let name = word.to_lowercase();
-        api.ok("POST", "/api/v1/meters", meter_of(word), 201);
+        api.json("POST", "/api/v1/meters", meter_of(word), 201);
         send_some(&api, &name);
         let rows = api.rows(&format!("/api/v1/meters/{name}/query?to=2026-03-01T00:00:00Z"));
         assert_eq!(rows[0]["value"], total, "{word}");
     }
     // Different texts, and different numbers.
-    api.ok("POST", "/api/v1/meters", meter_of("UNIQUE_COUNT"), 201);
+    api.json("POST", "/api/v1/meters", meter_of("UNIQUE_COUNT"), 201);
     for (id, user) in [("u-1", json!("a")), ("u-2", json!("b")), ("u-3", json!("a")), ("u-4", json!(7))] {
         api.send("unique_count", id, "acme", "2026-01-01T00:00:00Z", json!({"value": user}));
     }
@@ -376,10 +354,10 @@ fn every_aggregation_is_computed() {
 #[test]
 fn events_before_those_that_a_meter_begins_with_are_left_out() {
     let gateway = Gateway::start();
-    let api = Api { client: gateway.with_key(Some(crate::harness::ADMIN_KEY)), form: FORMS[1] };
+    let api = Api::plain(&gateway, FORMS[1]);
     let mut meter = a_meter();
     meter["eventFrom"] = "2026-01-02T00:00:00Z".into();
-    api.ok("POST", "/api/v1/meters", meter, 201);
+    api.json("POST", "/api/v1/meters", meter, 201);
     send_some(&api, "tokens");
     for query in ["", "?from=2026-01-01T00:00:00Z"] {
         assert_eq!(api.rows(&format!("/api/v1/meters/tokens/query{query}"))[0]["value"], 5.5);
@@ -462,7 +440,7 @@ fn one_event_counts_in_every_meter_of_its_type_and_what_one_cannot_read_is_liste
             json!({"slug": "prompts", "aggregation": "COUNT", "eventType": "prompt"}),
             json!({"slug": "users", "aggregation": "UNIQUE_COUNT", "eventType": "prompt", "valueProperty": "$.user"}),
         ] {
-            api.ok("POST", "/api/v1/meters", meter, 201);
+            api.json("POST", "/api/v1/meters", meter, 201);
         }
         let now = jiff::Timestamp::now().to_string();
         let good = json!({"usage": {"tokens": "12.5"}, "model": {"name": "m-2"}, "user": "u-1", "region": "eu"});

@@ -3,51 +3,43 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Client, Gateway};
+use crate::harness::Gateway;
+use crate::harness::api::{Api, Form, in_each_form};
 
 /// What a path may look like.
-const FORMS: [fn(&str) -> String; 3] =
-    [str::to_owned, |path| format!("/stigg{path}"), |path| format!("//stigg{}", path.replacen("/v1/", "//v1//", 1))];
+const FORMS: [Form; 3] = [str::to_owned, |path| format!("/stigg{path}"), |path| format!("//stigg{}", path.replacen("/v1/", "//v1//", 1))];
 
 const CUSTOMERS: &str = "/api/v1/customers";
 const SUBSCRIPTIONS: &str = "/api/v1/subscriptions";
 
-struct Api {
-    client: Client,
-    form: fn(&str) -> String,
+/// What Stigg's answers have in common.
+trait Stiggs {
+    /// What is in the envelope of what succeeds.
+    fn data(&self, method: &str, path: &str, body: Value) -> Value;
+    /// The ids of a list.
+    fn ids(&self, path: &str) -> Vec<String>;
+    /// The error body in both of its forms.
+    fn no(&self, method: &str, path: &str, body: Value, status: u16, code: &str) -> String;
+    /// The same of a mistake, with its message.
+    fn bad(&self, method: &str, path: &str, body: Value, message: &str);
 }
 
-impl Api {
-    fn call(&self, method: &str, path: &str, body: &Value) -> Answer {
-        let body = if body.is_null() { String::new() } else { body.to_string() };
-        self.client.call(method, &(self.form)(path), &body)
-    }
-
-    /// The whole answer to what succeeds.
-    #[track_caller]
-    fn ok(&self, method: &str, path: &str, body: Value, status: u16) -> Value {
-        let answer = self.call(method, path, &body).refused(status);
-        assert_eq!(answer.header("content-type"), Some("application/json"), "{method} {path}");
-        answer.json()
-    }
-
+impl Stiggs for Api {
     #[track_caller]
     fn data(&self, method: &str, path: &str, body: Value) -> Value {
-        let answer = self.ok(method, path, body, if method == "POST" && path.ends_with('s') { 201 } else { 200 });
+        let answer = self.json(method, path, body, if method == "POST" && path.ends_with('s') { 201 } else { 200 });
         assert_eq!(answer.as_object().map(serde_json::Map::len), Some(1), "{answer}");
         answer["data"].clone()
     }
 
     #[track_caller]
     fn ids(&self, path: &str) -> Vec<String> {
-        ids(&self.ok("GET", path, Value::Null, 200))
+        ids(&self.json("GET", path, Value::Null, 200))
     }
 
-    /// The error body in both of its forms.
     #[track_caller]
     fn no(&self, method: &str, path: &str, body: Value, status: u16, code: &str) -> String {
-        let answer = self.call(method, path, &body).refused(status);
-        assert_eq!(answer.header("content-type"), Some("application/json"), "{method} {path}");
+        let answer = self.answered(method, path, &body, status, "application/json");
         let retry = (status == 409).then_some("false");
         assert_eq!(answer.header("x-should-retry"), retry, "{method} {path}");
         let error = answer.json();
@@ -70,13 +62,7 @@ fn ids(list: &Value) -> Vec<String> {
 }
 
 fn in_every_form(rows: fn(&Api)) {
-    let gateway = Gateway::start();
-    for (at, form) in FORMS.into_iter().enumerate() {
-        let account = format!("form-{at}");
-        gateway.make_account(&account);
-        let key = gateway.make_key(&account, &["admin"]);
-        rows(&Api { client: gateway.with(&key), form });
-    }
+    in_each_form(&FORMS, rows);
 }
 
 fn one_path(id: &str) -> String {
@@ -86,7 +72,7 @@ fn one_path(id: &str) -> String {
 #[test]
 fn section_0_what_holds_of_every_path() {
     in_every_form(|api| {
-        let stranger = |key| Api { client: api.client.with_key(key), form: api.form };
+        let stranger = |key| api.with_key(key);
         for key in [None, Some("tg_0000000000000000_unknown")] {
             stranger(key).no("GET", CUSTOMERS, Value::Null, 401, "UNAUTHENTICATED");
         }
@@ -149,10 +135,10 @@ fn section_2_imports_and_ways_to_pay() {
         let import = format!("{CUSTOMERS}/import");
         let entry = |id: &str| json!({"id": id, "name": id, "email": null});
         assert_eq!(
-            api.ok("POST", &import, json!({"customers": [entry("a"), entry("import")]}), 200),
+            api.json("POST", &import, json!({"customers": [entry("a"), entry("import")]}), 200),
             json!({"data": {"newCustomers": ["a", "import"]}})
         );
-        let again = api.ok("POST", &import, json!({"customers": [entry("b"), {"id": "a", "name": "A", "email": "e"}]}), 200);
+        let again = api.json("POST", &import, json!({"customers": [entry("b"), {"id": "a", "name": "A", "email": "e"}]}), 200);
         assert_eq!(again, json!({"data": {"newCustomers": ["b"]}}));
         assert_eq!(api.data("GET", &one_path("a"), Value::Null)["email"], "e");
         assert_eq!(api.data("GET", &one_path("import"), Value::Null)["id"], "import", "an id as any other");
@@ -166,7 +152,7 @@ fn section_2_imports_and_ways_to_pay() {
         assert_eq!(api.call("GET", &one_path("c"), &Value::Null).status, 404, "nothing of a bad import is made");
         let pay = one_path("a/payment-method");
         let body = json!({"integrationId": "i", "vendorIdentifier": "STRIPE", "billingId": "b"});
-        let attached = api.ok("POST", &pay, body, 200);
+        let attached = api.json("POST", &pay, body, 200);
         assert_eq!(attached["data"]["defaultPaymentMethod"]["billingId"], "b");
         api.bad("POST", &pay, json!({}), "integrationId is missing");
         assert_eq!(api.data("DELETE", &pay, Value::Null).get("defaultPaymentMethod"), None);
@@ -176,7 +162,7 @@ fn section_2_imports_and_ways_to_pay() {
 #[test]
 fn section_2_lists() {
     in_every_form(|api| {
-        let empty = api.ok("GET", CUSTOMERS, Value::Null, 200);
+        let empty = api.json("GET", CUSTOMERS, Value::Null, 200);
         assert_eq!(empty, json!({"data": [], "pagination": {"next": null, "prev": null}}));
         let all: Vec<_> = (0..25).map(|n| format!("c-{n:02}")).collect();
         for (n, id) in all.iter().enumerate() {
@@ -188,7 +174,7 @@ fn section_2_lists() {
         }
         assert_eq!(api.ids(CUSTOMERS), all[..20], "twenty unless it says otherwise");
         let page = |query: &str| {
-            let list = api.ok("GET", &format!("{CUSTOMERS}?{query}"), Value::Null, 200);
+            let list = api.json("GET", &format!("{CUSTOMERS}?{query}"), Value::Null, 200);
             let cursor = |name: &str| list["pagination"][name].as_str().map(str::to_owned);
             (ids(&list), cursor("next"), cursor("prev"))
         };
@@ -223,7 +209,7 @@ fn section_2_lists() {
 #[test]
 fn pages_are_exact_while_customers_are_made_and_removed_at_the_same_time() {
     let gateway = Gateway::start();
-    let api = Api { client: gateway.with_key(Some(crate::harness::ADMIN_KEY)), form: FORMS[0] };
+    let api = Api::plain(&gateway, FORMS[0]);
     for n in 0..30 {
         api.data("POST", CUSTOMERS, json!({"id": format!("stays-{n:02}")}));
         api.data("POST", CUSTOMERS, json!({"id": format!("goes-{n:02}")}));
@@ -243,7 +229,7 @@ fn pages_are_exact_while_customers_are_made_and_removed_at_the_same_time() {
         for limit in [1, 7, 13] {
             let (mut seen, mut after) = (Vec::new(), String::new());
             loop {
-                let list = api.ok("GET", &format!("{CUSTOMERS}?limit={limit}&after={after}"), Value::Null, 200);
+                let list = api.json("GET", &format!("{CUSTOMERS}?limit={limit}&after={after}"), Value::Null, 200);
                 seen.extend(ids(&list));
                 let Some(next) = list["pagination"]["next"].as_str() else { break };
                 after = next.to_owned();
@@ -323,7 +309,7 @@ fn section_6_one_customer_for_all_dialects() {
         let plans = amberflo("GET", "/payments/pricing/amberflo/customer-pricing/list?CustomerId=acme-7", Value::Null).refused(200).json();
         let plans: Vec<_> = plans.as_array().expect("an array").iter().map(|plan| plan["productPlanId"].clone()).collect();
         assert_eq!(plans, ["basic", "pro"]);
-        let listed = api.ok("GET", &format!("{SUBSCRIPTIONS}?customerId=acme-7"), Value::Null, 200);
+        let listed = api.json("GET", &format!("{SUBSCRIPTIONS}?customerId=acme-7"), Value::Null, 200);
         let listed: Vec<_> =
             listed["data"].as_array().expect("an array").iter().map(|one| (one["planId"].clone(), one["status"].clone())).collect();
         assert_eq!(listed, [(json!("basic"), json!("CANCELED")), (json!("pro"), json!("ACTIVE"))]);
@@ -358,18 +344,18 @@ fn customers_and_subscriptions_outlive_the_process_and_stay_in_their_account() {
     gateway.make_account("other");
     let other = gateway.make_key("other", &["admin"]);
     let before = {
-        let api = Api { client: gateway.with_key(Some(crate::harness::ADMIN_KEY)), form: FORMS[0] };
+        let api = Api::plain(&gateway, FORMS[0]);
         api.data("POST", CUSTOMERS, json!({"id": "acme-7", "metadata": {"a": "b"}, "passthrough": {"zuora": {"currency": "usd"}}}));
         api.data("POST", SUBSCRIPTIONS, json!({"id": "sub-1", "customerId": "acme-7", "planId": "p", "addons": []}));
         [api.data("GET", &one_path("acme-7"), Value::Null), api.data("GET", &format!("{SUBSCRIPTIONS}/sub-1"), Value::Null)]
     };
     gateway.kill_and_restart();
-    let api = Api { client: gateway.with_key(Some(crate::harness::ADMIN_KEY)), form: FORMS[0] };
+    let api = Api::plain(&gateway, FORMS[0]);
     assert_eq!(
         [api.data("GET", &one_path("acme-7"), Value::Null), api.data("GET", &format!("{SUBSCRIPTIONS}/sub-1"), Value::Null)],
         before
     );
-    let other = Api { client: gateway.with(&other), form: FORMS[1] };
+    let other = Api::new(gateway.with(&other), FORMS[1]);
     other.no("GET", &one_path("acme-7"), Value::Null, 404, "CUSTOMER_NOT_FOUND");
     other.no("GET", &format!("{SUBSCRIPTIONS}/sub-1"), Value::Null, 404, "SUBSCRIPTION_NOT_FOUND");
     assert_eq!((other.ids(CUSTOMERS), other.ids(SUBSCRIPTIONS)), (vec![], vec![]));
@@ -383,10 +369,10 @@ fn customers_and_subscriptions_outlive_the_process_and_stay_in_their_account() {
 fn what_changes_something_needs_a_key_that_may_and_is_noted() {
     let gateway = Gateway::start();
     let (reads, sends) = (gateway.make_key("default", &["read"]), gateway.make_key("default", &["ingest"]));
-    let admin = Api { client: gateway.with_key(Some(crate::harness::ADMIN_KEY)), form: FORMS[1] };
+    let admin = Api::plain(&gateway, FORMS[1]);
     admin.data("POST", CUSTOMERS, json!({"id": "acme-7"}));
     admin.data("POST", SUBSCRIPTIONS, json!({"id": "sub-1", "customerId": "acme-7", "planId": "p"}));
-    let reader = Api { client: gateway.with(&reads), form: FORMS[0] };
+    let reader = Api::new(gateway.with(&reads), FORMS[0]);
     reader.data("GET", &one_path("acme-7"), Value::Null);
     for (method, path) in [
         ("POST", CUSTOMERS),
@@ -403,7 +389,7 @@ fn what_changes_something_needs_a_key_that_may_and_is_noted() {
     ] {
         reader.no(method, path, json!({"id": "b", "customerId": "acme-7", "planId": "p"}), 403, "FORBIDDEN");
     }
-    Api { client: gateway.with(&sends), form: FORMS[0] }.no("GET", CUSTOMERS, Value::Null, 403, "FORBIDDEN");
+    Api::new(gateway.with(&sends), FORMS[0]).no("GET", CUSTOMERS, Value::Null, 403, "FORBIDDEN");
     let entries = gateway.get("/v1/audit").json();
     let noted: Vec<_> = entries["entries"]
         .as_array()

@@ -10,13 +10,16 @@ use serde_json::{Map, Value, json};
 
 use super::openapi::customers as openapi;
 use super::subscriptions::refusal as plan_refusal;
-use super::{Answer, Below, By, Name, Parts, Shared, changed, deleted, find, read, refusal, work};
+use super::{Answer, Below, By, Name, Parts, Shared, deleted, find, read, refusal, unknown, work};
 use crate::accounts::Scope;
+use crate::api::audit::changed;
 use crate::api::fields::Received;
 use crate::api::openapi::OCTANE;
 use crate::api::refusals::check_scope;
 use crate::customers::Customer;
+use crate::dialect::ApiError;
 use crate::dialect::octane::customers::{CustomerPatch, NewCustomer, render, status_label};
+use crate::dialect::octane::error::ChangeError;
 use crate::dialect::octane::mappings::{self, SentMapping};
 use crate::dialect::octane::metadata::{self, Metadata};
 use crate::openapi::Routes;
@@ -99,7 +102,7 @@ async fn add_mapping(State(parts): Shared, Extension(by): By, name: Name, body: 
     let added = work(parts, move |parts| {
         let sent = SentMapping::parse(&body)?;
         let found = find(parts, by.account, &name)?;
-        let customer = parts.customers.try_change(by.account, found.id(), |customer| sent.add_to(customer)).map_err(refusal)?;
+        let customer = parts.customers.try_change(by.account, found.id(), |customer| sent.add_to(customer)).map_err(of_change)?;
         Ok((customer, sent.render()))
     });
     let (customer, mapping) = added.await?;
@@ -110,7 +113,7 @@ async fn remove_mappings(State(parts): Shared, Extension(by): By, name: Name, la
     check_scope(&by, Scope::Admin)?;
     let removed = work(parts, move |parts| {
         let found = find(parts, by.account, &name)?;
-        parts.customers.try_change(by.account, found.id(), |customer| mappings::remove(customer, &label.0)).map_err(refusal)
+        parts.customers.try_change(by.account, found.id(), |customer| mappings::remove(customer, &label.0)).map_err(of_change)
     });
     Ok(deleted(&headers, id_of(&removed.await?)))
 }
@@ -125,7 +128,7 @@ async fn merge_metadata(State(parts): Shared, Extension(by): By, name: Name, bod
     let merged = work(parts, move |parts| {
         let sent = Metadata::parse(&body)?;
         let found = find(parts, by.account, &name)?;
-        parts.customers.try_change(by.account, found.id(), |customer| sent.merge(customer)).map_err(refusal)
+        parts.customers.try_change(by.account, found.id(), |customer| sent.merge(customer)).map_err(of_change)
     });
     Ok(one(&merged.await?, |_| Map::new().into()))
 }
@@ -143,6 +146,15 @@ async fn look(parts: std::sync::Arc<Parts>, by: crate::accounts::Caller, name: N
 
 fn one(customer: &Customer, shown: fn(&Customer) -> Value) -> Response {
     changed(id_of(customer), super::json(&shown(customer)))
+}
+
+/// What became of a change of mappings or properties.
+fn of_change(error: ChangeError) -> ApiError {
+    match error {
+        ChangeError::TooMany { .. } => ApiError::bad_request(error.to_string()),
+        ChangeError::UnknownMapping => unknown("label", error.to_string()),
+        ChangeError::Customer(error) => refusal(error),
+    }
 }
 
 fn id_of(customer: &Customer) -> String {

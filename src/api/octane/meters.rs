@@ -7,11 +7,13 @@ use hyper::header::HeaderMap;
 use serde_json::Value;
 
 use super::openapi::meters as openapi;
-use super::{Answer, By, Name, Parts, Shared, about, changed, deleted, json, read, unknown, work};
+use super::{Answer, By, Name, Parts, Shared, about, deleted, json, read, unknown, work};
 use crate::accounts::Scope;
+use crate::api::audit::changed;
 use crate::api::fields::Received;
+use crate::api::meters::unanswered;
 use crate::api::openapi::OCTANE;
-use crate::api::refusals::{CHANGE_UNKNOWN, check_scope, store_refusal};
+use crate::api::refusals::check_scope;
 use crate::dialect::ApiError;
 use crate::dialect::octane::meters::{MeterPatch, MeterRequest, archive as set_archived, is_archived, render};
 use crate::meters::{Error, Meter};
@@ -106,9 +108,6 @@ pub(super) fn refusal(error: Error) -> ApiError {
         Error::Exists => about("name", ApiError::duplicate(error.to_string())),
         Error::Unknown => unknown("name", "meter not found"),
         Error::TooMany => ApiError::bad_request(error.to_string()),
-        Error::Store(error) => {
-            tracing::error!(%error, "the store did not answer for a meter definition");
-            store_refusal(&error, CHANGE_UNKNOWN)
-        }
+        Error::Store(error) => unanswered(&error),
     }
 }

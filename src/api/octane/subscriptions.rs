@@ -8,8 +8,9 @@ use hyper::header::HeaderMap;
 use serde_json::Value;
 
 use super::openapi::subscriptions as openapi;
-use super::{Answer, Below, By, Name, Parts, Shared, changed, deleted, find, json, read, unknown, work};
+use super::{Answer, Below, By, Name, Parts, Shared, deleted, find, json, read, unknown, work};
 use crate::accounts::{Caller, Scope};
+use crate::api::audit::changed;
 use crate::api::fields::Received;
 use crate::api::openapi::OCTANE;
 use crate::api::refusals::{CHANGE_UNKNOWN, check_scope, store_refusal};

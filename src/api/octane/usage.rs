@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::{Extension, State};
-use axum::response::{IntoResponse, Response};
-use hyper::header::{CONTENT_TYPE, HeaderMap};
+use hyper::header::HeaderMap;
 
 use super::openapi::usage as openapi;
 use super::{Answer, By, Name, Parts, Shared, find, read, work};
@@ -13,15 +12,17 @@ use crate::accounts::Scope;
 use crate::api::fields::{Parameters, Received, pairs};
 use crate::api::openapi::OCTANE;
 use crate::api::refusals::check_scope;
-use crate::api::usage::{Facts, Seen, describe_facts, refusal, wait};
+use crate::api::usage::{Facts, refusal, wait, whole_answer};
 use crate::customers::CustomerId;
 use crate::dialect::ApiError;
 use crate::dialect::octane::usage::{ByTime, ByTimeQuestion, UsageQuestion, render};
 use crate::meters::{self, Meter};
 use crate::openapi::Routes;
 use crate::store::Rows;
-use crate::telemetry;
 use crate::usage::{Limits, MeterType, Query, evaluate};
+
+/// As these queries stand in metrics.
+const FORM: &str = "octane";
 
 pub(super) fn routes() -> Routes<Arc<Parts>> {
     Routes::of(OCTANE).get("/customers/{name}/usage", one, openapi::show()).post(
@@ -50,9 +51,6 @@ impl Subject {
     }
 }
 
-/// A body, and what its headers say.
-type Written = (Vec<u8>, Facts);
-
 async fn one(State(parts): Shared, Extension(by): By, name: Name, headers: HeaderMap, parameters: Parameters) -> Answer {
     let started = Instant::now();
     check_scope(&by, Scope::Read)?;
@@ -75,7 +73,7 @@ async fn one(State(parts): Shared, Extension(by): By, name: Name, headers: Heade
         };
         Ok((render(&answer), Facts::of(query.buckets(), &answer)))
     });
-    Ok(respond(seen.await?, started))
+    Ok(whole_answer(FORM, seen.await?, started))
 }
 
 async fn by_time(State(parts): Shared, Extension(by): By, name: Name, headers: HeaderMap, body: Received) -> Answer {
@@ -97,19 +95,10 @@ async fn by_time(State(parts): Shared, Extension(by): By, name: Name, headers: H
         let body = answer.write().map_err(|too_large| ApiError::bad_request(too_large.to_string()))?;
         Ok((body, Facts::of(of_groups.buckets(), &groups)))
     });
-    Ok(respond(seen.await?, started))
+    Ok(whole_answer(FORM, seen.await?, started))
 }
 
 /// What is computed was said with the query.
 fn answer_to(query: &Query, rows: &dyn Rows, limits: Limits) -> Result<crate::usage::Answer, ApiError> {
     evaluate(query, MeterType::default(), rows, limits).map_err(refusal)
-}
-
-fn respond(seen: Seen<Written>, started: Instant) -> Response {
-    let Seen { found: (body, facts), rows } = seen;
-    let mut response = ([(CONTENT_TYPE, "application/json")], body).into_response();
-    rows.describe(response.headers_mut());
-    describe_facts(&facts, response.headers_mut());
-    telemetry::observe_query("octane", rows.complete, facts.rows_read, started.elapsed());
-    response
 }

@@ -7,8 +7,9 @@ use axum::response::{IntoResponse, Response};
 use hyper::StatusCode;
 use serde_json::Value;
 
-use super::{Answer, By, InPath, Parts, Shared, changed, find, json, openapi, read, refusal, work};
+use super::{Answer, By, InPath, Parts, Shared, find, json, openapi, read, refusal, work};
 use crate::accounts::Scope;
+use crate::api::audit::changed;
 use crate::api::fields::{Parameters, Received, pairs};
 use crate::api::openapi::OPENMETER;
 use crate::api::refusals::check_scope;

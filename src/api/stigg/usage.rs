@@ -30,7 +30,6 @@ use crate::dialect::stigg::usage::{Measurement, Report, Totals, USAGES, USAGES_M
 use crate::event::{IdentityMode, Rejection};
 use crate::gateway::Gateway;
 use crate::openapi::Routes;
-use crate::telemetry;
 use crate::usage::{Limits, MeterType, evaluate, ever, totals};
 use crate::verdicts::{self, Verdicts};
 
@@ -184,12 +183,5 @@ async fn history(
         let answer = evaluate(&asked.query, MeterType::SumOfAllUsage, rows, limits).map_err(usage::refusal)?;
         Ok((asked.render(&answer), Facts::of(asked.query.buckets(), &answer).with_range_moved(asked.is_widened)))
     });
-    let seen = seen.await?;
-    let (body, facts) = seen.found;
-    telemetry::observe_query("stigg", seen.rows.complete, facts.rows_read, started.elapsed());
-    // It is JSON, which is text.
-    let mut response = answer_json(StatusCode::OK, String::from_utf8(body).unwrap_or_default());
-    seen.rows.describe(response.headers_mut());
-    usage::describe_facts(&facts, response.headers_mut());
-    Ok(response)
+    Ok(usage::whole_answer("stigg", seen.await?, started))
 }

@@ -84,7 +84,7 @@ impl Queries {
 
 impl Standing {
     /// Says it in the headers of an answer.
-    pub(in crate::api) fn describe(&self, headers: &mut HeaderMap) {
+    pub(super) fn describe(&self, headers: &mut HeaderMap) {
         headers.insert(COMPLETE, HeaderValue::from_static(if self.complete { "true" } else { "false" }));
         insert_list(headers, POSITIONS, self.positions.iter().map(|(partition, next)| format!("{partition}={next}")));
     }

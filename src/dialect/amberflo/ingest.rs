@@ -4,7 +4,7 @@
 pub mod custom;
 
 use crate::clock::{UnixMicros, UnixMillis};
-use crate::dialect::draft::{Scratch, first_time, members, number, once, required, string, wrong_type};
+use crate::dialect::draft::{Scratch, first_time, members, number, once, read_dimensions, required, string, wrong_type};
 use crate::event::parse::{Members, Value};
 use crate::event::{Amount, Code, Draft, MEASUREMENTS_MAX, Measurement, MeterEvent, Rejection, TimeWindow};
 
@@ -74,13 +74,9 @@ fn finish<'t, 's>(
     window: TimeWindow,
 ) -> Result<MeterEvent<'t, 's>, Rejection> {
     finish_measurements(fields, scratch)?;
-    let unique_id = match fields.unique_id {
-        Some(sent) => sent,
-        None => scratch.generated.make()?,
-    };
     let draft = Draft {
         namespace: "",
-        unique_id,
+        unique_id: scratch.generated.sent_or_made(fields.unique_id)?,
         unique_id_generated: fields.unique_id.is_none(),
         customer_id: required("customerId", fields.customer_id)?,
         time: Some(required("meterTimeInMillis", fields.time)?),
@@ -104,7 +100,7 @@ fn read_member<'t>(key: &'t str, value: Value<'t>, fields: &mut Fields<'t>, scra
         "meterTimeInMillis" => once(key, &mut fields.time, time(key, &value)?),
         "dimensions" => {
             first_time(key, &mut fields.has_dimensions)?;
-            read_dimensions(members(key, value)?, scratch)
+            read_dimensions(key, value, &mut scratch.dimensions)
         }
         "values" => {
             first_time(key, &mut fields.has_values)?;
@@ -112,17 +108,6 @@ fn read_member<'t>(key: &'t str, value: Value<'t>, fields: &mut Fields<'t>, scra
         }
         _ => Ok(()),
     }
-}
-
-fn read_dimensions<'t>(members: Members<'t>, scratch: &mut Scratch<'t>) -> Result<(), Rejection> {
-    for (key, value) in members {
-        match value {
-            Value::Null => {}
-            Value::String(text) => scratch.dimensions.push((key, text)),
-            _ => return Err(wrong_type(&format!("dimensions.{key}"), "must be a string")),
-        }
-    }
-    Ok(())
 }
 
 fn read_values<'t>(members: Members<'t>, scratch: &mut Scratch<'t>) -> Result<(), Rejection> {

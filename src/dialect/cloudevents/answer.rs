@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::query::{MeterQuery, window_word};
 use super::times::shown_time;
+use crate::dialect::csv::write_text;
 use crate::event::Sum;
 use crate::usage::{Answer, Buckets, Field, Group, Query, Zone, rfc3339};
 
@@ -236,16 +237,6 @@ fn write_line((start_s, end_s): (i64, i64), value: Sum, said: &[u8], to: &mut Ve
     to.extend_from_slice(said);
     let written = written.and_then(|()| write!(to, ",{value}\r\n"));
     debug_assert!(written.is_ok(), "a vector takes everything");
-}
-
-fn write_text(text: &str, to: &mut Vec<u8>) {
-    if text.contains([',', '"', '\r', '\n']) {
-        to.push(b'"');
-        to.extend_from_slice(text.replace('"', "\"\"").as_bytes());
-        to.push(b'"');
-    } else {
-        to.extend_from_slice(text.as_bytes());
-    }
 }
 
 /// Writes the subjects of an answer that is grouped by them: one JSON array, in the order of their bytes.

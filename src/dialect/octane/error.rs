@@ -1,9 +1,30 @@
-//! Octane's error body, in which each of its two clients finds its own (contract `octane.md` section 0).
+//! Octane's error body, in which each of its two clients finds its own (contract `octane.md` section 0), and how a change of a customer
+//! fails that only Octane makes.
 
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
+use crate::customers;
 use crate::dialect::ApiError;
+
+/// Why a customer's mappings or properties were not changed. Nothing happened, except after [`customers::Error::Store`].
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// It would have more of something than it may have.
+    #[error("the customer would have more than {max} {what}, the limit")]
+    TooMany {
+        /// Of what, for people.
+        what: &'static str,
+        /// How many it may have.
+        max: usize,
+    },
+    /// There is no mapping of this label.
+    #[error("the customer has no mapping of this label")]
+    UnknownMapping,
+    /// As any change of a customer.
+    #[error(transparent)]
+    Customer(#[from] customers::Error),
+}
 
 /// The body of an error.
 pub fn body(error: &ApiError) -> Value {

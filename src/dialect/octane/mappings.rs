@@ -4,9 +4,10 @@
 
 use serde_json::{Map, Value};
 
+use super::error::ChangeError;
 use super::fields::{EXTRA_BYTES_MAX, extra, items};
 use crate::customers::mappings::{LABEL_BYTES_MAX, REGEX_BYTES_MAX, compile};
-use crate::customers::{Customer, Error, MAPPINGS_MAX, Mapping, TAG_BYTES_MAX, TAGS_MAX};
+use crate::customers::{Customer, MAPPINGS_MAX, Mapping, TAG_BYTES_MAX, TAGS_MAX};
 use crate::dialect::ApiError;
 use crate::dialect::fields::{Fields, parse_object};
 
@@ -69,15 +70,15 @@ impl SentMapping {
     /// Adds it to a customer's. The same once more changes nothing: a client that lost the answer sends it again.
     ///
     /// # Errors
-    /// [`Error::TooMany`].
-    pub fn add_to(&self, customer: &mut Customer) -> Result<(), Error> {
+    /// [`ChangeError::TooMany`].
+    pub fn add_to(&self, customer: &mut Customer) -> Result<(), ChangeError> {
         let mut all = mappings_of(customer);
         if all.contains(self) {
             return Ok(());
         }
         match all.iter().position(|known| known.mapping == self.mapping) {
             Some(at) => all[at] = self.clone(),
-            None if all.len() >= MAPPINGS_MAX => return Err(Error::TooMany { what: "mappings", max: MAPPINGS_MAX }),
+            None if all.len() >= MAPPINGS_MAX => return Err(ChangeError::TooMany { what: "mappings", max: MAPPINGS_MAX }),
             None => all.push(self.clone()),
         }
         set_mappings(customer, all);
@@ -88,10 +89,10 @@ impl SentMapping {
 /// Takes all mappings of a label away; of the first of these labels that there is.
 ///
 /// # Errors
-/// [`Error::UnknownMapping`].
-pub fn remove(customer: &mut Customer, labels: &[String]) -> Result<(), Error> {
+/// [`ChangeError::UnknownMapping`].
+pub fn remove(customer: &mut Customer, labels: &[String]) -> Result<(), ChangeError> {
     let mut all = mappings_of(customer);
-    let label = labels.iter().find(|label| all.iter().any(|known| known.mapping.label == **label)).ok_or(Error::UnknownMapping)?;
+    let label = labels.iter().find(|label| all.iter().any(|known| known.mapping.label == **label)).ok_or(ChangeError::UnknownMapping)?;
     all.retain(|known| known.mapping.label != *label);
     set_mappings(customer, all);
     Ok(())

@@ -7,7 +7,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::clock::{UnixMicros, UnixMillis};
 use crate::customers::mappings::Matcher;
-use crate::dialect::draft::{Scratch, first_time, members, number, once, required, string, timestamp, wrong_type};
+use crate::dialect::draft::{Scratch, first_time, number, once, read_dimensions, required, string, timestamp, wrong_type};
 use crate::event::parse::{Members, Value};
 use crate::event::{Amount, Code, Draft, HashKey, Mapping, Measurement, MeterEvent, Rejection, Said, TimeWindow};
 
@@ -124,14 +124,7 @@ fn read_member<'t>(name: &'t str, value: Value<'t>, fields: &mut Fields<'t>, scr
         "id" => once(name, &mut fields.id, string(name, &value)?),
         "labels" => {
             first_time(name, &mut fields.has_labels)?;
-            for (key, value) in members(name, value)? {
-                match value {
-                    Value::Null => {}
-                    Value::String(text) => scratch.dimensions.push((key, text)),
-                    _ => return Err(wrong_type(&format!("labels.{key}"), "must be a string")),
-                }
-            }
-            Ok(())
+            read_dimensions(name, value, &mut scratch.dimensions)
         }
         "reset_total" => match value {
             Value::Bool(false) => Ok(()),

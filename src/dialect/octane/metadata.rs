@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
+use super::error::ChangeError;
 use super::fields::items;
-use crate::customers::{ATTRIBUTE_KEY_BYTES_MAX, ATTRIBUTE_VALUE_BYTES_MAX, ATTRIBUTES_MAX, Customer, Error};
+use crate::customers::{ATTRIBUTE_KEY_BYTES_MAX, ATTRIBUTE_VALUE_BYTES_MAX, ATTRIBUTES_MAX, Customer};
 use crate::dialect::ApiError;
 use crate::dialect::fields::{Fields, not_json};
 
@@ -45,12 +46,12 @@ impl Metadata {
     /// Merges it into a customer's; a property without a value is taken away.
     ///
     /// # Errors
-    /// [`Error::TooMany`].
-    pub fn merge(&self, customer: &mut Customer) -> Result<(), Error> {
+    /// [`ChangeError::TooMany`].
+    pub fn merge(&self, customer: &mut Customer) -> Result<(), ChangeError> {
         self.merge_into(&mut customer.attributes)
     }
 
-    pub(super) fn merge_into(&self, attributes: &mut BTreeMap<String, String>) -> Result<(), Error> {
+    pub(super) fn merge_into(&self, attributes: &mut BTreeMap<String, String>) -> Result<(), ChangeError> {
         for (property, value) in &self.0 {
             match value {
                 Some(value) => drop(attributes.insert(property.clone(), value.clone())),
@@ -58,7 +59,7 @@ impl Metadata {
             }
         }
         let is_too_many = attributes.len() > ATTRIBUTES_MAX;
-        if is_too_many { Err(Error::TooMany { what: "properties", max: ATTRIBUTES_MAX }) } else { Ok(()) }
+        if is_too_many { Err(ChangeError::TooMany { what: "properties", max: ATTRIBUTES_MAX }) } else { Ok(()) }
     }
 }
 
@@ -83,7 +84,7 @@ mod tests {
     use crate::clock::UnixMicros;
     use crate::customers::CustomerId;
 
-    fn merged(customer: &mut Customer, body: &Value) -> Result<(), Error> {
+    fn merged(customer: &mut Customer, body: &Value) -> Result<(), ChangeError> {
         Metadata::parse(body.to_string().as_bytes()).expect("good metadata").merge(customer)
     }
 
@@ -95,7 +96,7 @@ mod tests {
             .expect("few");
         assert_eq!(render(&customer), json!([{"property": "tier", "value": "tin"}]));
         let many = |from: usize| (from..from + 64).map(|n| json!({"property": format!("p{n}"), "value": "v"})).collect::<Value>();
-        assert!(matches!(merged(&mut customer, &many(0)), Err(Error::TooMany { what: "properties", max: 64 })));
+        assert!(matches!(merged(&mut customer, &many(0)), Err(ChangeError::TooMany { what: "properties", max: 64 })));
     }
 
     #[test]

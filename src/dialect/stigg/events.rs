@@ -166,13 +166,9 @@ fn finish<'t, 's>(
     if let Some(resource) = fields.resource {
         scratch.dimensions.push((RESOURCE, resource));
     }
-    let unique_id = match fields.key {
-        Some(key) => key,
-        None => scratch.generated.make()?,
-    };
     let draft = Draft {
         namespace: "",
-        unique_id,
+        unique_id: scratch.generated.sent_or_made(fields.key)?,
         unique_id_generated: fields.key.is_none(),
         customer_id: required("customerId", fields.customer)?,
         time: fields.time,

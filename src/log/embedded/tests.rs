@@ -1,6 +1,7 @@
 mod power_loss;
 
 use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
 
 use super::segment::SEGMENT_HEADER_BYTES;
 use super::*;
@@ -145,16 +146,18 @@ fn a_flipped_bit_in_what_was_durable_is_an_error_with_file_and_offset() {
     }
     let segment = last_segment(dir.path());
     let whole = std::fs::read(&segment).expect("reads");
+    let file = std::fs::File::options().write(true).open(&segment).expect("opens");
     let block_bytes = BLOCK_HEADER_BYTES + 14;
     // Everything but the last block: behind a broken one stands a block that says the broken one was durable.
     for at in 0..whole.len() - block_bytes {
         if (40..SEGMENT_HEADER_BYTES).contains(&at) || (8..12).contains(&at) {
             continue; // padding
         }
-        let mut bytes = whole.clone();
-        bytes[at] ^= 1;
-        std::fs::write(&segment, &bytes).expect("writes");
-        match open(dir.path(), LARGE) {
+        // In place: a file that is cut and written again is on its way to the disk when it is cut the next time, which waits for it.
+        file.write_all_at(&[whole[at] ^ 1], at as u64).expect("writes");
+        let opened = open(dir.path(), LARGE);
+        file.write_all_at(&whole[at..=at], at as u64).expect("writes");
+        match opened {
             Err(Error::Corrupt { file, .. }) => assert!(file.ends_with(".seg")),
             Ok((log, ..)) => panic!("byte {at}: opened with {} records", log.end()),
             Err(other) => panic!("byte {at}: {other}"),

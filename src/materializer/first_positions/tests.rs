@@ -6,6 +6,7 @@ use super::upkeep::MERGE_RUNS;
 use super::*;
 use crate::log::disk::{DiskFile, RealDisk};
 use std::collections::BTreeSet;
+use std::os::unix::fs::FileExt as _;
 
 const LOG: [u8; 16] = [7; 16];
 
@@ -65,10 +66,12 @@ fn run_files(dir: &Path) -> BTreeSet<String> {
     RealDisk.list(dir).expect("lists").into_iter().filter(|name| name.ends_with(".run")).collect()
 }
 
+/// In place: a file that is cut and written again is on its way to the disk when it is cut the next time, which waits for it.
 fn flip(path: &Path, byte: usize, bit: u8) {
-    let mut bytes = std::fs::read(path).expect("read");
-    bytes[byte] ^= 1 << bit;
-    std::fs::write(path, bytes).expect("written");
+    let file = std::fs::File::options().read(true).write(true).open(path).expect("opens");
+    let mut found = [0];
+    file.read_exact_at(&mut found, byte as u64).expect("read");
+    file.write_all_at(&[found[0] ^ (1 << bit)], byte as u64).expect("written");
 }
 
 fn only_run(dir: &Path) -> std::path::PathBuf {
@@ -305,9 +308,10 @@ fn no_bit_of_the_manifest_can_flip_unnoticed() {
             let loaded = load(&RealDisk, dir.path(), &hex::encode(LOG), Some(50), UnixMillis(i64::MAX));
             assert!(matches!(loaded, Err(IndexError::Damaged(_))), "bit {bit} of byte {byte}");
             assert!(!check(&RealDisk, dir.path(), LOG).findings.is_empty(), "bit {bit} of byte {byte}");
-            std::fs::write(&path, &right).expect("written");
+            flip(&path, byte, bit);
         }
     }
+    assert_eq!(std::fs::read(&path).expect("read"), right);
     assert_eq!(open(dir.path(), Some(50)).covered(), Position(100));
 }
 

@@ -237,21 +237,20 @@ impl Reference {
 
 /// The same on what is real.
 fn write(customers: &Customers, id: &CustomerId, write: &Write) -> Customer {
-    let changed = match write {
+    match write {
         Write::Put(sent) => {
             let patch = CustomerPatch::parse(sent.to_string().as_bytes(), NOW).expect("a good body");
-            customers.change(ACCOUNT, id, |customer| patch.apply(customer))
+            customers.change(ACCOUNT, id, |customer| patch.apply(customer)).expect("is there")
         }
         Write::Metadata(sent) => {
             let sent = Metadata::parse(sent.to_string().as_bytes()).expect("a good body");
-            customers.try_change(ACCOUNT, id, |customer| sent.merge(customer))
+            customers.try_change(ACCOUNT, id, |customer| sent.merge(customer)).expect("is there, and few")
         }
         Write::Amberflo(sent) => {
             let request = CustomerRequest::parse(sent.to_string().as_bytes()).expect("a good body");
-            customers.change(ACCOUNT, id, |customer| request.replace(customer))
+            customers.change(ACCOUNT, id, |customer| request.replace(customer)).expect("is there")
         }
-    };
-    changed.expect("is there")
+    }
 }
 
 /// What Octane cannot express of a customer.

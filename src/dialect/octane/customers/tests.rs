@@ -1,7 +1,8 @@
 use serde_json::json;
 
 use super::*;
-use crate::customers::{Address, Contact, Error, Extensions, Mapping};
+use crate::customers::{Address, Contact, Extensions, Mapping};
+use crate::dialect::octane::error::ChangeError;
 
 const NOW: UnixMicros = UnixMicros(1_767_225_600_000_000);
 
@@ -143,7 +144,7 @@ fn what_mappings_and_tags_have_beside_their_fields_stays_with_them() {
     let again = SentMapping::parse(br#"{"label":"n"}"#).expect("a mapping");
     again.add_to(&mut customer).expect("is there");
     assert_eq!(mappings::render(&customer), json!([first, {"label": "n"}]), "the newest holds");
-    assert!(matches!(mappings::remove(&mut customer, &["m".into(), "o".into()]), Err(Error::UnknownMapping)));
+    assert!(matches!(mappings::remove(&mut customer, &["m".into(), "o".into()]), Err(ChangeError::UnknownMapping)));
     mappings::remove(&mut customer, &["a+n".into(), "n".into()]).expect("is there");
     mappings::remove(&mut customer, &["l".into()]).expect("is there");
     put(&mut customer, &json!({"tags": []}));
@@ -157,7 +158,7 @@ fn there_is_an_end_to_mappings() {
         SentMapping::parse(json!({"label": n.to_string()}).to_string().as_bytes()).expect("a mapping").add_to(&mut customer).expect("few");
     }
     let one_more = SentMapping::parse(br#"{"label":"x"}"#).expect("a mapping");
-    assert!(matches!(one_more.add_to(&mut customer), Err(Error::TooMany { what: "mappings", max: 64 })));
+    assert!(matches!(one_more.add_to(&mut customer), Err(ChangeError::TooMany { what: "mappings", max: 64 })));
     assert_eq!(customer.mappings.len(), 64);
 }
 

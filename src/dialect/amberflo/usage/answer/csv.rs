@@ -15,6 +15,7 @@ use std::io::Write as _;
 
 use super::super::field_name;
 use super::{Report, Shape, Value};
+use crate::dialect::csv::write_text;
 use crate::usage::{Measure, MeterType, Query, Zone, rfc3339};
 
 /// Names of all fields that are grouped by, each once, in the order in which they come.
@@ -77,15 +78,5 @@ fn label(measure: Measure<'_>) -> &'static str {
         Measure::Average => "AVG",
         Measure::Latest => "LATEST",
         Measure::Unique(_) => "UNIQUE",
-    }
-}
-
-fn write_text(text: &str, to: &mut Vec<u8>) {
-    if text.contains([',', '"', '\r', '\n']) {
-        to.push(b'"');
-        to.extend_from_slice(text.replace('"', "\"\"").as_bytes());
-        to.push(b'"');
-    } else {
-        to.extend_from_slice(text.as_bytes());
     }
 }
