@@ -32,7 +32,9 @@ fn main() {
     let (what, address) = (arguments.next(), arguments.next());
     match (what.as_deref(), address) {
         (Some("hyper"), Some(address)) => serve(&address),
-        (Some("producer"), Some(address)) => produce(&address, arguments.next().map_or(1_000_000, |count| count.parse().expect("a number"))),
+        (Some("producer"), Some(address)) => {
+            produce(&address, arguments.next().map_or(1_000_000, |count| count.parse().expect("a number")))
+        }
         // `cargo test` and `cargo bench` ask for nothing.
         _ => {}
     }
@@ -98,8 +100,13 @@ fn create(brokers: &str, topic: &str) {
     use tollgate::log::kafka::wire::Form;
     use tollgate::log::kafka::{Settings, topics};
     let settings = Settings { brokers: brokers.into(), ..Settings::default() };
-    let wanted =
-        topics::Wanted { name: topic.into(), partitions: PARTITIONS as u32, replication: 1, retention_ms: Some(600_000), form: Form::Events };
+    let wanted = topics::Wanted {
+        name: topic.into(),
+        partitions: PARTITIONS as u32,
+        replication: 1,
+        retention_ms: Some(600_000),
+        form: Form::Events,
+    };
     topics::open(&settings, &wanted).expect("a topic");
 }
 

@@ -13,7 +13,8 @@
 //! of its own with its share of the connections; each connection its buffers and its tally. Between them there are
 //! two counters (tickets taken, events acked) and bounded channels.
 //!
-//! `--overload` measures what the server can do and then offers more, see `overload.rs`.
+//! `--overload` measures what the server can do and then offers more, see `overload.rs`. `--sweep` and `--grow` make
+//! several runs and draw them, see `series.rs`.
 //!
 //! It deliberately does not check what the server stored, and it sends no other dialect.
 
@@ -21,9 +22,11 @@ mod args;
 mod events;
 mod ledger;
 mod overload;
+mod plot;
 mod process;
 mod report;
 mod schedule;
+mod series;
 mod tally;
 mod wire;
 mod worker;
@@ -43,7 +46,7 @@ use tokio::task::JoinSet;
 
 use crate::clock::Clock;
 pub use args::BenchArgs;
-use args::{ApiKey, EVENTS_MAX, OverloadSize, RATE_MAX, Size};
+use args::{ApiKey, EVENTS_MAX, OverloadSize, RATE_MAX, Series, Size};
 use events::{Encoding, Mix, RequestBuffer, Workload};
 use ledger::{Ledger, Lines};
 use overload::{Client, Clients, Offered};
@@ -51,6 +54,7 @@ use process::{MemoryWatch, Process};
 use report::overload::{OverloadReport, Pace};
 use report::{EndedBy, Load, OwnUsage, Report, ServerUsage};
 use schedule::Schedule;
+use series::PlotFile;
 use tally::Tally;
 use wire::{Reach, Target};
 use worker::{Phase, Phases, Shared, Worker};
@@ -67,16 +71,18 @@ const SETTLE_MIN: Duration = Duration::from_millis(1_500);
 const SETTLE_INTERVAL: Duration = Duration::from_millis(250);
 /// CPU time in such an interval that counts as idle: a tick of `/proc`.
 const SETTLED_CPU: Duration = Duration::from_millis(10);
+const SERVER_ENDED: &str = "the process given by --pid ended during the run";
 
 /// Runs `tollgate bench` to its end: sends, and prints the report to stdout. Blocks; makes its own threads and
 /// runtimes, so it must not be called from inside one.
 ///
 /// # Errors
-/// Before anything is sent: the URL, the key, the process or the ledger cannot be used, or nothing listens there.
-/// After the report was printed: no event was acked, or the ledger is incomplete.
+/// Before anything is sent: the URL, the key, the process, the ledger or the file to draw into cannot be used, or nothing listens there.
+/// After the report was printed: no event was acked, the ledger is incomplete, or the drawing cannot be written.
 pub fn run(args: BenchArgs) -> anyhow::Result<()> {
     let size = Size::new(&args)?;
     let overload = OverloadSize::new(&args, &size)?;
+    let series = Series::new(&args, &size)?;
     let reach = if args.allow_remote { Reach::Anywhere } else { Reach::Loopback };
     let target = Target::find(&args.url, args.key.as_ref().map(ApiKey::reveal), reach)?;
     let runtime = current_thread_runtime()?;
@@ -87,12 +93,14 @@ pub fn run(args: BenchArgs) -> anyhow::Result<()> {
     if let Some(server) = server {
         server.cpu_time().context("cannot read the CPU time of the process given by --pid")?;
     }
+    let plot = args.plot.as_deref().map(PlotFile::open).transpose()?;
     let ledger = args.ledger.as_deref().map(Ledger::open).transpose()?;
     let (ledger, lines) = ledger.unzip();
     let bench = Bench { args: &args, size, target, server, lines, runtime };
-    let failure = match overload {
-        None => bench.send()?,
-        Some(overload) => bench.overload(overload)?,
+    let failure = match (overload, series) {
+        (Some(overload), _) => bench.overload(overload)?,
+        (None, Some(series)) => bench.series(series, plot)?,
+        (None, None) => bench.send()?,
     };
     ledger.map_or(Ok(()), Ledger::finish)?;
     failure.map_or(Ok(()), |failure| bail!(failure))
@@ -125,17 +133,26 @@ impl Bench<'_> {
 
     /// Sends what was asked for; gives why it is a failure, if it is one.
     fn send(self) -> anyhow::Result<Option<String>> {
-        let (args, size) = (self.args, self.size);
-        let workload = workload(args, size)?;
+        let report = self.measure(self.size, SETTLE_MAX)?;
+        print(&report, self.args.json)?;
+        if self.args.pid.is_some() && report.server.is_none() {
+            writeln!(std::io::stderr(), "warning: {SERVER_ENDED}")?;
+        }
+        Ok(report.failure())
+    }
+
+    /// One run, and what it found out. The server is given `settle_max` to finish what it does after the last ack.
+    fn measure(&self, size: Size, settle_max: Duration) -> anyhow::Result<Report> {
+        let workload = workload(self.args, size)?;
         let requests = self.requests(&workload, size.connections);
         let start = Instant::now() + WARM_UP;
         let shared = self.shared(workload, start, size.events_max, size.rate);
         let cpu_before = (Process::Own.cpu_time().ok(), self.server.and_then(|server| server.cpu_time().ok()));
-        let End { tally, ended_by, stopped_at } = self.closed_loop(&shared, start, size.duration_max, requests, self.lines.clone())?;
+        let End { tally, ended_by, stopped_at } = self.send_all(&shared, start, size, requests)?;
 
         let own_cpu = since(cpu_before.0, Process::Own.cpu_time().ok());
-        let server_usage = match (args.pid, cpu_before.1) {
-            (Some(pid), Some(before)) => server_usage(pid, before, tally.events_acked),
+        let server_usage = match (self.args.pid, cpu_before.1) {
+            (Some(pid), Some(before)) => server_usage(pid, before, tally.events_acked, settle_max),
             _ => None,
         };
         let own_usage = own_cpu.map(|cpu| OwnUsage::new(cpu, tally.events_acked));
@@ -144,35 +161,24 @@ impl Bench<'_> {
             connections: size.connections as usize,
             threads: size.threads as usize,
             rate: size.rate.map(NonZeroU64::get),
-            is_gzipped: args.gzip,
+            is_gzipped: self.args.gzip,
         };
         // A stall before the end of a timed run counts, the waiting for answers after it does not.
         let ended_at = stopped_at.max(tally.last_outcome_at).unwrap_or(start);
         let elapsed = ended_at.saturating_duration_since(start);
-        let report = Report::new(load, ended_by, elapsed, tally, server_usage, own_usage);
-        print(&report, args.json)?;
-        if args.pid.is_some() && !report.has_server_usage() {
-            writeln!(std::io::stderr(), "warning: the process given by --pid ended during the run")?;
-        }
-        Ok(report.failure())
+        Ok(Report::new(load, ended_by, elapsed, tally, server_usage, own_usage))
     }
 
-    fn closed_loop(
-        &self,
-        shared: &Arc<Shared>,
-        start: Instant,
-        duration_max: Duration,
-        requests: Vec<RequestBuffer>,
-        lines: Option<Lines>,
-    ) -> anyhow::Result<End<Tally>> {
+    /// Sends over as many connections as there are requests, within the bounds of `size`.
+    fn send_all(&self, shared: &Arc<Shared>, start: Instant, size: Size, requests: Vec<RequestBuffer>) -> anyhow::Result<End<Tally>> {
         let (phase, phases) = watch::channel(Phase::Running);
         let phases = Phases::new(phases);
         let workers = (0..)
             .zip(requests)
-            .map(|(number, request)| Ok(Worker::new(number, Arc::clone(shared), phases.clone(), request, lines.clone())?.run()));
-        let threads = Threads::start(self.size.threads, workers.collect::<anyhow::Result<_>>()?)?;
-        let events_max = if self.size.events_max == EVENTS_MAX { None } else { Some(self.size.events_max) };
-        let conductor = Conductor { shared, events_max, duration_max, start, phase };
+            .map(|(number, request)| Ok(Worker::new(number, Arc::clone(shared), phases.clone(), request, self.lines.clone())?.run()));
+        let threads = Threads::start(size.threads, workers.collect::<anyhow::Result<_>>()?)?;
+        let events_max = if size.events_max == EVENTS_MAX { None } else { Some(size.events_max) };
+        let conductor = Conductor { shared, events_max, duration_max: size.duration_max, start, phase };
         self.runtime.block_on(conductor.conduct(threads, Tally::new()?))
     }
 
@@ -218,12 +224,13 @@ impl Bench<'_> {
 
     /// What a closed loop gets done. Its events go into the ledger as well: what is acked is acked.
     fn capacity(&self, measuring: Duration) -> anyhow::Result<Pace> {
-        let workload = workload(self.args, self.size)?;
-        let requests = self.requests(&workload, self.size.connections);
+        let size = Size { events_max: EVENTS_MAX, duration_max: measuring, ..self.size };
+        let workload = workload(self.args, size)?;
+        let requests = self.requests(&workload, size.connections);
         let start = Instant::now() + WARM_UP;
-        let shared = self.shared(workload, start, EVENTS_MAX, None);
+        let shared = self.shared(workload, start, size.events_max, None);
         let cpu_before = self.server.and_then(|server| server.cpu_time().ok());
-        let End { tally, stopped_at, .. } = self.closed_loop(&shared, start, measuring, requests, self.lines.clone())?;
+        let End { tally, stopped_at, .. } = self.send_all(&shared, start, size, requests)?;
         let ended_at = stopped_at.max(tally.last_outcome_at).unwrap_or(start);
         ensure!(tally.events_acked > 0, "no event was acked: {}", tally.first_bad_answer.unwrap_or_default());
         let elapsed = ended_at.saturating_duration_since(start);
@@ -232,7 +239,7 @@ impl Bench<'_> {
 
     /// The server's CPU time since `before`, once it is idle again.
     fn settled_cpu(&self, before: Option<Duration>) -> Option<Duration> {
-        until_idle(self.server?, before?)
+        until_idle(self.server?, before?, SETTLE_MAX)
     }
 }
 
@@ -266,17 +273,17 @@ fn since(before: Option<Duration>, after: Option<Duration>) -> Option<Duration> 
 }
 
 /// The server's CPU time since `before`, once now and once when it is idle again. `None` if it is gone.
-fn server_usage(pid: u32, before: Duration, events: u64) -> Option<ServerUsage> {
+fn server_usage(pid: u32, before: Duration, events: u64, settle_max: Duration) -> Option<ServerUsage> {
     let server = Process::Other(pid);
     let while_loaded = server.cpu_time().ok()?.checked_sub(before)?;
-    let until_idle = until_idle(server, before)?;
+    let until_idle = until_idle(server, before, settle_max)?;
     Some(ServerUsage::new(pid, while_loaded, until_idle, server.memory().ok()?, events))
 }
 
 /// Waits until the server is idle, but not for ever; gives its CPU time since `before`. `None` if it is gone.
-fn until_idle(server: Process, before: Duration) -> Option<Duration> {
+fn until_idle(server: Process, before: Duration, settle_max: Duration) -> Option<Duration> {
     let used = || server.cpu_time().ok()?.checked_sub(before);
-    let (idle_from, give_up_at) = (Instant::now() + SETTLE_MIN, Instant::now() + SETTLE_MAX);
+    let (idle_from, give_up_at) = (Instant::now() + SETTLE_MIN, Instant::now() + settle_max);
     let mut until_idle = used()?;
     loop {
         std::thread::sleep(SETTLE_INTERVAL);

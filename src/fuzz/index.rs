@@ -131,7 +131,12 @@ fn go_on(index: &mut FirstPositions) -> Result<Vec<Asked>, IndexError> {
     let begin = index.covered().0;
     let log_time = index.covered_log_time().max(UnixMillis(0));
     let asked: Vec<Asked> = (0..20)
-        .map(|at| Asked { identity: IdentityHash((u128::from(at) << 100) + 77), content: ContentHash(at), position: Position(begin + at), log_time })
+        .map(|at| Asked {
+            identity: IdentityHash((u128::from(at) << 100) + 77),
+            content: ContentHash(at),
+            position: Position(begin + at),
+            log_time,
+        })
         .collect();
     let mut standings = Vec::new();
     index.stand_all(&asked, &mut standings)?;

@@ -153,7 +153,11 @@ pub(super) fn inflated(headers: &HeaderMap, wire: &[u8], limits: BodyLimits, roo
 }
 
 /// The next piece; what is there already needs no timer.
-async fn next_frame(body: &mut Incoming, deadline: Instant, idle: Duration) -> Result<Option<Result<Frame<Bytes>, hyper::Error>>, BodyError> {
+async fn next_frame(
+    body: &mut Incoming,
+    deadline: Instant,
+    idle: Duration,
+) -> Result<Option<Result<Frame<Bytes>, hyper::Error>>, BodyError> {
     if let Poll::Ready(frame) = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut *body).poll_frame(cx))).await {
         return Ok(frame);
     }

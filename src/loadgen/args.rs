@@ -13,8 +13,8 @@ use super::events::MILLION;
 
 /// Events of one run at most.
 pub(super) const EVENTS_MAX: u64 = 1_000_000_000;
-/// Length of one run at most, in seconds.
-const DURATION_S_MAX: u64 = 3_600;
+/// Length of one run, and of a series of them, at most, in seconds: enough for a billion ids.
+pub(super) const DURATION_S_MAX: u64 = 4 * 3_600;
 /// The server's own limit (`design.md`, Limits).
 const EVENTS_PER_REQUEST_MAX: u64 = 10_000;
 const CONNECTIONS_MAX: u64 = 1_024;
@@ -28,6 +28,10 @@ const DIMENSION_SETS_MAX: u64 = 100_000;
 const THREADS_MAX: u64 = 64;
 /// How long an overload lasts by default.
 const OVERLOAD_S: u64 = 20;
+/// Runs of a sweep at most.
+const SWEEP_RUNS_MAX: usize = 32;
+/// How long each run of a sweep lasts by default.
+const SWEEP_RUN_S: u64 = 10;
 
 /// Sends usage events to a gateway on this machine and reports throughput, latency and CPU cost.
 #[derive(clap::Args, Debug)]
@@ -57,7 +61,7 @@ pub struct BenchArgs {
     #[arg(long, value_name = "N", value_parser = up_to(EVENTS_MAX))]
     pub(super) events: Option<u64>,
 
-    /// End after this time; with --events, whichever comes first; never more than 3,600 s
+    /// End after this time; with --events, whichever comes first; never more than 14,400 s
     #[arg(long, value_name = "SECONDS", value_parser = up_to(DURATION_S_MAX))]
     pub(super) duration: Option<u64>,
 
@@ -120,6 +124,31 @@ pub struct BenchArgs {
     #[arg(long, value_name = "SECONDS", requires = "overload", default_value_t = 15, value_parser = up_to(60))]
     pub(super) timeout: u64,
 
+    /// A run at each of these rates in turn, in events/s, and a table with a line for each: ascending, up to 32, k and M for
+    /// thousands and millions; `max` at the end is a closed loop. --duration [default: 10] and --events bound each run
+    #[arg(long, value_name = "RATE,…", group = "series", conflicts_with_all = ["rate", "overload"])]
+    pub(super) sweep: Option<Rates>,
+
+    /// Make this many ids known to a server that knows none, in a closed loop, and say what an event costs and how much memory the
+    /// server has at 1, 2, 5, 10, 20, 50 … of them (from a hundredth, at most a million, on). --duration bounds the whole
+    #[arg(
+        long,
+        value_name = "IDS",
+        group = "series",
+        requires = "pid",
+        conflicts_with_all = ["rate", "overload", "events", "duplicates"],
+        value_parser = ids
+    )]
+    pub(super) grow: Option<u64>,
+
+    /// With --sweep or --grow: draw the figures into this file, as SVG. What it held is replaced
+    #[arg(long, value_name = "FILE", requires = "series")]
+    pub(super) plot: Option<PathBuf>,
+
+    /// What stands above the drawing
+    #[arg(long, value_name = "TEXT", requires = "plot")]
+    pub(super) title: Option<String>,
+
     /// Permit a server that is not on this machine. Ask whoever runs it first
     #[arg(long)]
     pub(super) allow_remote: bool,
@@ -131,12 +160,52 @@ fn factor(text: &str) -> Result<f64, String> {
     if (0.1..=20.0).contains(&factor) { Ok(factor) } else { Err("must be between 0.1 and 20".into()) }
 }
 
+/// A number of new ids.
+fn ids(text: &str) -> Result<u64, String> {
+    count(text, EVENTS_MAX)
+}
+
+/// A whole number from 1 to `max`, perhaps with k or M behind it.
+fn count(text: &str, max: u64) -> Result<u64, String> {
+    let (digits, unit) = match text.as_bytes().last() {
+        Some(b'k') => (&text[..text.len() - 1], 1e3),
+        Some(b'M') => (&text[..text.len() - 1], 1e6),
+        _ => (text, 1.0),
+    };
+    let number = digits.parse::<f64>().map_err(|_| format!("{text:?} is not a number, like 2000, 2k or 1.5M"))? * unit;
+    if (1.0..=max as f64).contains(&number) { Ok(number.round() as u64) } else { Err(format!("{text:?} is not between 1 and {max}")) }
+}
+
 fn up_to(max: u64) -> RangedU64ValueParser<u64> {
     RangedU64ValueParser::new().range(1..=max)
 }
 
 fn up_to_or_none(max: u64) -> RangedU64ValueParser<u64> {
     RangedU64ValueParser::new().range(0..=max)
+}
+
+/// The rates of a sweep in events/s, one at least, ascending. `None` is a closed loop, and comes last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Rates(Vec<Option<NonZeroU64>>);
+
+impl FromStr for Rates {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let rate = |text: &str| match text {
+            "max" => Ok(None),
+            _ => count(text, RATE_MAX).map(NonZeroU64::new),
+        };
+        let rates = text.split(',').map(rate).collect::<Result<Vec<_>, _>>()?;
+        if rates.len() > SWEEP_RUNS_MAX {
+            return Err(format!("has {} rates, the limit is {SWEEP_RUNS_MAX}", rates.len()));
+        }
+        let order = |rate: &Option<NonZeroU64>| rate.map_or(u64::MAX, NonZeroU64::get);
+        if !rates.is_sorted_by(|a, b| order(a) < order(b)) {
+            return Err("must ascend, with max as the last one if at all".into());
+        }
+        Ok(Self(rates))
+    }
 }
 
 /// The two standard sizes of requests.
@@ -284,6 +353,38 @@ impl OverloadSize {
     }
 }
 
+/// Several runs behind each other, with defaults and caps applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Series {
+    /// These runs.
+    Sweep(Vec<Size>),
+    /// Closed loops until so many ids are known, all within the time of this size.
+    Growth { ids: u64, size: Size },
+}
+
+impl Series {
+    /// `None` if none is asked for.
+    ///
+    /// # Errors
+    /// All runs of a sweep together would take too long.
+    pub(super) fn new(args: &BenchArgs, size: &Size) -> anyhow::Result<Option<Self>> {
+        if let Some(ids) = args.grow {
+            return Ok(Some(Self::Growth { ids, size: *size }));
+        }
+        let Some(Rates(rates)) = &args.sweep else { return Ok(None) };
+        let seconds = args.duration.unwrap_or(SWEEP_RUN_S);
+        let all = seconds * rates.len() as u64;
+        ensure!(
+            all <= DURATION_S_MAX,
+            "--sweep with {} rates and --duration {seconds} is {all} s, the limit is {DURATION_S_MAX} s",
+            rates.len()
+        );
+        let events_max = args.events.unwrap_or(EVENTS_MAX);
+        let run = |rate: &Option<NonZeroU64>| Size { rate: *rate, events_max, duration_max: Duration::from_secs(seconds), ..*size };
+        Ok(Some(Self::Sweep(rates.iter().map(run).collect())))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -308,7 +409,7 @@ mod tests {
     fn the_shapes_have_their_documented_sizes() {
         let b = size("");
         assert_eq!((b.events_per_request, b.connections, b.threads, b.events_max), (1_000, 8, 1, 1_000_000));
-        assert_eq!((b.duration_max, b.rate), (Duration::from_secs(3_600), None));
+        assert_eq!((b.duration_max, b.rate), (Duration::from_secs(DURATION_S_MAX), None));
         let s = size("--shape S");
         assert_eq!((s.events_per_request, s.connections, s.events_max), (1, 64, 100_000));
         let own = size("--shape s --events-per-request 10 --connections 2 --threads 4 --events 5 --rate 7");
@@ -367,6 +468,66 @@ mod tests {
         {
             assert!(parse(refused).is_err(), "{refused}");
         }
+    }
+
+    fn series(args: &str) -> anyhow::Result<Option<Series>> {
+        let args = parse(args)?;
+        Series::new(&args, &Size::new(&args)?)
+    }
+
+    #[test]
+    fn a_sweep_has_a_run_for_each_rate_and_ends_with_the_closed_loop() {
+        let Some(Series::Sweep(runs)) = series("--sweep 500,2k,1.5M,max --shape s").expect("within bounds") else {
+            panic!("a sweep was asked for")
+        };
+        let rates: Vec<_> = runs.iter().map(|run| run.rate.map(NonZeroU64::get)).collect();
+        assert_eq!(rates, [Some(500), Some(2_000), Some(1_500_000), None]);
+        assert!(runs.iter().all(|run| (run.events_max, run.duration_max, run.connections) == (EVENTS_MAX, Duration::from_secs(10), 64)));
+        let Some(Series::Sweep(runs)) = series("--sweep max --events 7 --duration 3").expect("within bounds") else {
+            panic!("a sweep was asked for")
+        };
+        assert_eq!((runs.len(), runs[0].events_max, runs[0].duration_max), (1, 7, Duration::from_secs(3)));
+    }
+
+    #[test]
+    fn a_series_is_bounded_as_a_whole() {
+        assert!(series("--sweep 1,2,3,4 --duration 3600").is_ok());
+        let error = series("--sweep 1,2,3,4,5 --duration 3600").expect_err("five hours").to_string();
+        assert!(error.contains("--sweep") && error.contains("--duration") && error.contains("14400"), "{error}");
+        let rates = |end: u64| (1..=end).map(|rate| rate.to_string()).collect::<Vec<_>>().join(",");
+        assert!(series(&format!("--sweep {}", rates(32))).is_ok());
+        assert!(series(&format!("--sweep {}", rates(33))).is_err());
+        assert!(parse("--grow 1000M --pid 1").is_ok());
+        assert!(parse("--grow 1000000001 --pid 1").is_err());
+    }
+
+    #[test]
+    fn rates_that_do_not_ascend_or_are_none_are_refused() {
+        for refused in ["2k,1k", "1k,1k", "max,1k", "max,max", "1k,", "", "0", "0.4", "x", "1K", "-1", "NaN", "inf", "11M", "k"] {
+            assert!(parse(&format!("--sweep={refused}")).is_err(), "{refused}");
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_together_is_refused_by_the_names_of_both() {
+        for (refused, named) in [
+            ("--sweep 1k --rate 5", ["--sweep", "--rate"]),
+            ("--sweep 1k --overload 3", ["--sweep", "--overload"]),
+            ("--sweep 1k --grow 5 --pid 1", ["--sweep", "--grow"]),
+            ("--grow 5", ["--grow", "--pid"]),
+            ("--grow 5 --pid 1 --rate 5", ["--grow", "--rate"]),
+            ("--grow 5 --pid 1 --overload 3", ["--grow", "--overload"]),
+            ("--grow 5 --pid 1 --events 5", ["--grow", "--events"]),
+            ("--grow 5 --pid 1 --duplicates 5", ["--grow", "--duplicates"]),
+            ("--plot a.svg", ["--plot", "--sweep"]),
+            ("--plot a.svg", ["--plot", "--grow"]),
+            ("--sweep 1k --title a", ["--title", "--plot"]),
+        ] {
+            let error = parse(refused).expect_err(refused).to_string();
+            assert!(named.iter().all(|name| error.contains(name)), "{refused}: {error}");
+        }
+        assert!(parse("--sweep 1k,max --plot a.svg --title a --pid 1 --late 5 --duplicates 5").is_ok());
+        assert!(parse("--grow 1.5k --pid 1 --plot a.svg").is_ok_and(|args| args.grow == Some(1_500)));
     }
 
     #[test]

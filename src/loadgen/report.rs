@@ -76,14 +76,14 @@ impl OwnUsage {
     }
 }
 
-/// Latencies of acked requests in ms.
+/// Latencies of acked requests in ms; all 0 where there are none.
 #[derive(Debug, Default, Serialize)]
-struct Latency {
+pub(super) struct Latency {
     min: f64,
-    p50: f64,
-    p90: f64,
-    p99: f64,
-    p99_9: f64,
+    pub(super) p50: f64,
+    pub(super) p90: f64,
+    pub(super) p99: f64,
+    pub(super) p99_9: f64,
     max: f64,
 }
 
@@ -101,12 +101,12 @@ impl Latency {
 /// The result of a run.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
-    load: Load,
-    ended_by: EndedBy,
+    pub(super) load: Load,
+    pub(super) ended_by: EndedBy,
     /// From the start to when the last request was acked or given up; if the run was ended early, at least to then.
-    elapsed_seconds: f64,
-    events_acked: u64,
-    events_per_second: f64,
+    pub(super) elapsed_seconds: f64,
+    pub(super) events_acked: u64,
+    pub(super) events_per_second: f64,
     events_repeated: u64,
     events_rejected: u64,
     events_refused: u64,
@@ -115,14 +115,14 @@ pub(super) struct Report {
     attempts: u64,
     retries: u64,
     bytes_sent: u64,
-    latency_ms: Latency,
+    pub(super) latency_ms: Latency,
     /// Attempts without success, by reason.
     errors: BTreeMap<String, u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     first_bad_answer: Option<String>,
     /// Absent without `--pid`, and if the process ended during the run.
     #[serde(skip_serializing_if = "Option::is_none")]
-    server: Option<ServerUsage>,
+    pub(super) server: Option<ServerUsage>,
     /// Absent where there is no `/proc`.
     #[serde(skip_serializing_if = "Option::is_none")]
     generator: Option<OwnUsage>,
@@ -159,11 +159,6 @@ impl Report {
             server,
             generator,
         }
-    }
-
-    /// Whether the server's CPU and memory could be read to the end.
-    pub(super) fn has_server_usage(&self) -> bool {
-        self.server.is_some()
     }
 
     /// Why the run is a failure as a whole: nothing was acked. `None` if something was.

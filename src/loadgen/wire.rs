@@ -160,32 +160,38 @@ impl Connection {
     /// [`Failure`]. Dropping the future closes the connection; what became of the request is unknown then.
     pub(super) async fn exchange(mut self, request: &[u8]) -> Result<(Answer, Option<Self>), Failure> {
         let exchange = async {
-            let sent = self.send(request).await;
-            let answer = match (&sent, self.receive().await) {
+            let unsent = self.send(request).await;
+            let (answer, keeps_open) = match (&unsent, self.receive().await) {
                 // A server that refuses a large body may answer and hang up without reading it: the answer counts.
                 (_, Ok(answer)) => answer,
                 (Err(failure), Err(_)) => return Err(*failure),
                 (Ok(_), Err(failure)) => return Err(failure),
             };
-            Ok((answer, sent))
+            let is_whole = match unsent {
+                Ok([]) => true,
+                // One that takes it without a look, as nginx does with `return 200`, reads the rest behind its answer.
+                Ok(rest) if keeps_open && answer.is_success() => self.stream.write_all(rest).await.is_ok(),
+                Ok(_) | Err(_) => false,
+            };
+            Ok((answer, keeps_open && is_whole))
         };
-        let ((answer, keeps_open), sent) = tokio::time::timeout(EXCHANGE_TIMEOUT, exchange).await.map_err(|_| Failure::Timeout)??;
-        let is_reusable = keeps_open && sent == Ok(Sent::Whole);
+        let (answer, is_reusable) = tokio::time::timeout(EXCHANGE_TIMEOUT, exchange).await.map_err(|_| Failure::Timeout)??;
         Ok((answer, is_reusable.then_some(self)))
     }
 
-    /// Sends until all is sent or the server begins to answer.
-    async fn send(&mut self, request: &[u8]) -> Result<Sent, Failure> {
+    /// Sends until all is sent or the server begins to answer. Gives what is not sent yet.
+    async fn send<'r>(&mut self, request: &'r [u8]) -> Result<&'r [u8], Failure> {
         self.received.clear();
         let (mut reader, mut writer) = self.stream.split();
+        let mut unsent = request;
         tokio::select! {
             biased; // a small request is sent at the first poll, and nothing else is tried
-            written = writer.write_all(request) => written.map(|()| Sent::Whole).map_err(|_| Failure::Send),
-            read = reader.read_buf(&mut self.received) => match read {
-                Ok(1..) => Ok(Sent::Part),
-                Ok(0) | Err(_) => Err(Failure::Send),
+            written = writer.write_all_buf(&mut unsent) => written.map_err(|_| Failure::Send)?,
+            read = reader.read_buf(&mut self.received) => if !matches!(read, Ok(1..)) {
+                return Err(Failure::Send);
             },
         }
+        Ok(unsent)
     }
 
     /// Reads the final answer. The flag says whether the server keeps the connection open.
@@ -206,13 +212,6 @@ impl Connection {
             has_ended = read == 0;
         }
     }
-}
-
-/// How much of a request went out before the answer came in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sent {
-    Whole,
-    Part,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -302,6 +301,9 @@ fn chunked(bytes: &[u8]) -> Result<Option<usize>, NotHttp> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+
     use super::*;
 
     fn target(url: &str) -> anyhow::Result<Target> {
@@ -359,6 +361,32 @@ mod tests {
             }
             let (answer, keeps_open) = complete(bytes, false);
             assert_eq!((answer.status, keeps_open), (200, true));
+        }
+    }
+
+    #[test]
+    fn a_server_that_says_yes_before_it_has_read_gets_the_rest_and_the_connection_is_kept() {
+        const HEAD: &[u8] = b"POST / HTTP/1.1\r\n\r\n";
+        let request = [HEAD, &vec![b'x'; 32 << 20]].concat(); // more than the sockets' buffers hold
+        for (status, says_yes) in [("200 OK", true), ("413 Too Large", false)] {
+            let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+            let url = format!("http://{}", listener.local_addr().expect("an address"));
+            let server = std::thread::spawn(move || {
+                let mut stream = listener.accept().expect("a connection").0;
+                stream.read_exact(&mut [0; HEAD.len()]).expect("a head");
+                stream.write_all(format!("HTTP/1.1 {status}\r\nContent-Length: 5\r\n\r\nhello").as_bytes()).expect("written");
+                // Read to the end by who said yes; of the other, the client hangs up.
+                let mut rest = vec![0; 32 << 20];
+                stream.read_exact(&mut rest).is_ok()
+            });
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let (answer, is_kept) = runtime.block_on(async {
+                let connection = target(&url).expect("accepted").connect().await.expect("a connection");
+                let (answer, connection) = connection.exchange(&request).await.expect("an answer");
+                (answer, connection.is_some())
+            });
+            assert_eq!((answer.is_success(), is_kept), (says_yes, says_yes), "{status}");
+            assert_eq!(server.join().expect("no panic"), says_yes, "{status}");
         }
     }
 

@@ -361,6 +361,15 @@ mod tests {
     }
 
     #[test]
+    fn a_plain_yes_of_any_server_takes_all_events() {
+        for answer in ["HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\nwhat is it?\n", "HTTP/1.1 204 No Content\r\n\r\n", OK] {
+            let (tally, _) = run_against(vec![Some(answer)]);
+            assert_eq!((tally.requests_acked, tally.events_acked, tally.events_rejected), (1, 100, 0), "{answer}");
+            assert!(tally.problems.is_empty());
+        }
+    }
+
+    #[test]
     fn a_no_is_final_and_leaves_open_what_an_earlier_attempt_did() {
         let (tally, _) = run_against(vec![Some(NO)]);
         assert_eq!((tally.events_refused, tally.events_unknown, tally.events_acked), (100, 0, 0));

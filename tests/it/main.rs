@@ -9,6 +9,7 @@ mod amberflo;
 mod attacks;
 mod audit;
 mod backup;
+mod bench;
 mod billing;
 mod bit_flips;
 mod bounded;
