@@ -2,6 +2,8 @@
 //! `written` is checksum and write without the sync; `hop` is the way to the appender's thread and back; `read` is what the
 //! materializer reads, out of the page cache.
 
+#[path = "setup/log.rs"]
+mod setup;
 mod workload;
 
 use std::io;
@@ -10,46 +12,30 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime};
+use setup::{READ_BYTES, durable};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tollgate::batch::Batcher;
-use tollgate::event::parse::Parser;
 use tollgate::log::disk::{Disk, DiskFile, RealDisk};
-use tollgate::log::embedded::{EmbeddedAppender, EmbeddedLog, LogIdentity, Settings};
+use tollgate::log::embedded::{EmbeddedAppender, EmbeddedLog};
 use tollgate::log::{Answer, Answers, Append, Appender, Block, Error, LogReader, Position, Positions};
-use workload::{Workload, encode};
+use workload::Workload;
 
-/// Keeps the disk from filling up: what is more than this goes.
-const KEPT_BYTES: u64 = 512 << 20;
-/// As the materializer reads.
-const READ_BYTES: usize = 512 << 10;
 /// Requests that wait for their appends at the same time.
 const IN_FLIGHT: u64 = 64;
-
-fn block(workload: &mut Workload, events: u64) -> Block {
-    let body = workload.body(events);
-    encode(&body, Parser::default().parse(&body, events as usize))
-}
 
 /// An empty log in a directory of its own, on the disk that the checkout is on (`/tmp` may be memory).
 fn open(disk: impl Disk + 'static) -> (TempDir, Arc<EmbeddedLog>, EmbeddedAppender) {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
-    let settings =
-        Settings { segment_bytes: KEPT_BYTES / 4, retention_age_ms: None, retention_bytes: Some(KEPT_BYTES), disk_reserve_bytes: 0 };
-    let identity = LogIdentity { log_id: [3; 16], name: "events" };
-    let (log, appender, _) = EmbeddedLog::open(Arc::new(disk), dir.path(), identity, settings).expect("opens");
+    let (log, appender) = setup::open(disk, dir.path());
     (dir, log, appender)
-}
-
-fn durable(answers: Vec<Answer>) {
-    assert!(answers.iter().all(|answer| answer.result.is_ok()));
 }
 
 /// Appends groups of `blocks` blocks of `events` events each.
 fn append(group: &mut BenchmarkGroup<'_, WallTime>, disk: impl Disk + 'static, blocks: u64, events: u64) {
     let (_dir, log, mut appender) = open(disk);
     let mut workload = Workload::new(1_000);
-    let template: Vec<Block> = (0..blocks).map(|_| block(&mut workload, events)).collect();
+    let template: Vec<Block> = (0..blocks).map(|_| workload.block(events)).collect();
     let bytes = template.iter().map(|block| block.len() as u64).sum();
     group.throughput(Throughput::ElementsAndBytes { elements: blocks * events, bytes });
     group.bench_function(BenchmarkId::from_parameter(format!("{blocks}x{events}")), |bencher| {
@@ -164,7 +150,7 @@ impl Appender for AckAtOnce {
 fn hop(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let (batcher, _thread) = Batcher::start("bench", AckAtOnce, runtime.handle(), 64, Arc::new(())).expect("a thread");
-    let block = block(&mut Workload::new(1), 1);
+    let block = Workload::new(1).block(1);
     let requests = |count: u64| {
         let (batcher, block) = (batcher.clone(), block.clone());
         async move {
@@ -200,7 +186,7 @@ fn read(criterion: &mut Criterion) {
     for events in [1, 100, 1_000] {
         let (_dir, log, mut appender) = open(Unsynced);
         let mut workload = Workload::new(1_000);
-        let blocks: Vec<Block> = (0..20_000 / events).map(|_| block(&mut workload, events).seal()).collect();
+        let blocks: Vec<Block> = (0..20_000 / events).map(|_| workload.block(events).seal()).collect();
         let bytes = blocks.iter().map(|block| block.len() as u64).sum();
         durable(appender.append_and_wait(blocks.into_iter().map(Append::unattended).collect()));
         group.throughput(Throughput::ElementsAndBytes { elements: log.end().0, bytes });

@@ -1,29 +1,27 @@
 //! From records to committed rows: `records` reads a block, `index` tells firsts from copies, `rows` adds to the working set,
 //! `whole` is all three as the materializer's thread does them; `begin_commit` and `commit` are what each commit costs a row.
 
+#[path = "setup/fold.rs"]
+mod setup;
 mod workload;
 
 use std::cell::LazyCell;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
+use setup::{
+    EVENTS, add, add_everyone, asked, fold, known, maintain, note_all, open_index, open_store, records, stand_all, with_everyone,
+    working_set,
+};
 use tempfile::TempDir;
-use tollgate::clock::UnixMillis;
-use tollgate::event::parse::Parser;
-use tollgate::event::{ContentHash, IdentityHash};
-use tollgate::log::disk::RealDisk;
-use tollgate::log::record::{self, Record};
+use tollgate::log::record::Record;
 use tollgate::log::{Block, Position};
-use tollgate::materializer::first_positions::{Asked, FirstPositions, Standing};
-use tollgate::materializer::working_set::{LOOK_AHEAD, WorkingSet};
+use tollgate::materializer::first_positions::Standing;
 use tollgate::store::embedded::EmbeddedStore;
-use tollgate::store::{Commit, Progress, Row, Snapshot, Store};
-use workload::{DIMENSION_SETS, RECEIVED, Workload, encode, scramble};
+use tollgate::store::{Commit, Progress, Row, Store};
+use workload::{DIMENSION_SETS, RECEIVED, Workload, scramble};
 
-/// Events of a block.
-const EVENTS: u64 = 1_000;
 /// Two rows, a day and an hour, for each dimension set of a customer.
 const ROWS_PER_CUSTOMER: u64 = 2 * DIMENSION_SETS;
 /// Entries that the index takes into memory before it is begun anew: half of what it would hold.
@@ -33,18 +31,9 @@ fn directory() -> TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory")
 }
 
-fn block(workload: &mut Workload, events: u64) -> Block {
-    let body = workload.body(events);
-    encode(&body, Parser::default().parse(&body, events as usize))
-}
-
-fn records(block: &Block) -> impl Iterator<Item = Record<'_>> {
-    record::records(block.payload(), block.count(), block.received()).map(|record| record.expect("decodes"))
-}
-
 fn read(criterion: &mut Criterion) {
     let mut workload = Workload::new(1_000);
-    let blocks: Vec<Block> = (0..4).map(|_| block(&mut workload, EVENTS)).collect();
+    let blocks: Vec<Block> = (0..4).map(|_| workload.block(EVENTS)).collect();
     let mut turns = blocks.iter().cycle();
     let mut group = criterion.benchmark_group("fold/records");
     group.throughput(Throughput::ElementsAndBytes { elements: EVENTS, bytes: blocks[0].len() as u64 });
@@ -54,57 +43,15 @@ fn read(criterion: &mut Criterion) {
     });
 }
 
-fn open_index(dir: &Path) -> FirstPositions {
-    FirstPositions::open(Arc::new(RealDisk), dir, [3; 16], None, UnixMillis(0)).expect("opens")
-}
-
-fn identity(number: u64) -> IdentityHash {
-    let upper = scramble(number);
-    IdentityHash(u128::from(upper) << 64 | u128::from(scramble(upper)))
-}
-
-fn asked(number: u64, position: u64) -> Asked {
-    Asked { identity: identity(number), content: ContentHash(number), position: Position(position), log_time: RECEIVED }
-}
-
-/// Asks as the fold does, some at a time.
-fn stand_all(index: &mut FirstPositions, records: impl Iterator<Item = Asked>, mut check: impl FnMut(Standing)) {
-    let records: Vec<Asked> = records.collect();
-    let mut standings = Vec::with_capacity(LOOK_AHEAD);
-    for some in records.chunks(LOOK_AHEAD) {
-        standings.clear();
-        index.stand_all(some, &mut standings).expect("the index answers");
-        standings.iter().copied().for_each(&mut check);
-    }
-}
-
-/// Takes note of identities that are all new, at positions of the same numbers.
-fn note_all(index: &mut FirstPositions, numbers: std::ops::Range<u64>) {
-    stand_all(index, numbers.map(|number| asked(number, number)), |standing| assert_eq!(standing, Standing::First));
-}
-
-fn maintain(index: &mut FirstPositions, next: u64) {
-    index.maintain(Position(next), RECEIVED, UnixMillis(0)).expect("the index answers");
-}
-
-/// An index on disk that knows `runs` million identities, one million a run.
-fn known(runs: u64) -> TempDir {
-    let dir = directory();
-    let mut index = open_index(dir.path());
-    for run in 0..runs {
-        let end = (run + 1) * 1_000_000;
-        note_all(&mut index, run * 1_000_000..end);
-        index.freeze_at(Position(end), RECEIVED).expect("the index answers");
-        index.wait().expect("the index answers");
-    }
-    dir
-}
-
 fn index(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("fold/index");
     group.throughput(Throughput::Elements(EVENTS));
     for runs in [0, 1, 7] {
-        let dir = LazyCell::new(|| known(runs));
+        let dir = LazyCell::new(|| {
+            let dir = directory();
+            known(dir.path(), runs, 1_000_000);
+            dir
+        });
         let begin = runs * 1_000_000;
         let mut first = None;
         group.bench_function(BenchmarkId::new("first", begin), |bencher| {
@@ -156,37 +103,8 @@ fn index_for_long(criterion: &mut Criterion) {
     });
 }
 
-fn open_store(dir: &TempDir) -> EmbeddedStore {
-    EmbeddedStore::open(&dir.path().join("store.redb")).expect("opens")
-}
-
-/// A working set as the default settings make it.
-fn working_set() -> WorkingSet {
-    WorkingSet::new(0, 10_000, tollgate::materializer::Shares::default())
-}
-
-fn add(working: &mut WorkingSet, snapshot: &dyn Snapshot, block: &Block) {
-    records(block).for_each(|record| working.add(snapshot, &record).expect("the store answers"));
-}
-
-/// Adds one event of each customer and dimension set.
-fn add_everyone(working: &mut WorkingSet, snapshot: &dyn Snapshot, customers: u64) -> Workload {
-    let mut workload = Workload::new(customers);
-    for _ in 0..customers * DIMENSION_SETS / EVENTS {
-        add(working, snapshot, &block(&mut workload, EVENTS));
-    }
-    workload
-}
-
-/// A working set with rows of everyone, and the events that come next.
-fn with_everyone(snapshot: &dyn Snapshot, customers: u64) -> (WorkingSet, Workload) {
-    let mut working = working_set();
-    let workload = add_everyone(&mut working, snapshot, customers);
-    (working, workload)
-}
-
 /// A store with rows for everyone, and those rows.
-fn filled_store(dir: &TempDir, customers: u64) -> (Committer, Vec<(Vec<u8>, Row)>) {
+fn filled_store(dir: &Path, customers: u64) -> (Committer, Vec<(Vec<u8>, Row)>) {
     let store = open_store(dir);
     let snapshot = store.snapshot().expect("a snapshot");
     let mut working = working_set();
@@ -204,14 +122,14 @@ fn rows(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("fold/rows");
     group.throughput(Throughput::Elements(EVENTS));
     let empty_dir = directory();
-    let empty_store = open_store(&empty_dir);
+    let empty_store = open_store(empty_dir.path());
     let nothing = empty_store.snapshot().expect("a snapshot");
     for customers in [1_000, 100_000] {
         let mut everyone = None;
         group.bench_function(BenchmarkId::new("found", customers), |bencher| {
             let (working, workload) = everyone.get_or_insert_with(|| with_everyone(&*nothing, customers));
             let add = |block: Block| add(working, &*nothing, &block);
-            bencher.iter_batched(|| block(workload, EVENTS), add, BatchSize::LargeInput);
+            bencher.iter_batched(|| workload.block(EVENTS), add, BatchSize::LargeInput);
         });
     }
     let mut workload = Workload::new(1_000_000);
@@ -223,7 +141,7 @@ fn rows(criterion: &mut Criterion) {
             }
             add(&mut working, &*nothing, &block);
         };
-        bencher.iter_batched(|| block(&mut workload, EVENTS), add_new, BatchSize::LargeInput);
+        bencher.iter_batched(|| workload.block(EVENTS), add_new, BatchSize::LargeInput);
     });
     let dir = directory();
     let mut filled = None;
@@ -231,10 +149,10 @@ fn rows(criterion: &mut Criterion) {
         let (committer, workload) = filled.get_or_insert_with(|| {
             let mut workload = Workload::new(100_000);
             workload.body(100_000 * DIMENSION_SETS);
-            (filled_store(&dir, 100_000).0, workload)
+            (filled_store(dir.path(), 100_000).0, workload)
         });
         let stored = committer.store.snapshot().expect("a snapshot");
-        let forgotten = || (working_set(), block(workload, EVENTS));
+        let forgotten = || (working_set(), workload.block(EVENTS));
         bencher.iter_batched_ref(forgotten, |(working, block)| add(working, &*stored, block), BatchSize::LargeInput);
     });
 }
@@ -244,28 +162,15 @@ fn whole(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(EVENTS));
     for customers in [1_000, 100_000] {
         let dir = directory();
-        let store = open_store(&dir);
+        let store = open_store(dir.path());
         let snapshot = store.snapshot().expect("a snapshot");
         let mut everyone = None;
         let mut index = open_index(&dir.path().join("index"));
         let mut next = 0;
         group.bench_function(BenchmarkId::from_parameter(customers), |bencher| {
             let (working, workload) = everyone.get_or_insert_with(|| with_everyone(&*snapshot, customers));
-            let fold = |block: Block| {
-                let records: Vec<_> = records(&block).collect();
-                for some in records.chunks(LOOK_AHEAD) {
-                    working.look_ahead(some);
-                    let asked = |(record, at): (&Record<'_>, u64)| {
-                        let (identity, content, position) = (record.identity, record.content, Position(at));
-                        Asked { identity, content, position, log_time: RECEIVED }
-                    };
-                    stand_all(&mut index, some.iter().zip(next..).map(asked), |standing| assert_eq!(standing, Standing::First));
-                    some.iter().for_each(|record| working.add(&*snapshot, record).expect("the store answers"));
-                    next += some.len() as u64;
-                }
-                maintain(&mut index, next);
-            };
-            bencher.iter_batched(|| block(workload, EVENTS), fold, BatchSize::LargeInput);
+            let fold = |block: Block| fold(working, &*snapshot, &mut index, &mut next, &block);
+            bencher.iter_batched(|| workload.block(EVENTS), fold, BatchSize::LargeInput);
         });
     }
 }
@@ -275,7 +180,7 @@ fn begin_commit(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("fold");
     group.sample_size(10);
     let dir = directory();
-    let store = open_store(&dir);
+    let store = open_store(dir.path());
     let snapshot = store.snapshot().expect("a snapshot");
     for customers in [1_000, 50_000] {
         let rows = customers * ROWS_PER_CUSTOMER;
@@ -332,7 +237,7 @@ fn commit(criterion: &mut Criterion) {
         let mut filled = None;
         group.throughput(Throughput::Elements(some));
         group.bench_function(BenchmarkId::from_parameter(format!("{some}_of_{all}")), |bencher| {
-            let (committer, rows) = filled.get_or_insert_with(|| filled_store(&dir, customers));
+            let (committer, rows) = filled.get_or_insert_with(|| filled_store(dir.path(), customers));
             bencher.iter_custom(|count| {
                 (0..count as usize).map(|turn| committer.commit(rows.iter().skip(turn % apart).step_by(apart).cloned().collect())).sum()
             });

@@ -21,7 +21,6 @@ use tollgate::cluster::handover::{Costs, Handover, Lending};
 use tollgate::cluster::owners::{KEPT, Owned, Parts};
 use tollgate::cluster::{NodeAddress, NodeSecret, OwnedHere, internal};
 use tollgate::event::HashKey;
-use tollgate::event::parse::Parser;
 use tollgate::log::disk::{Disk, RealDisk};
 use tollgate::log::kafka::wire::Form;
 use tollgate::log::kafka::{KafkaAppender, Settings, partitions, topics};
@@ -119,10 +118,7 @@ fn fill(settings: &Settings, topic: &str, ids: u64) {
         let now = UnixMillis(Clock::start().now().0);
         let some = left.min(IN_FLIGHT * THOUSAND);
         let requests = (0..some.div_ceil(THOUSAND)).map(|request| THOUSAND.min(some - request * THOUSAND));
-        let blocks = requests.map(|events| {
-            let body = workload.body(events);
-            stamped(&workload::encode(&body, Parser::default().parse(&body, events as usize)), now)
-        });
+        let blocks = requests.map(|events| stamped(&workload.block(events), now));
         let answers = appender.append_and_wait(blocks.map(Append::unattended).collect());
         assert!(answers.iter().all(|answer| answer.result.is_ok()));
         left -= some;

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use tollgate::clock::UnixMillis;
-use tollgate::event::parse::Parser;
 use tollgate::log::kafka::wire::{Form, Incoming, Outgoing, decode, encode};
 use tollgate::log::kafka::{KafkaAppender, KafkaReader, Settings, topics};
 use tollgate::log::{Append, Appender, Block, LogReader, Position, record};
@@ -55,12 +54,7 @@ fn measured<T>(what: &str, events: u64, work: impl FnOnce() -> T) -> T {
 
 fn blocks(events: u64, of: u64) -> Vec<Block> {
     let mut workload = Workload::new(1_000);
-    (0..events / of)
-        .map(|_| {
-            let body = workload.body(of);
-            workload::encode(&body, Parser::default().parse(&body, of as usize)).seal()
-        })
-        .collect()
+    (0..events / of).map(|_| workload.block(of).seal()).collect()
 }
 
 fn messages(events: u64) {

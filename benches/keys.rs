@@ -2,28 +2,18 @@
 //!
 //! `cargo bench --bench keys`
 
+#[path = "setup/keys.rs"]
+mod setup;
+
 use std::hint::black_box;
-use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use hyper::header::HeaderMap;
-use tollgate::accounts::{Accounts, DEFAULT_ACCOUNT, DefaultAccount, NewKey, RATE_MAX, Rate, RateLimit, Scope};
-use tollgate::clock::Clock;
-use tollgate::store::embedded::EmbeddedStore;
+use setup::Keys;
 
 fn keys(criterion: &mut Criterion) {
     let dir = tempfile::tempdir().expect("a directory");
-    let store = Arc::new(EmbeddedStore::open(&dir.path().join("store.redb")).expect("a store"));
-    let wanted = DefaultAccount { admin_key: Some("operator"), identity: None };
-    let (accounts, _) = Accounts::open(store, &wanted, Clock::start()).expect("opens");
-    let ring = accounts.ring();
-    let operator = ring.caller(b"operator").expect("is known");
-    let make = |limit| {
-        let new = NewKey { scopes: vec![Scope::Ingest], limit, ..NewKey::default() };
-        accounts.create_key(&operator, DEFAULT_ACCOUNT, new).expect("is made").text
-    };
-    let rate = Some(Rate { per_second: RATE_MAX, burst: RATE_MAX });
-    let (plain, limited) = (make(RateLimit::default()), make(RateLimit { requests: rate, events: rate }));
+    let Keys { ring, plain, limited } = setup::keys(dir.path());
     criterion.bench_function("look-up", |bench| bench.iter(|| ring.caller(black_box(plain.as_bytes())).expect("is known")));
     for (name, key) in [("allowance/none", &plain), ("allowance/both", &limited)] {
         let caller = ring.caller(key.as_bytes()).expect("is known");

@@ -1,6 +1,7 @@
 //! From the body of a request to a block of records: `tape` takes the body apart and no more, `record` goes on to the
 //! encoded records with both their hashes, `record_slowly` the same over `serde_json`.
 
+#[expect(dead_code, reason = "other benchmarks use more of it")]
 mod workload;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};

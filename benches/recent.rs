@@ -1,32 +1,19 @@
 //! Recent ids: what it costs to look up and to remember the ids of new events, beside those that are remembered already.
 //! `known` is the look-up of copies.
 
-use std::time::Duration;
+#[path = "setup/recent.rs"]
+mod setup;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use tollgate::clock::UnixMillis;
-use tollgate::event::{ContentHash, Fingerprint, HashKey};
-use tollgate::gateway::recent::{RecentIds, Settings};
+use setup::{NOW, filled, id};
+use tollgate::event::Fingerprint;
 
 /// The one of the binary.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const NOW: UnixMillis = UnixMillis(1_767_227_400_000);
 /// Ids of a request.
 const BATCHES: [usize; 2] = [1, 1_000];
-
-fn id(number: u64) -> Fingerprint {
-    Fingerprint::of(HashKey::from_bytes([7; 16]).identity(number.to_string().as_bytes()), ContentHash(7))
-}
-
-/// As much as by default, and so many ids remembered (the oldest may be forgotten already).
-fn filled(ids: u64) -> RecentIds {
-    let recent = RecentIds::new(Settings { bytes_max: 128 << 20, age_max: Duration::from_secs(7_200), step_back_ms_max: None });
-    let all: Vec<_> = (0..ids).map(id).collect();
-    all.chunks(1_000).for_each(|batch| recent.remember(batch));
-    recent
-}
 
 fn new_ids(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("recent/new");

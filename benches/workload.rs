@@ -6,7 +6,7 @@ use std::io::Write as _;
 use tollgate::clock::UnixMillis;
 use tollgate::dialect::amberflo::ingest::read_event;
 use tollgate::dialect::draft::Scratch;
-use tollgate::event::parse::{BodyError, Parsed};
+use tollgate::event::parse::{BodyError, Parsed, Parser};
 use tollgate::event::{HashKey, IdentityMode, TimeWindow};
 use tollgate::log::{Block, record};
 
@@ -51,6 +51,12 @@ impl Workload {
         self.next += events;
         body.push(b']');
         if events == 1 { body[1..body.len() - 1].to_vec() } else { body }
+    }
+
+    /// What the gateway makes of a request with the next `events` events.
+    pub(crate) fn block(&mut self, events: u64) -> Block {
+        let body = self.body(events);
+        encode(&body, Parser::default().parse(&body, events as usize))
     }
 
     fn write_event(&self, body: &mut Vec<u8>, number: u64) {

@@ -186,10 +186,12 @@ def build_context(tmp_path: Path) -> Path:
 
 def test_the_image_is_built_from_all_that_cargo_needs(build_context: Path) -> None:
     metadata = json.loads(passes("cargo", "metadata", "--locked", "--no-deps", "--format-version=1"))
-    [package] = metadata["packages"]
-    # Cargo wants to see everything that Cargo.toml names, built or not. What it finds by itself may be missing: tests.
-    needed = [Path(target["src_path"]).relative_to(ROOT) for target in package["targets"] if target["kind"] != ["test"]]
-    assert {Path("src/lib.rs"), Path("src/main.rs"), Path("benches/append.rs")} <= set(needed)
+    # Cargo wants to see everything that Cargo.toml names, built or not, and all packages of the workspace. What it finds by itself may
+    # be missing: tests.
+    targets = [target for package in metadata["packages"] for target in package["targets"] if target["kind"] != ["test"]]
+    paths = [package["manifest_path"] for package in metadata["packages"]] + [target["src_path"] for target in targets]
+    needed = [Path(path).relative_to(ROOT) for path in paths]
+    assert {Path("src/lib.rs"), Path("src/main.rs"), Path("benches/append.rs"), Path("benches/guard/Cargo.toml")} <= set(needed)
     assert [path for path in (*needed, Path("Cargo.lock")) if not (build_context / path).is_file()] == []
     # What the code takes in from files has to come along, too.
     for file in (build_context / "src").rglob("*.rs"):
