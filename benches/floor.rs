@@ -4,8 +4,6 @@
 //! `cargo bench --bench floor -- producer 127.0.0.1:9092 2000000` sends so many records of an event each by librdkafka alone (`acks=all`,
 //! idempotent, lz4, polled by the thread that sends) and prints its CPU-seconds a million. `benches/goals.py` runs both.
 
-mod workload;
-
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -21,11 +19,15 @@ use rdkafka::error::KafkaError;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::types::RDKafkaErrorCode;
 use tokio::net::TcpListener;
-use workload::Workload;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const PARTITIONS: i32 = 16;
-/// Events of a body, whose bytes are the records.
-const EVENTS_A_BODY: u64 = 1_000;
+/// Different records, made before the clock starts, so that all that is paid for is the producer.
+const RECORDS: u64 = 100_000;
+/// Records between two looks at what was confirmed.
+const POLLED_EVERY: u64 = 1_000;
 
 fn main() {
     let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
@@ -72,14 +74,7 @@ fn produce(brokers: &str, count: u64) {
         .create()
         .expect("a producer");
     create(brokers, &topic);
-    let mut workload = Workload::new(1_000);
-    // Made before the clock starts, and few, so that all that is paid for is the producer.
-    let events: Vec<Vec<u8>> = (0..100)
-        .flat_map(|_| {
-            let body: Vec<serde_json::Value> = serde_json::from_slice(&workload.body(EVENTS_A_BODY)).expect("JSON");
-            body.into_iter().map(|event| event.to_string().into_bytes())
-        })
-        .collect();
+    let events: Vec<Vec<u8>> = (0..RECORDS).map(record).collect();
     let before = cpu();
     for (number, event) in (0..count).zip(events.iter().cycle()) {
         let mut record: BaseRecord<'_, (), [u8]> = BaseRecord::to(&topic).payload(event.as_slice()).partition(number as i32 % PARTITIONS);
@@ -88,12 +83,21 @@ fn produce(brokers: &str, count: u64) {
             producer.poll(Duration::from_millis(1));
             record = refused;
         }
-        if number % EVENTS_A_BODY == 0 {
+        if number % POLLED_EVERY == 0 {
             producer.poll(Duration::ZERO);
         }
     }
     producer.flush(Duration::from_secs(60)).expect("all confirmed");
     println!("{:.3}", (cpu() - before).as_secs_f64() * 1e6 / count as f64);
+}
+
+/// An event as `tollgate bench` sends it, of 207 bytes.
+fn record(number: u64) -> Vec<u8> {
+    let (customer, tenths, time) = (number * 7_919 % 1_000, number % 10, 1_767_227_400_000 + number % 60_000);
+    let event = format!(
+        r#"{{"uniqueId":"01234567-89ab-4cde-8f01-{number:012x}","meterApiName":"api-calls-0","customerId":"customer-{customer:05}","meterValue":17.{tenths},"meterTimeInMillis":{time},"dimensions":{{"region":"eu-1","tier":"gold"}}}}"#
+    );
+    event.into_bytes()
 }
 
 fn create(brokers: &str, topic: &str) {
