@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The goals of Tollgate's speed, measured: each beside what it is compared with, in the same run.
 
-    cargo build --release && cargo bench --no-run --bench floor
+    cargo build --release --workspace
     tests/tools/kafka install                                   # for the parts with Kafka
     python3 benches/goals.py target/release/tollgate PART... [--runs 3] [--scale 1.0] [--directory DIR]
 
@@ -26,6 +26,7 @@ from pathlib import Path
 
 from nodes import KEY, ROOT, Kafka, Node, Postgres, cpu_s, free_port, load, resident_mib, settled_cpu_s, wait_for
 
+FLOOR = ROOT / "target/release/tollgate-floor"
 S, B = ["--shape", "s"], ["--shape", "b"]
 NGINX = """
 worker_processes 2; pid {directory}/nginx.pid; error_log stderr crit; daemon off;
@@ -49,7 +50,7 @@ class Floor:
             (directory / "nginx.conf").write_text(NGINX.format(directory=directory, port=port))
             command = ["nginx", "-e", "stderr", "-p", directory, "-c", directory / "nginx.conf"]
         else:
-            command = [floor(), "hyper", f"127.0.0.1:{port}"]
+            command = [FLOOR, "hyper", f"127.0.0.1:{port}"]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=sys.stderr)
         address = http.client.HTTPConnection("127.0.0.1", port)
         wait_for(what, lambda: connects(address))
@@ -70,12 +71,6 @@ def connects(connection):
         return True
     except OSError:
         return False
-
-
-def floor():
-    """What `cargo bench --no-run --bench floor` made last."""
-    made = [path for path in (ROOT / "target/release/deps").glob("floor-*") if not path.suffix]
-    return max(made, key=lambda path: path.stat().st_mtime)
 
 
 def cost(binary, server, events, *arguments):
@@ -170,7 +165,7 @@ class Goals:
                 answer[name], report = cost(self.binary, gateway, self.events(events), *of)
                 answer |= {f"{name}_events_per_s": report["events_per_second"], f"{name}_latency_ms": report["latency_ms"]}
             gateway.end()
-            command = [floor(), "producer", f"127.0.0.1:{kafka.port}", str(self.events(4_000_000))]
+            command = [FLOOR, "producer", f"127.0.0.1:{kafka.port}", str(self.events(4_000_000))]
             answer["producer_b"] = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
             answer["hyper_s"], _ = self.on(Floor("hyper", self.scratch), 300_000, *S)
             return answer | {"b_by_producer": round(answer["b"] / answer["producer_b"], 2), "s_by_hyper": round(answer["s"] / answer["hyper_s"], 2)}

@@ -1,7 +1,7 @@
 //! What there is to be compared with, in the same run: servers that do next to nothing with the requests that `tollgate bench` sends.
 //!
-//! `cargo bench --bench floor -- hyper 127.0.0.1:8099` reads each body to its end and answers 200, on the runtime that Tollgate has.
-//! `cargo bench --bench floor -- producer 127.0.0.1:9092 2000000` sends so many records of an event each by librdkafka alone (`acks=all`,
+//! `tollgate-floor hyper 127.0.0.1:8099` reads each body to its end and answers 200, on the runtime that Tollgate has.
+//! `tollgate-floor producer 127.0.0.1:9092 2000000` sends so many records of an event each by librdkafka alone (`acks=all`,
 //! idempotent, lz4, polled by the thread that sends) and prints its CPU-seconds a million. `benches/goals.py` runs both.
 
 use std::convert::Infallible;
@@ -30,15 +30,17 @@ const RECORDS: u64 = 100_000;
 const POLLED_EVERY: u64 = 1_000;
 
 fn main() {
-    let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
+    let mut arguments = std::env::args().skip(1);
     let (what, address) = (arguments.next(), arguments.next());
     match (what.as_deref(), address) {
         (Some("hyper"), Some(address)) => serve(&address),
         (Some("producer"), Some(address)) => {
             produce(&address, arguments.next().map_or(1_000_000, |count| count.parse().expect("a number")))
         }
-        // `cargo test` and `cargo bench` ask for nothing.
-        _ => {}
+        _ => {
+            eprintln!("usage: tollgate-floor hyper ADDRESS | producer BROKERS [RECORDS]");
+            std::process::exit(2);
+        }
     }
 }
 
