@@ -2,7 +2,7 @@
 //! figures in `figures.toml`. A machine that does other things at the same time counts the same.
 //!
 //! The guard runs itself under `valgrind --tool=callgrind`, once a stage. What the stage prepares is not counted, nor what other
-//! threads do: only what happens inside of [`stages::measured`] (`--toggle-collect`).
+//! threads do: only what happens inside of `stages::measured` (`--toggle-collect`).
 //!
 //! It counts neither waits for memory nor what the kernel does. `cargo bench` sees those.
 
