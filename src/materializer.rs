@@ -512,16 +512,9 @@ impl Owner {
             // What comes is no sign of the end: Kafka may have fetched nothing yet of what there is.
             let (chunk, end) = log::read_some(&mut *self.reader, next, READ_BYTES)?;
             let blocks = chunk.blocks().take_while(|block| block.first < self.committed.next);
-            let mut asked: Vec<Asked> = Vec::with_capacity(LOOK_AHEAD);
-            for due in due_records(blocks, next..self.committed.next, log_time) {
-                log_time = due.log_time;
-                asked.extend(due.asked());
-                if asked.len() == LOOK_AHEAD {
-                    self.index.stand_all(&asked, &mut Vec::with_capacity(LOOK_AHEAD))?;
-                    asked.clear();
-                }
-            }
-            self.index.stand_all(&asked, &mut Vec::with_capacity(LOOK_AHEAD))?;
+            let due = due_records(blocks, next..self.committed.next, log_time).inspect(|due| log_time = due.log_time);
+            let asked: Vec<Asked> = due.filter_map(|due| due.asked()).collect();
+            self.index.stand_all(&asked, &mut Vec::with_capacity(asked.len()))?;
             // Not the chunk's end: what lies behind the rows was not looked up, and the index must not claim to cover it, or the
             // fold would not take note of its firsts and count their copies.
             next = end.min(self.committed.next);
