@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from nodes import Kafka, Node, Postgres, cpu_s, load, resident_mib, wait_for
+from nodes import Kafka, Node, Postgres, cpu_s, load, of_cluster, resident_mib, wait_for
 
 
 def shape_of(shape):
@@ -29,11 +29,7 @@ def measured(binary, kafka, postgres, scratch, number, setting, shape, events, c
     topic, database = f"events-{number}", f"bench_{number}"
     postgres.sql(f"CREATE DATABASE {database}")
     lines = "\n".join(setting.split(",")) if setting else ""
-    settings = f"[kafka]\nevents_topic = '{topic}'\ndead_letters_topic = 'letters-{number}'\n{lines}\n"
-    environment = {
-        "TOLLGATE_KAFKA_BROKERS": f"127.0.0.1:{kafka.port}", "TOLLGATE_KAFKA_REPLICATION": "1",
-        "TOLLGATE_DATABASE_URL": f"postgres://tollgate@127.0.0.1:{postgres.port}/{database}?sslmode=disable",
-    }
+    settings, environment = of_cluster(number, kafka, postgres, database, lines)
     gateway = Node(binary, scratch, f"gateway-{number}", "gateway", settings, environment)
     # Warm: connections, leaders, code of the JVM.
     of = [*shape_of(shape), "--customers", customers]

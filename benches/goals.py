@@ -24,7 +24,7 @@ import threading
 import time
 from pathlib import Path
 
-from nodes import KEY, ROOT, Kafka, Node, Postgres, cpu_s, free_port, load, resident_mib, settled_cpu_s, wait_for
+from nodes import KEY, ROOT, Kafka, Node, Postgres, cpu_s, free_port, listens, load, of_cluster, resident_mib, settled_cpu_s, wait_for
 
 FLOOR = ROOT / "target/release/tollgate-floor"
 S, B = ["--shape", "s"], ["--shape", "b"]
@@ -52,8 +52,7 @@ class Floor:
         else:
             command = [FLOOR, "hyper", f"127.0.0.1:{port}"]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=sys.stderr)
-        address = http.client.HTTPConnection("127.0.0.1", port)
-        wait_for(what, lambda: connects(address))
+        wait_for(what, lambda: listens(port))
 
     @property
     def pid(self):
@@ -62,15 +61,6 @@ class Floor:
     def end(self):
         self.process.terminate()
         self.process.wait()
-
-
-def connects(connection):
-    try:
-        connection.connect()
-        connection.close()
-        return True
-    except OSError:
-        return False
 
 
 def cost(binary, server, events, *arguments):
@@ -148,9 +138,7 @@ class Goals:
         directory.mkdir()
         kafka, postgres = Kafka(str(directory)), Postgres()
         self.number += 1
-        settings = f"[kafka]\nevents_topic = 'events-{self.number}'\ndead_letters_topic = 'letters-{self.number}'\n"
-        environment = {"TOLLGATE_KAFKA_BROKERS": f"127.0.0.1:{kafka.port}", "TOLLGATE_KAFKA_REPLICATION": "1",
-                       "TOLLGATE_DATABASE_URL": f"postgres://tollgate@127.0.0.1:{postgres.port}/postgres?sslmode=disable"}
+        settings, environment = of_cluster(self.number, kafka, postgres, "postgres")
         try:
             return measure(kafka, postgres, lambda roles: self.node(roles, settings, environment))
         finally:

@@ -59,6 +59,11 @@ def resident_mib(pid):
     return 0
 
 
+def listens(port):
+    with socket.socket() as connection:
+        return connection.connect_ex(("127.0.0.1", port)) == 0
+
+
 def wait_for(what, look):
     until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until:
@@ -76,11 +81,7 @@ class Kafka:
         self.process = subprocess.Popen(
             [ROOT / "tests/tools/kafka", "start", directory, str(self.port), str(free_port())],
             env=environment, stdout=subprocess.DEVNULL, stderr=open(self.directory / "log", "w"))
-        wait_for("the broker", self.answers)
-
-    def answers(self):
-        with socket.socket() as connection:
-            return connection.connect_ex(("127.0.0.1", self.port)) == 0
+        wait_for("the broker", lambda: listens(self.port))
 
     @property
     def pid(self):
@@ -115,6 +116,16 @@ class Postgres:
     def end(self):
         self.process.stdin.close()
         self.process.wait()
+
+
+def of_cluster(number, kafka, postgres, database, lines=""):
+    """Settings and environment of nodes with topics and a database of their own."""
+    settings = f"[kafka]\nevents_topic = 'events-{number}'\ndead_letters_topic = 'letters-{number}'\n{lines}\n"
+    environment = {
+        "TOLLGATE_KAFKA_BROKERS": f"127.0.0.1:{kafka.port}", "TOLLGATE_KAFKA_REPLICATION": "1",
+        "TOLLGATE_DATABASE_URL": f"postgres://tollgate@127.0.0.1:{postgres.port}/{database}?sslmode=disable",
+    }
+    return settings, environment
 
 
 class Node:
