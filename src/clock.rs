@@ -42,10 +42,7 @@ impl UnixMicros {
 
 impl fmt::Display for UnixMillis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match jiff::Timestamp::from_millisecond(self.0) {
-            Ok(time) => write!(f, "{time:.3}"),
-            Err(_) => write!(f, "{} ms", self.0),
-        }
+        f.write_str(&crate::rfc3339::millis(*self))
     }
 }
 

@@ -49,6 +49,7 @@ pub mod openapi;
 pub mod ops;
 mod park;
 pub mod portal;
+pub mod rfc3339;
 pub mod rules;
 pub mod server;
 pub mod sketch;

@@ -47,7 +47,7 @@ use super::openapi::DEAD_LETTERS;
 use super::refusals::{RETRY_AFTER_S, check_scope};
 use crate::accounts::{Caller, Scope};
 use crate::batch::BatchError;
-use crate::clock::UnixMillis;
+use crate::clock::{UnixMicros, UnixMillis};
 use crate::dialect::ApiError;
 use crate::event::Code;
 use crate::gateway::Gateway;
@@ -56,6 +56,7 @@ use crate::gateway::letters::{Became, DeadLetter, NOBODY, RecordAt, Refusal, UND
 use crate::letters::{self, Error, Filter, Letter, Letters, Replay};
 use crate::log::{self, Position};
 use crate::openapi::Routes;
+use crate::rfc3339;
 use crate::telemetry::Outcome;
 
 const KNOWN_PARAMETERS: &str = "code, reason, meterApiName, customerId, uniqueId, from, to, state, before, limit";
@@ -197,9 +198,8 @@ fn code(label: String) -> Result<String, ApiError> {
 }
 
 fn time(field: &str, text: &str) -> Result<UnixMillis, ApiError> {
-    let time: Result<jiff::Timestamp, _> = text.parse();
-    time.map(|time| UnixMillis(time.as_millisecond()))
-        .map_err(|_| ApiError::bad_field(field, "must be a time such as 2026-01-01T00:00:00Z"))
+    let time = rfc3339::parse(text).map(UnixMicros::millis);
+    time.ok_or_else(|| ApiError::bad_field(field, "must be a time such as 2026-01-01T00:00:00Z"))
 }
 
 fn state(label: &str) -> Result<letters::State, ApiError> {

@@ -1,12 +1,10 @@
 //! From the members of an object to a draft of an event: what the dialects' readers have in common.
 
-use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
-
 use super::cloudevents::paths::Found;
 use crate::clock::UnixMicros;
 use crate::event::parse::{Members, Value};
 use crate::event::{Amount, AmountError, Code, Measurement, OwnDimension, Rejection};
+use crate::rfc3339;
 
 /// Room for the parts of one event, used again for the next.
 #[derive(Default)]
@@ -168,6 +166,5 @@ pub(super) fn scalar<'t>(value: &Value<'t>) -> Option<&'t str> {
 /// A time as RFC 3339 writes it; without an offset it is in UTC, as Octane's Python client sends it. Finer than a microsecond is cut off.
 pub(super) fn timestamp(field: &str, value: &Value<'_>) -> Result<UnixMicros, Rejection> {
     let text = string(field, value)?;
-    let time = text.parse::<jiff::Timestamp>().or_else(|_| text.parse::<DateTime>()?.to_zoned(TimeZone::UTC).map(|time| time.timestamp()));
-    time.map(|time| UnixMicros(time.as_microsecond())).map_err(|_| wrong_type(field, "must be a time such as 2026-01-01T00:00:00Z"))
+    rfc3339::parse_or_utc(text).ok_or_else(|| wrong_type(field, "must be a time such as 2026-01-01T00:00:00Z"))
 }

@@ -11,9 +11,9 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::query::{MeterQuery, window_word};
-use super::times::shown_time;
 use crate::dialect::csv::write_text;
 use crate::event::Sum;
+use crate::rfc3339;
 use crate::usage::{Answer, Buckets, Field, Group, Query, Zone, rfc3339};
 
 /// Most rows of an answer.
@@ -157,7 +157,7 @@ impl Writer {
                     if let Some(time) = time {
                         write_json(&name, to);
                         to.push(b':');
-                        write_json(&shown_time(time), to);
+                        write_json(&rfc3339::shortest(time), to);
                         to.push(b',');
                     }
                 }

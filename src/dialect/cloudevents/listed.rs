@@ -11,10 +11,10 @@ use serde_json::{Map, Value, json};
 
 use super::json_path::{JsonPath, Step};
 use super::meters::{Aggregation, groups, value_path};
-use super::times::shown_time;
 use super::{ERROR_DIMENSION, SOURCE_DIMENSION, TYPE_DIMENSION, VALUE_DIMENSION};
 use crate::clock::{UnixMicros, UnixMillis};
 use crate::meters::Meter;
+use crate::rfc3339;
 
 /// The source of events of the dialects that have none.
 pub const SOURCE: &str = "tollgate";
@@ -72,11 +72,11 @@ pub fn render(record: &RawValue, received: UnixMillis, places: &Places) -> Optio
     }
     let subject = record.remove("customerId").unwrap_or_default();
     let time = record.get("meterTimeInMillis").and_then(Value::as_i64).unwrap_or_default();
-    let received = shown_time(received.micros());
+    let received = rfc3339::shortest(received.micros());
     let mut listed = json!({
         "event": {
             "specversion": "1.0", "id": record.remove("uniqueId"), "source": source.unwrap_or_else(|| SOURCE.into()),
-            "type": kind.or(first), "subject": subject, "time": shown_time(UnixMicros(time.saturating_mul(1_000))),
+            "type": kind.or(first), "subject": subject, "time": rfc3339::shortest(UnixMicros(time.saturating_mul(1_000))),
             "datacontenttype": "application/json", "data": data,
         },
         "customerId": subject, "ingestedAt": received, "storedAt": received,

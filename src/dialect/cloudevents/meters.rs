@@ -13,13 +13,14 @@ use sha2::{Digest, Sha256};
 use super::VALUE_DIMENSION;
 use super::json_path::JsonPath;
 use super::plan::event_type;
-use super::times::{parse_time, shown_time};
+use super::times::parse_time;
 use crate::clock::{UnixMicros, UnixMillis};
 use crate::dialect::ApiError;
 use crate::dialect::fields::{Fields, parse_object};
 use crate::dialect::octane;
 use crate::event::{DIMENSION_KEY_BYTES_MAX, DIMENSIONS_MAX, NAME_BYTES_MAX};
 use crate::meters::{Extensions, Meter, Said};
+use crate::rfc3339;
 use crate::usage::{Field, MeterType};
 
 /// Longest slug, in bytes.
@@ -141,7 +142,7 @@ impl MeterRequest {
         }
         if let Some(text) = fields.text(EVENT_FROM)? {
             let time = parse_time(text).ok_or_else(|| fields.wrong(EVENT_FROM, "must be a time as in RFC 3339"))?;
-            own.insert(EVENT_FROM.into(), shown_time(time).into());
+            own.insert(EVENT_FROM.into(), rfc3339::shortest(time).into());
         }
         let MeterUpdate { display_name, description, metadata, groups } = MeterUpdate::of(&fields)?;
         insert_some(&mut own, DESCRIPTION, description);
@@ -223,7 +224,7 @@ impl MeterUpdate {
         }
         set(&mut meter.ext.openmeter, DESCRIPTION, self.description.clone());
         set(&mut meter.ext.openmeter, METADATA, self.metadata.clone());
-        meter.ext.openmeter.insert(UPDATED_AT.into(), shown_time(now.micros()).into());
+        meter.ext.openmeter.insert(UPDATED_AT.into(), rfc3339::shortest(now.micros()).into());
     }
 }
 
@@ -320,7 +321,7 @@ pub fn groups(meter: &Meter) -> Map<String, Value> {
 pub fn render(account: u32, meter: &Meter) -> Value {
     let own = &meter.ext.openmeter;
     let aggregation = Aggregation::of(meter);
-    let created_at = shown_time(meter.created_at.micros());
+    let created_at = rfc3339::shortest(meter.created_at.micros());
     let mut members = json!({
         "id": id(account, meter), "slug": meter.name, "name": meter.said.display_name, AGGREGATION: aggregation.word(),
         EVENT_TYPE: event_type(meter), GROUP_BY: groups(meter), UPDATED_AT: own.get(UPDATED_AT).cloned().unwrap_or_else(|| created_at.as_str().into()),

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::fields::{Patch, given, shown_time, text_patch, time};
+use super::fields::{Patch, given, text_patch, time};
 use super::mappings::{SentMapping, SentTag};
 use super::metadata::Metadata;
 use super::{mappings, subscriptions};
@@ -18,6 +18,7 @@ use crate::customers::{ATTRIBUTES_MAX, Customer, CustomerId, SECONDARY_EMAILS_MA
 use crate::dialect::ApiError;
 use crate::dialect::fields::{Fields, parse_object};
 use crate::event::NAME_BYTES_MAX;
+use crate::rfc3339;
 
 /// Kept, without effect.
 const FLAGS: [&str; 2] = ["autogenerate_payment_gateway_customer", "autogenerate_accounting_customer"];
@@ -286,7 +287,7 @@ pub fn render(customer: &Customer) -> Value {
     if !contact.is_empty() {
         members.insert("contact_info".into(), contact.into());
     }
-    members.insert("created_at".into(), shown_time(customer.created_at).into());
+    members.insert("created_at".into(), rfc3339::micros(customer.created_at).into());
     members.insert("measurement_mappings".into(), mappings::render(customer));
     members.insert("tags".into(), mappings::render_tags(customer));
     for name in [VENDOR_ID].into_iter().chain(FLAGS) {

@@ -1,13 +1,11 @@
 //! Fields as Octane's clients send them: what a merge says of each, objects with members of their own, times.
 
-use jiff::Timestamp;
-use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
 use serde_json::{Map, Value};
 
 use crate::clock::UnixMicros;
 use crate::dialect::ApiError;
 use crate::dialect::fields::Fields;
+use crate::rfc3339;
 
 /// Longest JSON of what an object has beside its fields, in bytes.
 pub(super) const EXTRA_BYTES_MAX: usize = 512;
@@ -75,24 +73,7 @@ pub(super) fn time(fields: &Fields<'_>, name: &str) -> Result<Option<UnixMicros>
 
 /// See [`time`].
 pub(super) fn parse_time(text: &str) -> Option<UnixMicros> {
-    // More would be taken: a date alone, a time zone's name.
-    if text.len() > 64 || !matches!(text.as_bytes().get(10), Some(b'T' | b't' | b' ')) || text.contains('[') {
-        return None;
-    }
-    let without_offset = || Some(text.parse::<DateTime>().ok()?.to_zoned(TimeZone::UTC).ok()?.timestamp());
-    let time = text.parse::<Timestamp>().ok().or_else(without_offset)?;
-    let nanoseconds = time.as_nanosecond();
-    let micros = UnixMicros(i64::try_from(nanoseconds.div_euclid(1_000)).ok()?);
-    (UnixMicros(0)..TIME_END).contains(&micros).then_some(micros)
-}
-
-/// A time as it is answered, with microseconds.
-pub(super) fn shown_time(time: UnixMicros) -> String {
-    match Timestamp::from_microsecond(time.0) {
-        Ok(time) => format!("{time:.6}"),
-        // Of no time that anybody can send.
-        Err(_) => format!("{} us", time.0),
-    }
+    rfc3339::parse_or_utc(text).filter(|time| rfc3339::is_strict(text) && (UnixMicros(0)..TIME_END).contains(time))
 }
 
 #[cfg(test)]
@@ -125,7 +106,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_time_that_was_shown_is_read_back(time in any_time()) {
-            prop_assert_eq!(parse_time(&shown_time(time)), Some(time));
+            prop_assert_eq!(parse_time(&rfc3339::micros(time)), Some(time));
         }
 
         #[test]

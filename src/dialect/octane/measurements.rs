@@ -10,6 +10,7 @@ use crate::customers::mappings::Matcher;
 use crate::dialect::draft::{Scratch, first_time, number, once, read_dimensions, required, string, timestamp, wrong_type};
 use crate::event::parse::{Members, Value};
 use crate::event::{Amount, Code, Draft, HashKey, Mapping, Measurement, MeterEvent, Rejection, Said, TimeWindow};
+use crate::rfc3339;
 
 /// By the name of an event, the meters that count it, sorted; only where that is not the one meter of this name.
 pub type EventMeters = HashMap<Box<str>, Arc<[Box<str>]>>;
@@ -188,7 +189,7 @@ pub fn write_echo(raw: &[u8], given: Given, id: &str, time: UnixMicros, to: &mut
         insert("id", id);
     }
     if !given.has_time {
-        insert("time", &shown(time));
+        insert("time", &rfc3339::micros(time));
     }
     to.push(b'}');
 }
@@ -196,15 +197,10 @@ pub fn write_echo(raw: &[u8], given: Given, id: &str, time: UnixMicros, to: &mut
 /// With `null` in place of one of them there would be two.
 fn write_echo_slowly(raw: &[u8], id: &str, time: UnixMicros, to: &mut Vec<u8>) {
     let mut members: Map<String, Json> = serde_json::from_slice(raw).unwrap_or_default();
-    for (name, text) in [("id", id.to_owned()), ("time", shown(time))] {
+    for (name, text) in [("id", id.to_owned()), ("time", rfc3339::micros(time))] {
         if members.get(name).is_none_or(Json::is_null) {
             members.insert(name.into(), text.into());
         }
     }
     to.extend_from_slice(Json::Object(members).to_string().as_bytes());
-}
-
-/// RFC 3339 in UTC, with microseconds.
-fn shown(time: UnixMicros) -> String {
-    jiff::Timestamp::from_microsecond(time.0).map_or_else(|_| time.millis().to_string(), |time| format!("{time:.6}"))
 }

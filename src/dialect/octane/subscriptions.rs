@@ -6,13 +6,14 @@
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
-use super::fields::{extra, parse_time, shown_time, time};
+use super::fields::{extra, parse_time, time};
 use crate::billing::{Assignment, CancelTime, Subscription};
 use crate::clock::{UnixMicros, UnixMillis};
 use crate::customers::Extensions;
 use crate::dialect::ApiError;
 use crate::dialect::fields::{Fields, parse_object};
 use crate::event::NAME_BYTES_MAX;
+use crate::rfc3339;
 
 /// Longest JSON of what is kept of a request, in bytes.
 const KEPT_BYTES_MAX: usize = 4_096;
@@ -67,7 +68,7 @@ impl SubscriptionRequest {
         let mut octane = self.kept;
         if let Some(time) = self.effective_at {
             // Billing has milliseconds.
-            octane.insert("effective_at".into(), shown_time(time).into());
+            octane.insert("effective_at".into(), rfc3339::micros(time).into());
         }
         let start_ms = self.effective_at.map_or(now, UnixMicros::millis).0;
         Assignment { plan_id, start_ms, ext: Extensions { octane, ..Extensions::default() }, ..Assignment::default() }
@@ -107,13 +108,13 @@ pub fn render(account: u32, subscription: &Subscription) -> Value {
     let mut members = assignment.ext.octane.clone();
     let kept_start = members.get("effective_at").and_then(Value::as_str).and_then(parse_time);
     let start = kept_start.filter(|time| time.millis().0 == assignment.start_ms).unwrap_or(UnixMillis(assignment.start_ms).micros());
-    let end = subscription.end.map(|(end_ms, _)| shown_time(UnixMillis(end_ms).micros()));
+    let end = subscription.end.map(|(end_ms, _)| rfc3339::micros(UnixMillis(end_ms).micros()));
     members.entry("discounts").or_insert_with(|| Value::Array(Vec::new()));
     members.insert("uuid".into(), subscription_uuid(account, subscription).into());
     members.insert("customer_name".into(), subscription.customer.as_str().into());
     members.insert(PLAN_NAME.into(), assignment.plan_id.as_str().into());
     members.insert(PLAN_UUID.into(), plan_uuid(account, &assignment.plan_id).into());
-    members.insert("effective_at".into(), shown_time(start).into());
+    members.insert("effective_at".into(), rfc3339::micros(start).into());
     members.insert("expired_at".into(), end.into());
     members.into()
 }

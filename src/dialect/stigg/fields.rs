@@ -11,6 +11,7 @@ use crate::customers::{ATTRIBUTE_KEY_BYTES_MAX, ATTRIBUTE_VALUE_BYTES_MAX, ATTRI
 use crate::dialect::ApiError;
 use crate::dialect::fields::check_text;
 use crate::event::{NAME_BYTES_MAX, TIME_MAX};
+use crate::rfc3339;
 
 /// What a body says of a field: nothing, that it is cleared, or what it is.
 pub type Said<T> = Option<Option<T>>;
@@ -168,8 +169,8 @@ impl<'b> Fields<'b> {
 /// # Errors
 /// What is wrong with it.
 pub fn time(text: &str) -> Result<i128, &'static str> {
-    let time: jiff::Timestamp = text.parse().map_err(|_| "must be a time in RFC 3339, such as 2026-01-01T00:00:00Z")?;
-    let known = Some(time.as_nanosecond()).filter(|ns| (0..=i128::from(TIME_MAX.0) * 1_000_000 + 999_999).contains(ns));
+    let time = rfc3339::parse_nanos(text).ok_or("must be a time in RFC 3339, such as 2026-01-01T00:00:00Z")?;
+    let known = Some(time).filter(|ns| (0..=i128::from(TIME_MAX.0) * 1_000_000 + 999_999).contains(ns));
     known.ok_or("must be a time between the years 1970 and 9999")
 }
 

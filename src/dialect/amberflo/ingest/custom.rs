@@ -8,6 +8,7 @@ use crate::clock::{UnixMicros, UnixMillis};
 use crate::dialect::draft::{Scratch, number, repeated, required, wrong_type};
 use crate::event::parse::Value;
 use crate::event::{Amount, Draft, HashKey, Measurement, MeterEvent, Rejection, TimeWindow};
+use crate::rfc3339;
 
 const CUSTOMER: [&str; 4] = ["customerId", "customer_id", "customer", "subject"];
 const TIME: [&str; 5] = ["meterTimeInMillis", "created", "timestamp", "time", "ts"];
@@ -94,10 +95,7 @@ impl<'t> Slot<'t> {
         match self.0 {
             None => Ok(None),
             Some((_, key, Found::Number(text))) => Ok(Some(unix_time(number(key, &Value::Number(text.as_bytes()))?))),
-            Some((_, key, Found::Text(text))) => {
-                let time = text.parse::<jiff::Timestamp>();
-                time.map(|time| Some(UnixMicros(time.as_microsecond()))).map_err(|_| wrong_time(key))
-            }
+            Some((_, key, Found::Text(text))) => rfc3339::parse(text).ok_or_else(|| wrong_time(key)).map(Some),
             Some((_, key, Found::Bool(_) | Found::Nested)) => Err(wrong_time(key)),
         }
     }

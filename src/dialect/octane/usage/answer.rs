@@ -3,12 +3,12 @@
 use serde::Serialize;
 use serde::ser::Serializer;
 
-use super::super::fields::shown_time;
 use super::ByTimeQuestion;
 use crate::clock::UnixMicros;
 use crate::event::Sum;
 use crate::meters::Meter;
-use crate::usage::{Answer, Field, Query, TIME_S_MAX};
+use crate::rfc3339;
+use crate::usage::{Answer, Field, Query};
 
 /// Most numbers of an answer by time, all groups together.
 pub const NUMBERS_MAX: usize = 100_000;
@@ -108,9 +108,8 @@ impl ByTime<'_> {
     }
 }
 
-/// The end of all time has a fifth digit: what is shown is the last moment before it.
 fn shown_second(time_s: i64) -> String {
-    shown_time(UnixMicros((time_s * super::MICROS).min(TIME_S_MAX * super::MICROS - 1)))
+    rfc3339::micros(UnixMicros(time_s * super::MICROS))
 }
 
 /// Appends what always has a JSON form: texts, exact decimals, maps of texts.
