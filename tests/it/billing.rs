@@ -165,6 +165,7 @@ fn invoices_are_closed_explained_paid_and_void() {
     assert_eq!(get(&gateway, &format!("{INVOICE}?customerId=acme&productPlanId=other&year=2026&month=1&day=1")), Value::Null);
     let latest = get(&gateway, &format!("{INVOICE}?customerId=acme&latest=True"));
     assert_eq!(latest["invoicePriceStatus"], "open");
+    gateway.get(&format!("{INVOICE}?customerId=acme&latest=true&day=null")).refused(400).details("day must be a whole number");
     assert_eq!(get(&gateway, &format!("{INVOICE}?customerId=nobody&latest=true")), Value::Null);
     insta::assert_snapshot!("invoice", pretty(&redacted(get(&gateway, &format!("/v1/invoices/{id}")), &["closedAt", "next"])));
     let balance = get(&gateway, "/v1/customers/acme/balance");

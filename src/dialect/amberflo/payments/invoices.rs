@@ -129,12 +129,12 @@ impl Wanted {
     /// 400 `BAD_REQUEST`; `details` names the parameter.
     pub fn parse(query: &Fields) -> Result<Self, ApiError> {
         let is_latest = query.text("latest", 5)?.is_some_and(|flag| flag.eq_ignore_ascii_case("true"));
+        // Read also where they say nothing: what they must be holds all the same.
+        let (plan, day) = (query.text("productPlanId", super::ID_BYTES_MAX)?, query.int("day")?);
         match (query.int("year")?, query.int("month")?) {
             _ if is_latest => Ok(Self::Latest),
             (None, None) => Ok(Self::Latest),
-            (Some(year), Some(month)) => {
-                Ok(Self::Of { plan: query.text("productPlanId", super::ID_BYTES_MAX)?, year, month, day: query.int("day")? })
-            }
+            (Some(year), Some(month)) => Ok(Self::Of { plan, year, month, day }),
             (None, Some(_)) => Err(ApiError::bad_field("year", "is missing")),
             (Some(_), None) => Err(ApiError::bad_field("month", "is missing")),
         }
