@@ -3,9 +3,12 @@
 use std::hint::black_box;
 use std::path::Path;
 
+use tollgate::clock::UnixMillis;
 use tollgate::event::Fingerprint;
 use tollgate::event::parse::Parser;
 use tollgate::log::disk::RealDisk;
+use tollgate::log::kafka::wire::{self, Form, Incoming, Outgoing};
+use tollgate::log::record;
 use tollgate::log::{Append, Appender as _, Block, LogReader as _, Position};
 use tollgate::materializer::first_positions::{Asked, Standing};
 use tollgate::store::Store as _;
@@ -28,6 +31,10 @@ const CUSTOMERS: u64 = 500;
 /// Identities in each of the runs on disk. Three are not merged yet.
 const RUN_IDENTITIES: u64 = 20_000;
 const RUNS: u64 = 3;
+/// Of a topic.
+const PARTITIONS: u32 = 16;
+/// When Kafka got what is measured: 2026-01-01T00:00:00Z.
+const RECEIVED: UnixMillis = UnixMillis(1_767_225_600_000);
 
 /// Something that is done for every event, or for many.
 pub(crate) struct Stage {
@@ -52,7 +59,7 @@ impl Stage {
     }
 }
 
-pub(crate) static STAGES: [Stage; 20] = [
+pub(crate) static STAGES: [Stage; 22] = [
     Stage::new("request-1", "request of one event to its answer, over HTTP/1.1", |dir, counter| request(dir, counter, 1)),
     Stage::new("request-1000", "request of 1,000 events to its answer", |dir, counter| request(dir, counter, EVENTS)),
     Stage::new("parse-1", "body of one event to a record, Amberflo", |_, counter| parse(counter, 1)),
@@ -65,6 +72,8 @@ pub(crate) static STAGES: [Stage; 20] = [
     Stage::new("recent-known", "recent ids: looking up known ones", |_, counter| recent_known(counter)),
     Stage::new("log-append", "blocks into the log", log_append),
     Stage::new("log-read", "blocks out of the log", log_read),
+    Stage::new("kafka-message", "a record to a message of Kafka", |_, counter| kafka_messages(counter)),
+    Stage::new("kafka-record", "and back", |_, counter| kafka_records(counter)),
     Stage::new("index-new", "dedup index: new ids, nothing on disk", |dir, counter| index_new(dir, counter, 0)),
     Stage::new("index-new-runs", "dedup index: new ids, three runs on disk", |dir, counter| index_new(dir, counter, RUNS)),
     Stage::new("index-copy", "dedup index: ids that are in a run on disk", index_copies),
@@ -196,6 +205,40 @@ fn index_copies(dir: &Path, counter: &mut Counter) {
 /// The next blocks.
 fn blocks(workload: &mut Workload) -> Vec<Block> {
     (0..ROUNDS).map(|_| workload.block(EVENTS)).collect()
+}
+
+/// Hands on each message of many records.
+fn each_message(blocks: &[Block], mut take: impl FnMut(&[u8], &Outgoing)) {
+    let mut message = Outgoing::default();
+    for record in blocks.iter().flat_map(|block| record::parts(block.payload())) {
+        wire::encode(Form::Events, record, RECEIVED, PARTITIONS, &mut message).expect("a record");
+        take(record, &message);
+    }
+}
+
+fn kafka_messages(counter: &mut Counter) {
+    let blocks = blocks(&mut Workload::new(CUSTOMERS));
+    let make = || each_message(&blocks, |_, message| assert!(!black_box(&message.value).is_empty()));
+    make();
+    counter.measure(ROUNDS * EVENTS, make);
+}
+
+fn kafka_records(counter: &mut Counter) {
+    let mut messages = Vec::new();
+    each_message(&blocks(&mut Workload::new(CUSTOMERS)), |record, Outgoing { key, value, header, .. }| {
+        messages.push((key.clone(), value.clone(), header.clone(), record.to_vec()));
+    });
+    let mut to = Vec::new();
+    let mut read = || {
+        for (key, value, header, record) in &messages {
+            to.clear();
+            let message = Incoming { key: Some(key), value: Some(value), header: Some(header), received: RECEIVED };
+            wire::decode(Form::Events, &message, &mut to).expect("known");
+            assert_eq!(to, *record);
+        }
+    };
+    read();
+    counter.measure(ROUNDS * EVENTS, read);
 }
 
 fn fold_records(counter: &mut Counter) {

@@ -86,10 +86,12 @@ impl KafkaAppender {
         let payload = &block.bytes[crate::log::BLOCK_HEADER_BYTES..];
         let mut sent = 0;
         let mut result = Ok(());
+        // One that fails meanwhile refuses the rest.
+        let producer = self.producer.load();
         for part in record::parts(payload).take(records as usize) {
             result = encode(self.form, part, block.received, self.partitions, &mut self.message)
                 .map_err(|error| error.to_string())
-                .and_then(|()| self.send(&request, sent, block.received.0, deadline).map_err(|error| error.to_string()));
+                .and_then(|()| self.send(&producer, &request, sent, block.received.0, deadline).map_err(|error| error.to_string()));
             if result.is_err() {
                 break;
             }
@@ -102,7 +104,14 @@ impl KafkaAppender {
         }
     }
 
-    fn send(&self, request: &Request, record: u32, time_ms: i64, deadline: Instant) -> Result<(), KafkaError> {
+    fn send(
+        &self,
+        producer: &BaseProducer<ProducerListener>,
+        request: &Request,
+        record: u32,
+        time_ms: i64,
+        deadline: Instant,
+    ) -> Result<(), KafkaError> {
         let Outgoing { key, value, header, partition } = &self.message;
         let headers = OwnedHeaders::new_with_capacity(1);
         let mut message = BaseRecord {
@@ -115,8 +124,7 @@ impl KafkaAppender {
             delivery_opaque: request.ticket(record),
         };
         loop {
-            // Loaded anew each time: a producer that failed may have been replaced.
-            match self.producer.load().send(message) {
+            match producer.send(message) {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) if Instant::now() < deadline => {
                     message = back;

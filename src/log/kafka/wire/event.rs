@@ -19,7 +19,7 @@ const OWN: u8 = 8;
 /// Where a record has its canonical name: behind length, hashes and flags.
 const NAME_AT: usize = 4 + 16 + 8 + 1;
 /// 10^12, the scale of amounts.
-const SCALE: u128 = 1_000_000_000_000;
+const SCALE: u64 = 1_000_000_000_000;
 
 pub(super) fn encode(bytes: &[u8], received: UnixMillis, partitions: u32, to: &mut Outgoing) -> Option<()> {
     let record = only(bytes, received)?;
@@ -127,15 +127,27 @@ fn write_member(at: usize, name: &str, to: &mut Vec<u8>) {
 
 fn write_decimal(amount: Amount, to: &mut Vec<u8>) {
     let scaled = amount.scaled();
-    let magnitude = scaled.unsigned_abs();
-    match u64::try_from(magnitude / SCALE) {
-        Ok(whole) if magnitude.is_multiple_of(SCALE) => {
-            if scaled < 0 {
-                to.push(b'-');
-            }
-            write_number(whole, to);
-        }
-        _ => to.extend_from_slice(amount.to_string().as_bytes()),
+    let (whole, places) = parts(scaled.unsigned_abs());
+    if scaled < 0 {
+        to.push(b'-');
+    }
+    let mut buffer = itoa::Buffer::new();
+    to.extend_from_slice(buffer.format(whole).as_bytes());
+    if places != 0 {
+        // A digit more than the places keeps their zeros in front.
+        let digits = &buffer.format(SCALE + places).as_bytes()[1..];
+        let kept = digits.iter().rposition(|digit| *digit != b'0').map_or(0, |at| at + 1);
+        to.push(b'.');
+        to.extend_from_slice(&digits[..kept]);
+    }
+}
+
+/// What stands before the point, and behind it with all its places.
+fn parts(magnitude: u128) -> (u128, u64) {
+    // A division of 64 bits is several times as fast, and will do for nearly all.
+    match u64::try_from(magnitude) {
+        Ok(small) => ((small / SCALE).into(), small % SCALE),
+        Err(_) => (magnitude / u128::from(SCALE), (magnitude % u128::from(SCALE)) as u64),
     }
 }
 
