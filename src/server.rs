@@ -207,7 +207,8 @@ impl Front {
         let door = Door::at(&routed).filter(|door| door.takes(&head.method));
         if let (Some(door), Some(Service { gateway: Some(gateway), .. })) = (door, self.service.get()) {
             let mut response = match head.method {
-                Method::POST => gateway.ingest(door, &head, &mut body).await,
+                // Boxed, so that what waits around it is moved into its place without it.
+                Method::POST => Box::pin(gateway.ingest(door, &head, &mut body)).await,
                 // Its events can be listed at the same path.
                 _ if door == Door::CloudEvents => speak(door.dialect(), wants("GET,HEAD,POST")),
                 _ => speak(door.dialect(), wants("POST")),
