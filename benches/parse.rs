@@ -5,7 +5,7 @@
 mod workload;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use tollgate::event::parse::Parser;
+use tollgate::event::parse::{Parser, Way};
 use workload::{Workload, encode};
 
 /// Bodies of about so many events altogether take turns, so that no branch predictor learns them by heart.
@@ -20,9 +20,11 @@ fn parse(criterion: &mut Criterion) {
         let mut parser = Parser::default();
         let mut turns = bodies.iter().map(Vec::as_slice).cycle();
         let mut next = || turns.next().expect("there is no end");
-        group.bench_function(BenchmarkId::new("tape", events), |bencher| {
-            bencher.iter(|| parser.parse(next(), events as usize).expect("the body is JSON").elements().count());
-        });
+        for (name, way) in [("scan", Way::Scan), ("tape", Way::Tape)] {
+            group.bench_function(BenchmarkId::new(name, events), |bencher| {
+                bencher.iter(|| parser.parse_from(way, next(), events as usize).expect("the body is JSON").elements().count());
+            });
+        }
         group.bench_function(BenchmarkId::new("record", events), |bencher| {
             bencher.iter(|| {
                 let body = next();
@@ -32,7 +34,7 @@ fn parse(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("record_slowly", events), |bencher| {
             bencher.iter(|| {
                 let body = next();
-                encode(body, parser.parse_slowly(body, events as usize))
+                encode(body, parser.parse_from(Way::Slow, body, events as usize))
             });
         });
     }

@@ -1,15 +1,16 @@
-//! JSON bodies taken apart without an allocation an event: simd-json's tape, walked in lockstep with the byte
-//! offsets that its first stage found.
+//! JSON bodies taken apart without an allocation an event, in up to three [ways](Way).
 //!
-//! Strings are slices of a padded scratch copy of the body (simd-json unescapes in place), numbers are the bytes
-//! that were sent, never an `f64`. A body that simd-json refuses although it is JSON (a number beyond `f64`, nesting
-//! beyond the limit) goes a slow way over `serde_json`, element by element, so that one bad event never costs its
-//! neighbours. Both ways give a dialect the same [`Members`]; `a_body_reads_the_same_on_both_ways` holds them to it.
+//! The usual form is read in one pass over the body. Whatever is otherwise (an escape, an exponent, what is broken) goes to simd-json, whose
+//! tape is walked in lockstep with the byte offsets that its first stage found: strings are slices of a padded scratch copy of the body, as
+//! it unescapes in place. Numbers are the bytes that were sent, never an `f64`. A body that simd-json refuses although it is JSON (a number
+//! beyond `f64`, nesting beyond the limit) goes a slow way over `serde_json`, element by element, so that one bad event never costs its
+//! neighbours. All ways give a dialect the same [`Members`]; `a_body_reads_the_same_on_all_ways` holds them to it.
 //!
 //! Repeated keys: the members are handed on as sent. A dialect refuses a repetition of a key that it knows, since
 //! two parsers could disagree on which one to bill; repetitions of unknown keys are as unknown as their first.
 
 pub mod lines;
+mod scan;
 mod slow;
 mod values;
 
@@ -18,16 +19,36 @@ use simd_json::{Buffers, INPUT_PADDING, Node, StaticNode, Tape};
 use super::{Code, JSON_DEPTH_MAX, Rejection};
 
 #[doc(hidden)]
+pub use scan::{Node as ScannedNode, Scanned};
+#[doc(hidden)]
 pub use slow::Slow;
 pub(in crate::event) use values::max as values_max;
 
+use scan::scan;
 use slow::slow_form;
+
+/// The ways to read a body, each of which falls back to those behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// In one pass: the usual form.
+    Scan,
+    /// simd-json's tape: whatever it takes.
+    Tape,
+    /// `serde_json`, element by element: any JSON.
+    Slow,
+}
+
+impl Way {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Scan, Self::Tape, Self::Slow];
+}
 
 /// Buffers that are used again for body after body; one a thread.
 pub struct Parser {
     buffers: Buffers,
     tape: Tape<'static>,
     padded: Vec<u8>,
+    nodes: Vec<ScannedNode>,
 }
 
 /// Past this the scratch buffers of one large body are given back instead of kept.
@@ -69,13 +90,15 @@ pub struct Parsed<'p> {
 }
 
 enum Form<'p> {
+    Scanned(Scanned<'p>),
     Tape { tape: Tape<'p>, structurals: &'p [u32] },
     Slow { elements: Vec<(&'p [u8], Result<Slow<'p>, Rejection>)>, is_array: bool },
 }
 
 impl Default for Parser {
     fn default() -> Self {
-        Self { buffers: Buffers::with_max_depth(16 << 10, JSON_DEPTH_MAX), tape: Tape(Vec::new()), padded: Vec::new() }
+        let buffers = Buffers::with_max_depth(16 << 10, JSON_DEPTH_MAX);
+        Self { buffers, tape: Tape(Vec::new()), padded: Vec::new(), nodes: Vec::new() }
     }
 }
 
@@ -85,41 +108,45 @@ impl Parser {
     /// # Errors
     /// [`BodyError`]: no event can be told from another.
     pub fn parse<'p>(&'p mut self, body: &'p [u8], events_max: usize) -> Result<Parsed<'p>, BodyError> {
+        self.parse_from(Way::Scan, body, events_max)
+    }
+
+    /// The same, without the ways before this one: for holding them against each other.
+    ///
+    /// # Errors
+    /// As [`Parser::parse`].
+    pub fn parse_from<'p>(&'p mut self, way: Way, body: &'p [u8], events_max: usize) -> Result<Parsed<'p>, BodyError> {
         check_density(body, events_max)?;
-        self.padded.clear();
-        self.padded.reserve(body.len() + INPUT_PADDING);
-        self.padded.extend_from_slice(body);
-        self.padded.resize(body.len() + INPUT_PADDING, b' ');
-        let mut tape = std::mem::replace(&mut self.tape, Tape(Vec::new())).reset();
-        let filled = simd_json::fill_tape_padded(&mut self.padded, body.len(), &mut self.buffers, &mut tape);
-        let form = match filled {
-            Ok(()) => Form::Tape { tape, structurals: self.buffers.structural_indexes() },
-            Err(_) => {
-                self.tape = tape.reset();
-                slow_form(body, events_max)?
+        let scanned = if way == Way::Scan { scan(body, &mut self.nodes) } else { None };
+        let form = match scanned {
+            Some(text) => Form::Scanned(Scanned { text, nodes: &self.nodes }),
+            None if way == Way::Slow => slow_form(body, events_max)?,
+            None => {
+                self.padded.clear();
+                self.padded.reserve(body.len() + INPUT_PADDING);
+                self.padded.extend_from_slice(body);
+                self.padded.resize(body.len() + INPUT_PADDING, b' ');
+                let mut tape = std::mem::replace(&mut self.tape, Tape(Vec::new())).reset();
+                let filled = simd_json::fill_tape_padded(&mut self.padded, body.len(), &mut self.buffers, &mut tape);
+                match filled {
+                    Ok(()) => Form::Tape { tape, structurals: self.buffers.structural_indexes() },
+                    Err(_) => {
+                        self.tape = tape.reset();
+                        slow_form(body, events_max)?
+                    }
+                }
             }
         };
         let parsed = Parsed { body, form, slot: &mut self.tape };
         let got = parsed.len()?;
-        if got > events_max {
-            return Err(BodyError::TooMany { got, limit: events_max });
-        }
-        Ok(parsed)
-    }
-
-    /// The slow way alone, for holding the fast one against it.
-    ///
-    /// # Errors
-    /// As [`Parser::parse`].
-    pub fn parse_slowly<'p>(&'p mut self, body: &'p [u8], events_max: usize) -> Result<Parsed<'p>, BodyError> {
-        check_density(body, events_max)?;
-        Ok(Parsed { body, form: slow_form(body, events_max)?, slot: &mut self.tape })
+        if got > events_max { Err(BodyError::TooMany { got, limit: events_max }) } else { Ok(parsed) }
     }
 
     /// Gives back what one large body has left behind: a thread may not see another one for long. After each body.
     pub fn trim(&mut self) {
         let tape_bytes = self.tape.0.capacity() * size_of::<Node<'static>>();
-        if self.padded.capacity() + tape_bytes > KEPT_BYTES_MAX {
+        let nodes_bytes = self.nodes.capacity() * size_of::<ScannedNode>();
+        if self.padded.capacity() + tape_bytes + nodes_bytes > KEPT_BYTES_MAX {
             *self = Self::default();
         }
     }
@@ -150,6 +177,7 @@ impl Parsed<'_> {
     /// Whether the body is an array (of any length) and not a single event.
     pub fn is_array(&self) -> bool {
         match &self.form {
+            Form::Scanned(source) => source.nodes.first().is_some_and(ScannedNode::is_array),
             Form::Tape { tape, .. } => matches!(tape.0.first(), Some(Node::Array { .. })),
             Form::Slow { is_array, .. } => *is_array,
         }
@@ -157,6 +185,7 @@ impl Parsed<'_> {
 
     fn len(&self) -> Result<usize, BodyError> {
         match &self.form {
+            Form::Scanned(source) => Ok(source.nodes.first().filter(|root| root.is_array()).map_or(1, ScannedNode::count)),
             Form::Tape { tape, .. } => match tape.0.first() {
                 Some(Node::Array { len, .. }) => Ok(*len),
                 Some(Node::Object { .. }) => Ok(1),
@@ -169,6 +198,11 @@ impl Parsed<'_> {
     /// The elements in the order sent.
     pub fn elements(&self) -> Elements<'_> {
         match &self.form {
+            Form::Scanned(source) => {
+                // An array comes before its first element.
+                let (at, left) = source.nodes.first().filter(|root| root.is_array()).map_or((0, 1), |root| (1, root.count()));
+                Elements::Scanned { source: *source, at, left }
+            }
             Form::Tape { tape, structurals } => {
                 let source = Source { body: self.body, nodes: &tape.0, structurals };
                 // An array's bracket comes before its first element.
@@ -186,6 +220,8 @@ impl Parsed<'_> {
 /// Iterator over the elements of a body.
 pub enum Elements<'t> {
     #[doc(hidden)]
+    Scanned { source: Scanned<'t>, at: usize, left: usize },
+    #[doc(hidden)]
     Tape { source: Source<'t>, at: At, left: usize },
     #[doc(hidden)]
     Slow(std::slice::Iter<'t, (&'t [u8], Result<Slow<'t>, Rejection>)>),
@@ -196,6 +232,15 @@ impl<'t> Iterator for Elements<'t> {
 
     fn next(&mut self) -> Option<Element<'t>> {
         match self {
+            Self::Scanned { source, at, left } => {
+                *left = left.checked_sub(1)?;
+                let raw = source.bytes(*at);
+                let members = match source.value(at) {
+                    Value::Object(members) => Ok(members),
+                    _ => Err(not_an_object()),
+                };
+                Some(Element { raw, members })
+            }
             Self::Tape { source, at, left } => {
                 *left = left.checked_sub(1)?;
                 let start = source.offset(at.mark);
@@ -247,6 +292,8 @@ pub enum Value<'t> {
 #[derive(Clone)]
 pub enum Members<'t> {
     #[doc(hidden)]
+    Scanned { source: Scanned<'t>, at: usize, left: usize },
+    #[doc(hidden)]
     Tape { source: Source<'t>, at: At, left: usize },
     #[doc(hidden)]
     Slow(std::slice::Iter<'t, (String, Slow<'t>)>),
@@ -258,6 +305,10 @@ impl<'t> Iterator for Members<'t> {
     #[inline]
     fn next(&mut self) -> Option<(&'t str, Value<'t>)> {
         match self {
+            Self::Scanned { source, at, left } => {
+                *left = left.checked_sub(1)?;
+                Some((source.key(at), source.value(at)))
+            }
             Self::Tape { source, at, left } => {
                 *left = left.checked_sub(1)?;
                 let Some(Node::String(key)) = source.nodes.get(at.node) else { return None };
@@ -276,6 +327,8 @@ impl<'t> Iterator for Members<'t> {
 #[derive(Clone)]
 pub enum Items<'t> {
     #[doc(hidden)]
+    Scanned { source: Scanned<'t>, at: usize, left: usize },
+    #[doc(hidden)]
     Tape { source: Source<'t>, at: At, left: usize },
     #[doc(hidden)]
     Slow(std::slice::Iter<'t, Slow<'t>>),
@@ -286,6 +339,10 @@ impl<'t> Iterator for Items<'t> {
 
     fn next(&mut self) -> Option<Value<'t>> {
         match self {
+            Self::Scanned { source, at, left } => {
+                *left = left.checked_sub(1)?;
+                Some(source.value(at))
+            }
             Self::Tape { source, at, left } => {
                 *left = left.checked_sub(1)?;
                 let value = source.value(at);
@@ -298,7 +355,7 @@ impl<'t> Iterator for Items<'t> {
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         let left = match self {
-            Self::Tape { left, .. } => *left,
+            Self::Scanned { left, .. } | Self::Tape { left, .. } => *left,
             Self::Slow(items) => items.len(),
         };
         (left, Some(left))

@@ -13,7 +13,7 @@ use crate::clock::UnixMillis;
 use crate::dialect::amberflo::ingest::read_event;
 use crate::dialect::draft::Scratch;
 use crate::event::amount::PLACES;
-use crate::event::parse::{Parsed, Parser, lines};
+use crate::event::parse::{Parsed, Parser, Way, lines};
 use crate::event::{Amount, AmountError, Code, HashKey, IdentityMode, MeterEvent, Rejection, TimeWindow};
 use crate::gateway::body::BodyError;
 use crate::gateway::form::{Form, Shape, Syntax};
@@ -34,21 +34,22 @@ thread_local! {
     static PARSER: RefCell<Parser> = RefCell::default();
 }
 
-/// Any body: both ways to parse make the same of it, what is good comes back from the log, what is not from the dead letters.
+/// Any body: all ways to parse make the same of it, what is good comes back from the log, what is not from the dead letters.
 pub(super) fn bodies(body: &[u8]) -> Kind {
-    PARSER.with_borrow_mut(|fast| {
+    PARSER.with_borrow_mut(|parser| {
         let mut slow = Parser::default();
-        let fast = fast.parse(body, EVENTS_MAX);
-        let slow = slow.parse_slowly(body, EVENTS_MAX);
-        match (&fast, &slow) {
-            // The wording of a syntax error is the parser's own.
-            (Err(_), Err(_)) => {}
-            (Ok(fast), Ok(slow)) => {
-                assert_eq!(fast.is_array(), slow.is_array());
-                assert_eq!(outcomes(fast), outcomes(slow));
-                check_raw(fast, body);
+        let slow = slow.parse_from(Way::Slow, body, EVENTS_MAX);
+        for way in [Way::Tape, Way::Scan] {
+            match (&parser.parse_from(way, body, EVENTS_MAX), &slow) {
+                // The wording of a syntax error is the parser's own.
+                (Err(_), Err(_)) => {}
+                (Ok(fast), Ok(slow)) => {
+                    assert_eq!(fast.is_array(), slow.is_array());
+                    assert_eq!(outcomes(fast), outcomes(slow), "{way:?}");
+                    check_raw(fast, body);
+                }
+                (fast, slow) => panic!("{way:?}: {:?}, slow: {:?}", fast.as_ref().err(), slow.as_ref().err()),
             }
-            (fast, slow) => panic!("fast: {:?}, slow: {:?}", fast.as_ref().err(), slow.as_ref().err()),
         }
     });
     match take_apart(body, Form::default(), &KEY, ACCOUNT, RECEIVED) {

@@ -51,7 +51,7 @@ macro_rules! each_holds {
 }
 
 each_holds! {
-    fn any_body_reads_the_same_on_both_ways_and_comes_back() of "bodies",
+    fn any_body_reads_the_same_on_all_ways_and_comes_back() of "bodies",
     fn any_body_in_any_form_is_taken_apart_and_what_is_bad_stays_bad() of "forms",
     fn any_number_is_what_its_digits_say() of "numbers",
     fn any_coding_inflates_within_its_limits_or_is_refused() of "codings",
