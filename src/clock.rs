@@ -3,6 +3,8 @@
 //! The clock also notices when the wall clock runs away from the monotonic one: a receive time that
 //! jumps ahead would expire the whole dedup horizon at once (`design.md`, promise 5).
 
+pub mod rfc3339;
+
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -29,6 +31,11 @@ impl UnixMillis {
 }
 
 impl UnixMicros {
+    /// So many seconds since the epoch; saturates at the ends of time.
+    pub fn of_seconds(seconds: i64) -> Self {
+        Self(seconds.saturating_mul(1_000_000))
+    }
+
     /// Milliseconds, rounded down.
     pub fn millis(self) -> UnixMillis {
         UnixMillis(self.0.div_euclid(1_000))
@@ -42,7 +49,7 @@ impl UnixMicros {
 
 impl fmt::Display for UnixMillis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&crate::rfc3339::millis(*self))
+        f.write_str(&rfc3339::millis(*self))
     }
 }
 

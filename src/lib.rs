@@ -49,7 +49,6 @@ pub mod openapi;
 pub mod ops;
 mod park;
 pub mod portal;
-pub mod rfc3339;
 pub mod rules;
 pub mod server;
 pub mod sketch;

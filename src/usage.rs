@@ -20,7 +20,7 @@ mod zone;
 use std::pin::Pin;
 use std::time::Duration;
 
-pub use calendar::{BUCKETS_MAX, Buckets, Interval, ZONED_BUCKETS_MAX, month_around, rfc3339};
+pub use calendar::{BUCKETS_MAX, Buckets, Interval, ZONED_BUCKETS_MAX, month_around, time_in_zone};
 pub use empty::{Empty, UNANSWERED_LOOK_UPS_MAX, Unanswered};
 pub use evaluate::{Answer, Approximate, EvaluateError, Group, Limits, OVERFLOW_VALUE, evaluate};
 pub use reading::{METERS_LOOKED_AT_MAX, MetersInRange, first_day_s, meters_in_range};

@@ -47,7 +47,7 @@ use super::openapi::DEAD_LETTERS;
 use super::refusals::{RETRY_AFTER_S, check_scope};
 use crate::accounts::{Caller, Scope};
 use crate::batch::BatchError;
-use crate::clock::{UnixMicros, UnixMillis};
+use crate::clock::{UnixMicros, UnixMillis, rfc3339};
 use crate::dialect::ApiError;
 use crate::event::Code;
 use crate::gateway::Gateway;
@@ -56,7 +56,6 @@ use crate::gateway::letters::{Became, DeadLetter, NOBODY, RecordAt, Refusal, UND
 use crate::letters::{self, Error, Filter, Letter, Letters, Replay};
 use crate::log::{self, Position};
 use crate::openapi::Routes;
-use crate::rfc3339;
 use crate::telemetry::Outcome;
 
 const KNOWN_PARAMETERS: &str = "code, reason, meterApiName, customerId, uniqueId, from, to, state, before, limit";

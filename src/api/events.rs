@@ -34,13 +34,12 @@ use super::fields::{LIMIT, Parameters, limit, pairs};
 use super::openapi::EVENTS;
 use super::refusals::{RETRY_AFTER_S, check_scope};
 use crate::accounts::{Caller, Scope};
-use crate::clock::UnixMicros;
+use crate::clock::{UnixMicros, rfc3339};
 use crate::dialect::ApiError;
 use crate::letters::Letter;
 use crate::log::{self, Position};
 use crate::materializer::fold::Verdict;
 use crate::openapi::Routes;
-use crate::rfc3339;
 use crate::telemetry::Outcome;
 use crate::verdicts::{CountedIn, Cursor, Error, Fate, Filter, Listed, Logged, Verdicts, WantedVerdict};
 
@@ -171,7 +170,7 @@ fn rejected(letter: &Letter) -> Map<String, Value> {
 }
 
 fn row(row: &CountedIn) -> Value {
-    let time = |seconds: i64| rfc3339::shortest(UnixMicros(seconds * 1_000_000));
+    let time = |seconds: i64| rfc3339::shortest(UnixMicros::of_seconds(seconds));
     let mut shown = object(json!({
         "meterApiName": row.meter, "customerId": row.customer, "hour": time(row.hour_s), "day": time(row.day_s),
     }));

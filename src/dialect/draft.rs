@@ -1,10 +1,9 @@
 //! From the members of an object to a draft of an event: what the dialects' readers have in common.
 
 use super::cloudevents::paths::Found;
-use crate::clock::UnixMicros;
+use crate::clock::{UnixMicros, rfc3339};
 use crate::event::parse::{Members, Value};
 use crate::event::{Amount, AmountError, Code, Measurement, OwnDimension, Rejection};
-use crate::rfc3339;
 
 /// Room for the parts of one event, used again for the next.
 #[derive(Default)]

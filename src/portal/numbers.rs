@@ -1,8 +1,7 @@
 //! Exact numbers and times, made for reading. No digit is left out, none is added but zeros of money.
 
 use crate::billing::{Currency, Money};
-use crate::clock::UnixMicros;
-use crate::rfc3339;
+use crate::clock::{UnixMicros, rfc3339};
 
 /// Between groups of three digits.
 const GROUP: char = ',';
@@ -41,7 +40,7 @@ fn with_places(decimal: &str, places: usize) -> String {
 }
 
 fn shown(seconds: i64, format: &str) -> String {
-    rfc3339::civil(UnixMicros(seconds.saturating_mul(1_000_000))).strftime(format).to_string()
+    rfc3339::civil(UnixMicros::of_seconds(seconds)).strftime(format).to_string()
 }
 
 /// 22 Nov 2026, from s since 1970.

@@ -127,7 +127,7 @@ pub fn month_around(time_s: i64) -> Range<i64> {
 
 /// A moment (s since 1970) as RFC 3339 has it, in local time with its distance from UTC; in UTC where that distance has seconds, as some
 /// zones had until 1972.
-pub fn rfc3339(time_s: i64, zone: &Zone) -> String {
+pub fn time_in_zone(time_s: i64, zone: &Zone) -> String {
     let offset_s = zone.offset_s(time_s);
     let is_shown = !zone.is_utc() && offset_s % 60 == 0;
     let shown_s = if is_shown { time_s + offset_s } else { time_s };

@@ -11,10 +11,10 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::query::{MeterQuery, window_word};
+use crate::clock::rfc3339;
 use crate::dialect::csv::write_text;
 use crate::event::Sum;
-use crate::rfc3339;
-use crate::usage::{Answer, Buckets, Field, Group, Query, Zone, rfc3339};
+use crate::usage::{Answer, Buckets, Field, Group, Query, Zone, time_in_zone};
 
 /// Most rows of an answer.
 pub const ROWS_MAX: usize = 10_000_000;
@@ -225,7 +225,7 @@ fn write_row((start_s, end_s): (i64, i64), value: Sum, said: &[u8], has_one_befo
     if has_one_before {
         to.push(b',');
     }
-    let (start, end) = (rfc3339(start_s, &Zone::default()), rfc3339(end_s, &Zone::default()));
+    let (start, end) = (time_in_zone(start_s, &Zone::default()), time_in_zone(end_s, &Zone::default()));
     let written = write!(to, "{{\"value\":{value},\"windowStart\":\"{start}\",\"windowEnd\":\"{end}\",");
     debug_assert!(written.is_ok(), "a vector takes everything");
     to.extend_from_slice(said.get(1..).unwrap_or_default());
@@ -233,7 +233,7 @@ fn write_row((start_s, end_s): (i64, i64), value: Sum, said: &[u8], has_one_befo
 
 /// `said` are the fields between, with a comma before each.
 fn write_line((start_s, end_s): (i64, i64), value: Sum, said: &[u8], to: &mut Vec<u8>) {
-    let written = write!(to, "{},{}", rfc3339(start_s, &Zone::default()), rfc3339(end_s, &Zone::default()));
+    let written = write!(to, "{},{}", time_in_zone(start_s, &Zone::default()), time_in_zone(end_s, &Zone::default()));
     to.extend_from_slice(said);
     let written = written.and_then(|()| write!(to, ",{value}\r\n"));
     debug_assert!(written.is_ok(), "a vector takes everything");

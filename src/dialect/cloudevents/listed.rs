@@ -12,9 +12,8 @@ use serde_json::{Map, Value, json};
 use super::json_path::{JsonPath, Step};
 use super::meters::{Aggregation, groups, value_path};
 use super::{ERROR_DIMENSION, SOURCE_DIMENSION, TYPE_DIMENSION, VALUE_DIMENSION};
-use crate::clock::{UnixMicros, UnixMillis};
+use crate::clock::{UnixMillis, rfc3339};
 use crate::meters::Meter;
-use crate::rfc3339;
 
 /// The source of events of the dialects that have none.
 pub const SOURCE: &str = "tollgate";
@@ -76,7 +75,7 @@ pub fn render(record: &RawValue, received: UnixMillis, places: &Places) -> Optio
     let mut listed = json!({
         "event": {
             "specversion": "1.0", "id": record.remove("uniqueId"), "source": source.unwrap_or_else(|| SOURCE.into()),
-            "type": kind.or(first), "subject": subject, "time": rfc3339::shortest(UnixMicros(time.saturating_mul(1_000))),
+            "type": kind.or(first), "subject": subject, "time": rfc3339::shortest(UnixMillis(time).micros()),
             "datacontenttype": "application/json", "data": data,
         },
         "customerId": subject, "ingestedAt": received, "storedAt": received,

@@ -14,13 +14,12 @@ use super::VALUE_DIMENSION;
 use super::json_path::JsonPath;
 use super::plan::event_type;
 use super::times::parse_time;
-use crate::clock::{UnixMicros, UnixMillis};
+use crate::clock::{UnixMicros, UnixMillis, rfc3339};
 use crate::dialect::ApiError;
 use crate::dialect::fields::{Fields, parse_object};
 use crate::dialect::octane;
 use crate::event::{DIMENSION_KEY_BYTES_MAX, DIMENSIONS_MAX, NAME_BYTES_MAX};
 use crate::meters::{Extensions, Meter, Said};
-use crate::rfc3339;
 use crate::usage::{Field, MeterType};
 
 /// Longest slug, in bytes.

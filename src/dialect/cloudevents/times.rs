@@ -1,8 +1,7 @@
 //! Times as OpenMeter's clients write and read them: RFC 3339.
 
-use crate::clock::UnixMicros;
+use crate::clock::{UnixMicros, rfc3339};
 use crate::event::TIME_MAX;
-use crate::rfc3339;
 
 /// A moment between the years 1970 and 9999; what is finer than a microsecond is cut off. Those before are the begin of 1970: a client
 /// that means "from the beginning" may say so with the year 1.

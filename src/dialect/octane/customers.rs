@@ -13,12 +13,11 @@ use super::mappings::{SentMapping, SentTag};
 use super::metadata::Metadata;
 use super::{mappings, subscriptions};
 use crate::billing::Assignment;
-use crate::clock::UnixMicros;
+use crate::clock::{UnixMicros, rfc3339};
 use crate::customers::{ATTRIBUTES_MAX, Customer, CustomerId, SECONDARY_EMAILS_MAX, Stage, TEXT_BYTES_MAX};
 use crate::dialect::ApiError;
 use crate::dialect::fields::{Fields, parse_object};
 use crate::event::NAME_BYTES_MAX;
-use crate::rfc3339;
 
 /// Kept, without effect.
 const FLAGS: [&str; 2] = ["autogenerate_payment_gateway_customer", "autogenerate_accounting_customer"];

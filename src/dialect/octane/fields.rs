@@ -2,10 +2,9 @@
 
 use serde_json::{Map, Value};
 
-use crate::clock::UnixMicros;
+use crate::clock::{UnixMicros, rfc3339};
 use crate::dialect::ApiError;
 use crate::dialect::fields::Fields;
-use crate::rfc3339;
 
 /// Longest JSON of what an object has beside its fields, in bytes.
 pub(super) const EXTRA_BYTES_MAX: usize = 512;

@@ -5,12 +5,11 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value as Json};
 
-use crate::clock::{UnixMicros, UnixMillis};
+use crate::clock::{UnixMicros, UnixMillis, rfc3339};
 use crate::customers::mappings::Matcher;
 use crate::dialect::draft::{Scratch, first_time, number, once, read_dimensions, required, string, timestamp, wrong_type};
 use crate::event::parse::{Members, Value};
 use crate::event::{Amount, Code, Draft, HashKey, Mapping, Measurement, MeterEvent, Rejection, Said, TimeWindow};
-use crate::rfc3339;
 
 /// By the name of an event, the meters that count it, sorted; only where that is not the one meter of this name.
 pub type EventMeters = HashMap<Box<str>, Arc<[Box<str>]>>;

@@ -8,12 +8,11 @@ use sha2::{Digest as _, Sha256};
 
 use super::fields::{extra, parse_time, time};
 use crate::billing::{Assignment, CancelTime, Subscription};
-use crate::clock::{UnixMicros, UnixMillis};
+use crate::clock::{UnixMicros, UnixMillis, rfc3339};
 use crate::customers::Extensions;
 use crate::dialect::ApiError;
 use crate::dialect::fields::{Fields, parse_object};
 use crate::event::NAME_BYTES_MAX;
-use crate::rfc3339;
 
 /// Longest JSON of what is kept of a request, in bytes.
 const KEPT_BYTES_MAX: usize = 4_096;

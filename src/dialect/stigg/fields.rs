@@ -6,12 +6,11 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use crate::clock::UnixMillis;
+use crate::clock::{UnixMillis, rfc3339};
 use crate::customers::{ATTRIBUTE_KEY_BYTES_MAX, ATTRIBUTE_VALUE_BYTES_MAX, ATTRIBUTES_MAX, CustomerId, TEXT_BYTES_MAX};
 use crate::dialect::ApiError;
 use crate::dialect::fields::check_text;
 use crate::event::{NAME_BYTES_MAX, TIME_MAX};
-use crate::rfc3339;
 
 /// What a body says of a field: nothing, that it is cleared, or what it is.
 pub type Said<T> = Option<Option<T>>;

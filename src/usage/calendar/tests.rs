@@ -152,7 +152,7 @@ proptest! {
 
     #[test]
     fn times_are_written_as_jiff_writes_them((zone, time_s) in zones_and_times()) {
-        let written = rfc3339(time_s, &Zone::find(&zone).expect("a zone"));
+        let written = time_in_zone(time_s, &Zone::find(&zone).expect("a zone"));
         let time = Timestamp::from_second(time_s).expect("a time");
         prop_assert_eq!(written.parse::<Timestamp>().expect("RFC 3339"), time);
         let offset = TimeZoneDatabase::bundled().get(&zone).expect("a zone").to_offset(time);
@@ -169,7 +169,7 @@ fn shown(start: &str, end: &str, interval: Interval, zone: &str) -> Vec<String> 
     let starts = buckets.starts();
     let end = [to_s.max(end_of(starts[starts.len() - 1], interval, zone))];
     let hours: Vec<i64> = starts.iter().zip(starts[1..].iter().chain(&end)).map(|(start, end)| (end - start) / HOUR_S).collect();
-    let shown = starts.iter().zip(hours).map(|(start, hours)| format!("{} {hours} h", rfc3339(*start, buckets.zone())));
+    let shown = starts.iter().zip(hours).map(|(start, hours)| format!("{} {hours} h", time_in_zone(*start, buckets.zone())));
     assert!(starts[0] <= from_s);
     shown.collect()
 }

@@ -4,11 +4,10 @@
 //! A scalar that becomes a text is written as it was sent: a number with its digits. What is nested is dropped, and so is `null`. A field of the
 //! wrong type is refused and not passed over: an amount that nobody understands would count as 1.
 
-use crate::clock::{UnixMicros, UnixMillis};
+use crate::clock::{UnixMicros, UnixMillis, rfc3339};
 use crate::dialect::draft::{Scratch, number, repeated, required, wrong_type};
 use crate::event::parse::Value;
 use crate::event::{Amount, Draft, HashKey, Measurement, MeterEvent, Rejection, TimeWindow};
-use crate::rfc3339;
 
 const CUSTOMER: [&str; 4] = ["customerId", "customer_id", "customer", "subject"];
 const TIME: [&str; 5] = ["meterTimeInMillis", "created", "timestamp", "time", "ts"];

@@ -4,9 +4,9 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::clock::rfc3339;
 use crate::dialect::cloudevents::meters::MeterRequest;
-use crate::rfc3339;
-use crate::usage::{BUCKETS_MAX, Measure, MeterType, rfc3339};
+use crate::usage::{BUCKETS_MAX, Measure, MeterType, time_in_zone};
 
 /// 2026-02-10T12:34:56.789Z.
 const NOW: UnixMillis = UnixMillis(1_770_726_896_789);
@@ -34,7 +34,7 @@ fn asked(query: &MeterQuery, begins_s: Option<i64>) -> Option<Query> {
 /// The whole hours that are answered.
 fn range(query: &MeterQuery, begins_s: Option<i64>) -> Option<(String, String)> {
     let (start_s, end_s) = asked(query, begins_s)?.buckets().answered_s();
-    let shown = |time_s| rfc3339(time_s, &Zone::default());
+    let shown = |time_s| time_in_zone(time_s, &Zone::default());
     Some((shown(start_s), shown(end_s)))
 }
 
@@ -212,7 +212,7 @@ proptest! {
     #[test]
     fn any_range_has_whole_windows_at_its_end(start_s in 0_i64..4_000_000_000, length_s in 1_i64..9_000_000, window in 0_usize..3, zone in 0_usize..3) {
         let zone = ["UTC", "America/New_York", "Asia/Kathmandu"][zone];
-        let (from, to) = [start_s, start_s + length_s].map(|time_s| rfc3339::shortest(UnixMicros(time_s * 1_000_000))).into();
+        let (from, to) = [start_s, start_s + length_s].map(|time_s| rfc3339::shortest(UnixMicros::of_seconds(time_s))).into();
         let query = of(&[("from", &from), ("to", &to), ("windowSize", WINDOWS[window].0), ("windowTimeZone", zone)]).expect("a query");
         let query = asked(&query, None).expect("asks");
         let (buckets, starts) = (query.buckets(), query.buckets().starts());

@@ -4,10 +4,9 @@ use serde::Serialize;
 use serde::ser::Serializer;
 
 use super::ByTimeQuestion;
-use crate::clock::UnixMicros;
+use crate::clock::{UnixMicros, rfc3339};
 use crate::event::Sum;
 use crate::meters::Meter;
-use crate::rfc3339;
 use crate::usage::{Answer, Field, Query};
 
 /// Most numbers of an answer by time, all groups together.
@@ -109,7 +108,7 @@ impl ByTime<'_> {
 }
 
 fn shown_second(time_s: i64) -> String {
-    rfc3339::micros(UnixMicros(time_s * super::MICROS))
+    rfc3339::micros(UnixMicros::of_seconds(time_s))
 }
 
 /// Appends what always has a JSON form: texts, exact decimals, maps of texts.

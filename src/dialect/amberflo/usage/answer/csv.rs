@@ -16,7 +16,7 @@ use std::io::Write as _;
 use super::super::field_name;
 use super::{Report, Shape, Value};
 use crate::dialect::csv::write_text;
-use crate::usage::{Measure, MeterType, Query, Zone, rfc3339};
+use crate::usage::{Measure, MeterType, Query, Zone, time_in_zone};
 
 /// Names of all fields that are grouped by, each once, in the order in which they come.
 pub(super) fn columns(reports: &[Report]) -> Vec<String> {
@@ -65,7 +65,7 @@ pub(super) fn begin_line(
 
 pub(super) fn write_value(line_begin: &[u8], value: &Value, zone: &Zone, to: &mut Vec<u8>) {
     to.extend_from_slice(line_begin);
-    let written = write!(to, "{},{}\r\n", rfc3339(value.start_s, zone), value.number);
+    let written = write!(to, "{},{}\r\n", time_in_zone(value.start_s, zone), value.number);
     debug_assert!(written.is_ok(), "a vector takes everything");
 }
 

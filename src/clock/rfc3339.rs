@@ -7,7 +7,7 @@ use jiff::civil::DateTime;
 use jiff::fmt::temporal::Pieces;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::clock::{UnixMicros, UnixMillis};
+use super::{UnixMicros, UnixMillis};
 
 const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
 
@@ -18,7 +18,7 @@ pub fn parse_nanos(text: &str) -> Option<i128> {
 
 /// The same; what is finer than a microsecond is cut off.
 pub fn parse(text: &str) -> Option<UnixMicros> {
-    // Both parts have the sign of the whole.
+    // Of times of events, so without the 128 bits of nanoseconds. Both parts have the sign of the whole.
     let micros = |time: Timestamp| time.as_second() * 1_000_000 + i64::from(time.subsec_nanosecond().div_euclid(1_000));
     text.parse().ok().map(micros).map(UnixMicros).or_else(|| by_calendar(text).map(floor))
 }
@@ -75,7 +75,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::event::TIME_MAX;
+
+    /// The end of the year 9999.
+    const TIME_MAX: UnixMillis = UnixMillis(253_402_300_799_999);
 
     #[test]
     fn each_moment_of_the_last_day_is_read_and_shown() {
