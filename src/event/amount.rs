@@ -57,6 +57,11 @@ impl Amount {
         (self.0 % SCALE == 0).then(|| i64::try_from(self.0 / SCALE).ok()).flatten()
     }
 
+    /// Appends it as a decimal: digits, and behind a point those places that are not zero at the end.
+    pub fn write(self, to: &mut Vec<u8>) {
+        write_decimal(self.0, to);
+    }
+
     /// Reads the text of a JSON number. Linear in its length, whatever its exponent.
     ///
     /// # Errors
@@ -201,7 +206,40 @@ impl Remainder {
 
 impl fmt::Display for Amount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Sum::from(*self).fmt(f)
+        show(self.0, f)
+    }
+}
+
+/// Shows a scaled integer as a decimal.
+fn show(scaled: i128, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mut text = Vec::with_capacity(DECIMAL_BYTES_MAX);
+    write_decimal(scaled, &mut text);
+    f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
+}
+
+/// Of a scaled integer in 128 bits: a sign, 27 digits before the point and 12 behind it.
+const DECIMAL_BYTES_MAX: usize = 41;
+
+/// Appends a scaled integer as a decimal.
+fn write_decimal(scaled: i128, to: &mut Vec<u8>) {
+    const ONE: u64 = SCALE as u64;
+    let magnitude = scaled.unsigned_abs();
+    // A division of 64 bits is several times as fast, and will do for nearly all.
+    let (whole, places) = match u64::try_from(magnitude) {
+        Ok(small) => (u128::from(small / ONE), small % ONE),
+        Err(_) => (magnitude / u128::from(ONE), (magnitude % u128::from(ONE)) as u64),
+    };
+    if scaled < 0 {
+        to.push(b'-');
+    }
+    let mut buffer = itoa::Buffer::new();
+    to.extend_from_slice(buffer.format(whole).as_bytes());
+    if places != 0 {
+        // A digit more than the places keeps their zeros in front.
+        let digits = &buffer.format(ONE + places).as_bytes()[1..];
+        let kept = digits.iter().rposition(|digit| *digit != b'0').map_or(0, |at| at + 1);
+        to.push(b'.');
+        to.extend_from_slice(&digits[..kept]);
     }
 }
 
@@ -288,6 +326,9 @@ impl From<Amount> for Sum {
 /// The exact decimal, without trailing zeros and without exponent (contract `README.md`, "Numbers out").
 impl fmt::Display for Sum {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Ok(scaled) = i128::try_from(self.0) {
+            return show(scaled, f);
+        }
         let magnitude = self.0.unsigned_abs();
         let scale = ethnum::U256::new(SCALE as u128);
         let (whole, places) = (magnitude / scale, (magnitude % scale).as_u64());

@@ -213,21 +213,34 @@ impl<'b> Cursor<'b> {
         std::str::from_utf8(self.bytes(len)?).ok()
     }
 
-    fn short_text(&mut self) -> Option<&'b str> {
+    fn short(&mut self) -> Option<&'b [u8]> {
         let len = self.byte()?;
-        self.text(usize::from(len))
+        self.bytes(usize::from(len))
+    }
+
+    fn short_text(&mut self) -> Option<&'b str> {
+        std::str::from_utf8(self.short()?).ok()
+    }
+
+    fn measurement_bytes(&mut self) -> Option<(&'b [u8], Amount)> {
+        let meter = self.short()?;
+        Some((meter, read_amount(self.short()?)?))
     }
 
     fn measurement(&mut self) -> Option<(&'b str, Amount)> {
-        let meter = self.short_text()?;
-        let len = self.byte()?;
-        Some((meter, read_amount(self.bytes(usize::from(len))?)?))
+        let (meter, value) = self.measurement_bytes()?;
+        Some((std::str::from_utf8(meter).ok()?, value))
+    }
+
+    fn dimension_bytes(&mut self) -> Option<(&'b [u8], &'b [u8])> {
+        let key = self.short()?;
+        let len = u16::from_le_bytes(self.array()?);
+        Some((key, self.bytes(usize::from(len))?))
     }
 
     fn dimension(&mut self) -> Option<(&'b str, &'b str)> {
-        let key = self.short_text()?;
-        let len = u16::from_le_bytes(self.array()?);
-        Some((key, self.text(usize::from(len))?))
+        let (key, value) = self.dimension_bytes()?;
+        Some((std::str::from_utf8(key).ok()?, std::str::from_utf8(value).ok()?))
     }
 
     /// The bytes of `count` items that `item` can read.
@@ -299,16 +312,17 @@ impl<'b> Record<'b> {
 
     /// The meters and what they showed, sorted by meter.
     pub fn measurements(&self) -> impl Iterator<Item = (&'b str, Amount)> + use<'b> {
-        let (count, items) = self.measurements.split_first().unwrap_or((&0, &[]));
-        let mut cursor = Cursor(items);
-        (0..*count).map_while(move |_| cursor.measurement())
+        each(self.measurements, Cursor::measurement)
+    }
+
+    /// The same for whoever writes bytes: that they are text is not proven once more.
+    pub fn measurements_as_bytes(&self) -> impl Iterator<Item = (&'b [u8], Amount)> + use<'b> {
+        each(self.measurements, Cursor::measurement_bytes)
     }
 
     /// The dimensions, sorted by key; without those that single measurements have.
     pub fn dimensions(&self) -> impl Iterator<Item = (&'b str, &'b str)> + use<'b> {
-        let (count, items) = self.dimensions.split_first().unwrap_or((&0, &[]));
-        let mut cursor = Cursor(items);
-        (0..*count).map_while(move |_| cursor.dimension())
+        dimensions(self.dimensions)
     }
 
     /// The same as they stand in the log: count and items. Equal dimensions have equal bytes.
@@ -326,16 +340,24 @@ impl<'b> Record<'b> {
 
 /// Takes the dimensions that [`Record::dimension_bytes`] gave apart again.
 pub fn dimensions(bytes: &[u8]) -> impl Iterator<Item = (&str, &str)> {
-    let (count, items) = bytes.split_first().unwrap_or((&0, &[]));
-    let mut cursor = Cursor(items);
-    (0..*count).map_while(move |_| cursor.dimension())
+    each(bytes, Cursor::dimension)
+}
+
+/// The same for whoever writes bytes: that they are text is not proven once more.
+pub fn dimensions_as_bytes(bytes: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    each(bytes, Cursor::dimension_bytes)
 }
 
 /// The meters of measurements as they stand in a record: count and items.
 pub fn meters(bytes: &[u8]) -> impl Iterator<Item = &str> {
+    each(bytes, Cursor::measurement).map(|(meter, _)| meter)
+}
+
+/// Reads items that stand behind their count, as far as they can be read.
+fn each<'b, T>(bytes: &'b [u8], mut item: impl FnMut(&mut Cursor<'b>) -> Option<T>) -> impl Iterator<Item = T> {
     let (count, items) = bytes.split_first().unwrap_or((&0, &[]));
     let mut cursor = Cursor(items);
-    (0..*count).map_while(move |_| cursor.measurement()).map(|(meter, _)| meter)
+    (0..*count).map_while(move |_| item(&mut cursor))
 }
 
 /// The event as JSON, in Amberflo's field names (contract `amberflo.md` section 2).

@@ -81,18 +81,29 @@ fn text(body: &[u8], at: usize, nodes: &mut Vec<Node>) -> Option<usize> {
 
 /// Where the quote is that ends a text; `None` if anything is before it that has to be escaped, or is.
 #[inline]
-fn text_end(body: &[u8], mut at: usize) -> Option<usize> {
-    while let Some(eight) = body.get(at..).and_then(<[u8]>::first_chunk) {
+fn text_end(body: &[u8], at: usize) -> Option<usize> {
+    let end = at + find_special(body.get(at..)?)?;
+    (body[end] == b'"').then_some(end)
+}
+
+/// Where the first byte is that ends a text or cannot stand in one as it is: a quote, a backslash or a control character.
+#[inline]
+pub(crate) fn find_special(bytes: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    while let Some(eight) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
         let found = special(u64::from_le_bytes(*eight));
         if found != 0 {
-            at += found.trailing_zeros() as usize / 8;
-            return (body[at] == b'"').then_some(at);
+            return Some(at + found.trailing_zeros() as usize / 8);
         }
         at += 8;
     }
-    let rest = body.get(at..)?;
-    let end = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | ..0x20))?;
-    (rest[end] == b'"').then_some(at + end)
+    let rest = bytes.get(at..)?;
+    // Of those before it that are looked at once more none is one.
+    if let (false, Some(last)) = (rest.is_empty(), bytes.last_chunk()) {
+        let found = special(u64::from_le_bytes(*last));
+        return (found != 0).then(|| bytes.len() - 8 + found.trailing_zeros() as usize / 8);
+    }
+    rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | ..0x20)).map(|found| at + found)
 }
 
 /// Eight bytes at once: the highest bit of the first that is a quote, a backslash or a control character. Of those behind it nothing is said.
@@ -300,6 +311,12 @@ mod tests {
             let first = bytes.iter().position(|byte| matches!(byte, b'"' | b'\\' | ..0x20));
             let found = special(u64::from_le_bytes(bytes));
             prop_assert_eq!((found != 0).then_some(found.trailing_zeros() as usize / 8), first);
+        }
+
+        #[test]
+        fn the_first_special_byte_of_any_number_is_found(text in "[a-z\u{e9}\u{0}-\u{1f}\"\\\\]{0,3}[a-z\u{e9}]{0,30}[\"\\\\\n]?[a-z]{0,9}") {
+            let first = text.bytes().position(|byte| matches!(byte, b'"' | b'\\' | ..0x20));
+            prop_assert_eq!(find_special(text.as_bytes()), first);
         }
     }
 }

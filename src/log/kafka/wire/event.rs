@@ -5,7 +5,7 @@ use super::{Incoming, Outgoing, only};
 use crate::clock::UnixMillis;
 use crate::event::Amount;
 use crate::event::identity::{partition_of, write_amount, write_id};
-use crate::log::record::{self, Record, Why, dimensions};
+use crate::log::record::{self, Record, Why, dimensions_as_bytes};
 
 const GENERATED: u8 = 1;
 const FILTERED: u8 = 2;
@@ -18,8 +18,6 @@ const PARTLY_FILTERED: u8 = 4;
 const OWN: u8 = 8;
 /// Where a record has its canonical name: behind length, hashes and flags.
 const NAME_AT: usize = 4 + 16 + 8 + 1;
-/// 10^12, the scale of amounts.
-const SCALE: u64 = 1_000_000_000_000;
 
 pub(super) fn encode(bytes: &[u8], received: UnixMillis, partitions: u32, to: &mut Outgoing) -> Option<()> {
     let record = only(bytes, received)?;
@@ -80,28 +78,28 @@ pub fn write_value(record: &Record<'_>, to: &mut Vec<u8>) {
         to.extend_from_slice(b",\"meterTimeInMicros\":");
         write_number(record.time.0.unsigned_abs(), to);
     }
-    let mut measurements = record.measurements();
+    let mut measurements = record.measurements_as_bytes();
     if let (Some((meter, value)), None) = (measurements.next(), measurements.next()) {
         to.extend_from_slice(b",\"meterApiName\":");
-        write_text(meter.as_bytes(), to);
+        write_text(meter, to);
         to.extend_from_slice(b",\"meterValue\":");
-        write_decimal(value, to);
+        value.write(to);
     } else {
         to.extend_from_slice(b",\"values\":{");
-        for (at, (meter, value)) in record.measurements().enumerate() {
+        for (at, (meter, value)) in record.measurements_as_bytes().enumerate() {
             write_member(at, meter, to);
-            write_decimal(value, to);
+            value.write(to);
         }
         to.push(b'}');
     }
     to.extend_from_slice(b",\"dimensions\":{");
-    write_dimensions(record.dimensions(), to);
+    write_dimensions(record.dimension_bytes(), to);
     if record.has_own_dimensions() {
         to.extend_from_slice(b",\"meterDimensions\":{");
         for (at, (meter, own)) in record.own_sets().enumerate() {
-            write_member(at, meter, to);
+            write_member(at, meter.as_bytes(), to);
             to.push(b'{');
-            write_dimensions(dimensions(own), to);
+            write_dimensions(own, to);
         }
         to.push(b'}');
     }
@@ -109,46 +107,20 @@ pub fn write_value(record: &Record<'_>, to: &mut Vec<u8>) {
 }
 
 /// Writes the members of an object, and its end.
-fn write_dimensions<'r>(dimensions: impl Iterator<Item = (&'r str, &'r str)>, to: &mut Vec<u8>) {
-    for (at, (key, value)) in dimensions.enumerate() {
+fn write_dimensions(dimensions: &[u8], to: &mut Vec<u8>) {
+    for (at, (key, value)) in dimensions_as_bytes(dimensions).enumerate() {
         write_member(at, key, to);
-        write_text(value.as_bytes(), to);
+        write_text(value, to);
     }
     to.push(b'}');
 }
 
-fn write_member(at: usize, name: &str, to: &mut Vec<u8>) {
+fn write_member(at: usize, name: &[u8], to: &mut Vec<u8>) {
     if at > 0 {
         to.push(b',');
     }
-    write_text(name.as_bytes(), to);
+    write_text(name, to);
     to.push(b':');
-}
-
-fn write_decimal(amount: Amount, to: &mut Vec<u8>) {
-    let scaled = amount.scaled();
-    let (whole, places) = parts(scaled.unsigned_abs());
-    if scaled < 0 {
-        to.push(b'-');
-    }
-    let mut buffer = itoa::Buffer::new();
-    to.extend_from_slice(buffer.format(whole).as_bytes());
-    if places != 0 {
-        // A digit more than the places keeps their zeros in front.
-        let digits = &buffer.format(SCALE + places).as_bytes()[1..];
-        let kept = digits.iter().rposition(|digit| *digit != b'0').map_or(0, |at| at + 1);
-        to.push(b'.');
-        to.extend_from_slice(&digits[..kept]);
-    }
-}
-
-/// What stands before the point, and behind it with all its places.
-fn parts(magnitude: u128) -> (u128, u64) {
-    // A division of 64 bits is several times as fast, and will do for nearly all.
-    match u64::try_from(magnitude) {
-        Ok(small) => ((small / SCALE).into(), small % SCALE),
-        Err(_) => (magnitude / u128::from(SCALE), (magnitude % u128::from(SCALE)) as u64),
-    }
 }
 
 pub(super) fn decode(message: &Incoming<'_>, to: &mut Vec<u8>) -> Option<()> {

@@ -2,19 +2,14 @@
 
 use memchr::memchr2;
 
+use crate::event::parse::find_special;
+
 /// Appends a string with its quotes.
 pub(super) fn write_text(text: &[u8], to: &mut Vec<u8>) {
-    let is_escaped = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
     to.reserve(text.len() + 2);
     to.push(b'"');
-    // Nearly all: looked at many bytes at a time, where a search would go byte by byte.
-    if !text.iter().fold(false, |found, byte| found | is_escaped(*byte)) {
-        to.extend_from_slice(text);
-        to.push(b'"');
-        return;
-    }
     let mut rest = text;
-    while let Some(at) = rest.iter().position(|byte| is_escaped(*byte)) {
+    while let Some(at) = find_special(rest) {
         to.extend_from_slice(&rest[..at]);
         match rest[at] {
             escaped @ (b'"' | b'\\') => to.extend_from_slice(&[b'\\', escaped]),
