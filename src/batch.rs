@@ -1,12 +1,13 @@
 //! Many requests, one appender a partition. Stage 3 of the way of an event.
 //!
 //! A request hands over one block and gets one answer. The appender's thread takes whatever has gathered while the last
-//! group was synced, appends it as one group, and sleeps when nothing is there: group commit without a timer.
+//! group was synced, appends it as one group, and sleeps when nothing is there: group commit without a timer. Where the log answers
+//! later, it looks for answers meanwhile.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
@@ -112,7 +113,7 @@ impl Batcher {
 /// every sender is gone.
 fn run<A: Appender>(name: &'static str, mut appender: A, inbox: &Receiver<Append>, answers: &Answers) -> A {
     let mut group = Vec::new();
-    while let Ok(first) = inbox.recv() {
+    while let Some(first) = next(&mut appender, inbox) {
         let mut bytes = first.block.len();
         group.push(first);
         while bytes < GROUP_BYTES_MAX && group.len() < GROUP_APPENDS_MAX {
@@ -125,6 +126,17 @@ fn run<A: Appender>(name: &'static str, mut appender: A, inbox: &Receiver<Append
         fault::point("answered");
     }
     appender
+}
+
+/// Waits for an append, and sees to what is under way meanwhile. `None`: none will come.
+fn next<A: Appender>(appender: &mut A, inbox: &Receiver<Append>) -> Option<Append> {
+    loop {
+        let Some(pause) = appender.tend() else { return inbox.recv().ok() };
+        match inbox.recv_timeout(pause) {
+            Err(RecvTimeoutError::Timeout) => {}
+            next => return next.ok(),
+        }
+    }
 }
 
 /// Settles and answers what the appender hands in, until nobody can hand in anything any more.

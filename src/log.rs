@@ -219,7 +219,10 @@ pub struct Answer {
     pub result: Result<Positions, Error>,
 }
 
-/// Where an appender hands its answers in: at once or later, from any thread. Some at a time, as each time wakes whoever hands
+/// How often somebody who waits for answers sees to them.
+const WAIT_PAUSE: Duration = Duration::from_millis(1);
+
+/// Where an appender hands its answers in: at once or later. Some at a time, as each time wakes whoever hands
 /// them out.
 #[derive(Debug, Clone)]
 pub struct Answers(mpsc::Sender<Vec<Answer>>);
@@ -327,15 +330,28 @@ impl Error {
 /// Takes groups of appends; owned by one thread (see [`crate::batch`]).
 pub trait Appender: Send {
     /// Appends a group in order, and leaves `group` empty. Every member of it is answered exactly once, when it is durable or is not
-    /// going to be: before this returns, or later from another thread. Waits while the log takes nothing, but not for long.
+    /// going to be: before this returns, or later as [`Appender::tend`] is called. Waits while the log takes nothing, but not for long.
     fn append(&mut self, group: &mut Vec<Append>, answers: &Answers);
+
+    /// Sees to what is under way, and gives back when to call it again, if nothing is appended before. `None`: never, as nothing is ever
+    /// under way once [`Appender::append`] has returned.
+    fn tend(&mut self) -> Option<Duration> {
+        None
+    }
 
     /// Appends a group and waits for the answers, in the order in which they come. Not from within a runtime.
     fn append_and_wait(&mut self, mut group: Vec<Append>) -> Vec<Answer> {
         let (answers, mut given) = Answers::channel();
-        self.append(&mut group, &answers);
-        drop(answers);
-        std::iter::from_fn(|| given.blocking_recv()).flatten().collect()
+        std::thread::scope(|scope| {
+            // In a thread of its own: only so many may be given before some are taken.
+            let taken = scope.spawn(move || std::iter::from_fn(|| given.blocking_recv()).flatten().collect());
+            self.append(&mut group, &answers);
+            drop(answers);
+            while let Some(pause) = self.tend().filter(|_| !taken.is_finished()) {
+                std::thread::sleep(pause.min(WAIT_PAUSE));
+            }
+            taken.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
     }
 
     /// Ends the log in good order, so that the next start need not recover anything: everybody who still waits is answered before.
