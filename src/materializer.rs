@@ -567,16 +567,14 @@ impl Owner {
         verdicts: &mut [u64; Verdict::ALL.len()],
     ) -> Result<(), Error> {
         let mut due = due_records(blocks, self.folded.next..self.until, self.folded.log_time);
-        let (mut ahead, mut records) = (Vec::with_capacity(LOOK_AHEAD), Vec::with_capacity(LOOK_AHEAD));
+        let mut ahead = Vec::with_capacity(LOOK_AHEAD);
         let (mut asked, mut standings) = (Vec::with_capacity(LOOK_AHEAD), Vec::with_capacity(LOOK_AHEAD));
         loop {
             ahead.clear();
             ahead.extend(due.by_ref().take(LOOK_AHEAD));
             let Some(last) = ahead.last() else { return Ok(()) };
             self.folded.log_time = last.log_time;
-            records.clear();
-            records.extend(ahead.iter().filter_map(|due| due.record.ok()));
-            self.working.look_ahead(&records);
+            self.working.look_ahead(ahead.iter().filter_map(|due| due.record.as_ref().ok()));
             asked.clear();
             asked.extend(ahead.iter().filter_map(Due::asked));
             standings.clear();
@@ -586,7 +584,7 @@ impl Owner {
                 if let Err(undecodable) = record {
                     self.undecodable.note(*at, *undecodable);
                 }
-                let stands = record.ok().and_then(|record| Some((record, *standings.next()?)));
+                let stands = record.as_ref().ok().and_then(|record| Some((record, *standings.next()?)));
                 verdicts[self.fold_record(*at, stands)? as usize] += 1;
             }
         }
@@ -602,11 +600,11 @@ impl Owner {
     }
 
     /// `stands`: a record that can be decoded, and what the index says of it.
-    fn fold_record(&mut self, at: Position, stands: Option<(record::Record<'_>, Standing)>) -> Result<Verdict, Error> {
+    fn fold_record(&mut self, at: Position, stands: Option<(&record::Record<'_>, Standing)>) -> Result<Verdict, Error> {
         let Some((record, standing)) = stands else { return Ok(Verdict::Undecodable) };
-        let verdict = verdict(standing, &record);
+        let verdict = verdict(standing, record);
         match (verdict, standing) {
-            (Verdict::Counted, _) => self.working.add(&*self.snapshot, &record)?,
+            (Verdict::Counted, _) => self.working.add(&*self.snapshot, record)?,
             (Verdict::Conflict, Standing::Copy { of, .. }) => self.note_conflict(record.account, at, of),
             _ => {}
         }

@@ -99,7 +99,7 @@ pub(crate) fn with_everyone(snapshot: &dyn Snapshot, customers: u64) -> (Working
 pub(crate) fn fold(working: &mut WorkingSet, snapshot: &dyn Snapshot, index: &mut FirstPositions, next: &mut u64, block: &Block) {
     let records: Vec<_> = records(block).collect();
     for some in records.chunks(LOOK_AHEAD) {
-        working.look_ahead(some);
+        working.look_ahead(some.iter());
         let asked = |(record, at): (&Record<'_>, u64)| {
             let (identity, content, position) = (record.identity, record.content, Position(at));
             Asked { identity, content, position, log_time: RECEIVED }

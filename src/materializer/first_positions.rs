@@ -278,6 +278,7 @@ impl FirstPositions {
                 false => placed.run.may_hold_all(&probes[..records.len()]),
             };
             let held: Vec<u64> = self.runs.iter().map(may_hold).collect();
+            self.tables().for_each(|table| table.look_ahead(records.iter().map(|record| record.identity)));
             let held_anywhere = held.iter().fold(0, |all, held| all | held);
             for (at, record) in records.iter().enumerate() {
                 let is_held = |held: u64| held >> at & 1 == 1;

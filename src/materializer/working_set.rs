@@ -30,6 +30,8 @@ const ENTRIES_MAX: usize = if cfg!(test) { 12 } else { 600_000 };
 const PART_MIN_PERCENT: usize = 2;
 /// Records whose rows are looked for together, so that the waits for memory overlap.
 pub const LOOK_AHEAD: usize = 32;
+/// What memory is read in.
+const LINE_BYTES: usize = 64;
 
 /// What was asked of a snapshot ahead of the records that need it.
 #[derive(Default)]
@@ -136,9 +138,10 @@ impl WorkingSet {
 
     /// Looks at what adding these records (up to [`LOOK_AHEAD`]) is going to need. Changes nothing: a row is five dependent reads
     /// of memory away, and only reads that do not wait for each other overlap.
-    pub fn look_ahead(&mut self, records: &[Record<'_>]) {
-        let mut hashes = [0; LOOK_AHEAD];
+    pub fn look_ahead<'r, 'b: 'r>(&mut self, records: impl Iterator<Item = &'r Record<'b>>) {
+        let (mut hashes, mut count) = ([0; LOOK_AHEAD], 0);
         for (hash, record) in hashes.iter_mut().zip(records) {
+            count += 1;
             if let Some(measured) = record.counted().next() {
                 self.key.clear();
                 day_key(self.partition, record, &measured).write(&mut self.key);
@@ -146,13 +149,10 @@ impl WorkingSet {
             }
         }
         let mut found = [u32::MAX; LOOK_AHEAD];
-        for (at, hash) in found.iter_mut().zip(&hashes[..records.len().min(LOOK_AHEAD)]) {
+        for (at, hash) in found.iter_mut().zip(&hashes[..count]) {
             *at = self.table.find(*hash, |at| self.entries[*at as usize].hash == *hash).copied().unwrap_or(u32::MAX);
         }
-        let touched = found.iter().filter_map(|at| self.entries.get(*at as usize)).map(|entry| {
-            let hour = entry.hours.first().map_or(0, |(_, slot)| slot.row.count);
-            entry.day.row.count ^ hour ^ u64::from(entry.key[entry.key.len() - 1])
-        });
+        let touched = found.iter().filter_map(|at| self.entries.get(*at as usize)).map(Entry::touched);
         std::hint::black_box(touched.fold(0, std::ops::BitXor::bitxor));
     }
 
@@ -402,6 +402,13 @@ impl Fetched {
 }
 
 impl Entry {
+    /// Something of each line of memory that adding a record is going to need.
+    fn touched(&self) -> u64 {
+        let key = self.key.iter().step_by(LINE_BYTES).chain(self.key.last());
+        let hour = self.hours.first().map_or(0, |(bucket, slot)| slot.touched() ^ u64::from(*bucket));
+        key.fold(self.listed, |all, byte| all ^ u64::from(*byte)) ^ self.day.touched() ^ hour
+    }
+
     /// Memory behind its sketches.
     fn sketch_bytes(&self) -> usize {
         // All rows of an entry have the same dimensions: none of the others has any.
@@ -447,6 +454,13 @@ fn encoded(key: &RowKey<'_>) -> Vec<u8> {
 }
 
 impl Slot {
+    /// See [`Entry::touched`].
+    fn touched(&self) -> u64 {
+        let id = self.row.last_id.as_bytes().first().copied().unwrap_or_default();
+        let row = &self.row;
+        self.changed ^ row.count ^ row.last_time.0.cast_unsigned() ^ row.sum.scaled().as_u64() ^ u64::from(id)
+    }
+
     fn add(&mut self, value: Amount, record: &Record<'_>, current: Epoch) {
         self.changed = current;
         self.row.add(value, record.time, record.unique_id);
