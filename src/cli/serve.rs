@@ -54,12 +54,27 @@ pub(super) fn run(config: Config, admin_key: Option<String>) -> anyhow::Result<(
     let passed = Sockets::passed_by_systemd().context("the sockets that systemd passed cannot be used")?;
     telemetry::install_logs(&config.logging.filter, config.logging.format).context("logging.filter cannot be read")?;
     let held = OnceCell::new();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("http").build().context("no runtime")?;
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.enable_all().thread_name("http").on_thread_start(standing_back()).build().context("no runtime")?;
     let ended = runtime.block_on(serve(config, admin_key, passed, &held));
     // With the last of its tasks goes the last handle to the rows. Only then the data directory is another process's to take.
     drop(runtime);
     drop(held);
     ended
+}
+
+/// How much nicer the runtime's threads are than those of the stages behind them: a third of a processor that is wanted by all.
+const YIELD: i32 = 5;
+
+/// Has threads stand back from all that this one starts, where there is not enough processor for all: what is taken in faster than it can be folded only
+/// makes rows lag behind what was acked, while a producer that waits sends less.
+fn standing_back() -> impl Fn() + Send + Sync + 'static {
+    let rank = rustix::process::getpriority_process(None).unwrap_or_default();
+    move || {
+        if let Err(error) = rustix::process::setpriority_process(None, rank + YIELD) {
+            tracing::debug!(%error, "a thread does not stand back");
+        }
+    }
 }
 
 /// Room for requests that are neither events nor an operator's: queries, customers, keys. Their own, so that a flood of events does not

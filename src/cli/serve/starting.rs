@@ -1,9 +1,11 @@
 //! The time before log and store are there. In a cluster they are other machines', which may be away: the node says so, and waits.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::Context;
+use tokio::sync::oneshot;
 
 use super::{Opened, Shell, Stop};
 use crate::data_dir::DataDir;
@@ -55,11 +57,14 @@ pub(super) async fn open(
     told: &mut Stop,
 ) -> anyhow::Result<Option<Opened>> {
     loop {
-        let (shell, data_dir) = (shell.clone(), data_dir.clone());
-        let opening = tokio::task::spawn_blocking(move || shell.open(&data_dir));
+        let mut opening = open_once(shell.clone(), data_dir.clone())?;
         let opened = tokio::select! {
-            opened = opening => opened.context("the start was interrupted")?,
-            () = told.told() => return Ok(None),
+            opened = &mut opening => opened.context("the start was interrupted")?,
+            () = told.told() => {
+                // The process does not end in the middle of it.
+                drop(opening.await);
+                return Ok(None);
+            }
         };
         match opened {
             Ok(opened) => return Ok(Some(opened)),
@@ -75,6 +80,18 @@ pub(super) async fn open(
             () = tokio::time::sleep(PAUSE) => {}
         }
     }
+}
+
+/// Opens it all in a thread of its own. The threads that it starts have their rank from it: not that of the runtime's ([`super::standing_back`]).
+fn open_once(shell: Arc<Shell>, data_dir: Arc<DataDir>) -> anyhow::Result<oneshot::Receiver<anyhow::Result<Opened>>> {
+    let (to, opened) = oneshot::channel();
+    let open = move || {
+        let _runtime = shell.runtime.enter();
+        // Nobody waits any more once the process was told to stop.
+        drop(to.send(shell.open(&data_dir)));
+    };
+    thread::Builder::new().name("opening".into()).spawn(open).context("no thread to start with")?;
+    Ok(opened)
 }
 
 /// Whether what is missing is away, and may come back by itself: another machine does not answer.
