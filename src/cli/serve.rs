@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 use crate::accounts::{Accounts, AdminKey, DefaultAccount};
 use crate::batch::Batcher;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Role};
 use crate::data_dir::DataDir;
 use crate::definitions::Definitions;
 use crate::gateway::budget::Budget;
@@ -55,7 +55,11 @@ pub(super) fn run(config: Config, admin_key: Option<String>) -> anyhow::Result<(
     telemetry::install_logs(&config.logging.filter, config.logging.format).context("logging.filter cannot be read")?;
     let held = OnceCell::new();
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    let runtime = runtime.enable_all().thread_name("http").on_thread_start(standing_back()).build().context("no runtime")?;
+    runtime.enable_all().thread_name("http");
+    if config.has_role(Role::Materializer) {
+        runtime.on_thread_start(standing_back());
+    }
+    let runtime = runtime.build().context("no runtime")?;
     let ended = runtime.block_on(serve(config, admin_key, passed, &held));
     // With the last of its tasks goes the last handle to the rows. Only then the data directory is another process's to take.
     drop(runtime);
@@ -66,7 +70,7 @@ pub(super) fn run(config: Config, admin_key: Option<String>) -> anyhow::Result<(
 /// How much nicer the runtime's threads are than those of the stages behind them: a third of a processor that is wanted by all.
 const YIELD: i32 = 5;
 
-/// Has threads stand back from all that this one starts, where there is not enough processor for all: what is taken in faster than it can be folded only
+/// Has threads stand back from others that this one starts, where there is not enough processor for all: what is taken in faster than it can be folded only
 /// makes rows lag behind what was acked, while a producer that waits sends less.
 fn standing_back() -> impl Fn() + Send + Sync + 'static {
     let rank = rustix::process::getpriority_process(None).unwrap_or_default();

@@ -270,3 +270,30 @@ fn three_times_as_much_as_it_can_do_leaves_it_doing_what_it_can_and_everything_a
     gateway.restart();
     assert_eq!(found(&gateway, &acked), acked.len(), "of those acked");
 }
+
+/// The rank of each thread of a process, with its name: 0 as a rule, more for those that others go before.
+fn ranks(gateway: &Gateway) -> Vec<(String, i32)> {
+    let threads = std::fs::read_dir(format!("/proc/{}/task", gateway.process_id())).expect("it runs");
+    let stats = threads.filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("stat")).ok());
+    let rank = |stat: String| {
+        let (name, rest) = stat.split_once('(')?.1.rsplit_once(')')?;
+        // The 19th field of all; the name is the second.
+        Some((name.to_owned(), rest.split_whitespace().nth(16)?.parse().ok()?))
+    };
+    stats.filter_map(rank).collect()
+}
+
+#[test]
+fn who_takes_events_in_stands_back_behind_those_who_fold_them() {
+    let gateway = Gateway::start();
+    gateway.send(&[event("u-1")]).logged(1);
+    assert_eq!(gateway.usage("m").count(), 1, "a query runs in a thread that the runtime makes when it needs one");
+    let ranks = ranks(&gateway);
+    let of_main = ranks.iter().find(|(name, _)| name == "tollgate").expect("the first thread").1;
+    for (name, rank) in &ranks {
+        assert_eq!(*rank, of_main + if name == "http" { 5 } else { 0 }, "{name}: {ranks:?}");
+    }
+    for stage in ["append-events", "materializer", "commit", "index-write", "index-merge"] {
+        assert!(ranks.iter().any(|(name, _)| name == stage), "{stage}: {ranks:?}");
+    }
+}

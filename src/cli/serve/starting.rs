@@ -82,7 +82,7 @@ pub(super) async fn open(
     }
 }
 
-/// Opens it all in a thread of its own. The threads that it starts have their rank from it: not that of the runtime's ([`super::standing_back`]).
+/// Opens it all in a thread of its own. The threads that it starts have their rank from it: not that of the runtime's, see [`super::standing_back`].
 fn open_once(shell: Arc<Shell>, data_dir: Arc<DataDir>) -> anyhow::Result<oneshot::Receiver<anyhow::Result<Opened>>> {
     let (to, opened) = oneshot::channel();
     let open = move || {
