@@ -97,9 +97,15 @@ pub(crate) fn find_special(bytes: &[u8]) -> Option<usize> {
         }
         at += 8;
     }
-    let rest = bytes.get(at..)?;
+    find_special_in_rest(bytes, at)
+}
+
+/// The same behind the last whole eight bytes. Not inlined: bodies go on behind nearly all of their texts.
+#[inline(never)]
+fn find_special_in_rest(bytes: &[u8], at: usize) -> Option<usize> {
+    let rest = bytes.get(at..).filter(|rest| !rest.is_empty())?;
     // Of those before it that are looked at once more none is one.
-    if let (false, Some(last)) = (rest.is_empty(), bytes.last_chunk()) {
+    if let Some(last) = bytes.last_chunk() {
         let found = special(u64::from_le_bytes(*last));
         return (found != 0).then(|| bytes.len() - 8 + found.trailing_zeros() as usize / 8);
     }
