@@ -38,8 +38,8 @@ def cpu_s(pid):
 
 
 def settled_cpu_s(pid):
-    """The same, once what follows the last answer is done, as the commit of the last rows: idle for half a second, waited for up to 20 s."""
-    until = time.monotonic() + 20
+    """The same, once what follows the last answer is done, as the commit of the last rows: idle for half a second, waited for up to 5 minutes."""
+    until = time.monotonic() + 300
     time.sleep(1.5)
     before = cpu_s(pid)
     while time.monotonic() < until:
