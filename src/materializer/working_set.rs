@@ -17,8 +17,10 @@ use crate::log::record::{Measured, Record};
 use crate::store::row::{self, DAY_S, HOUR_S};
 use crate::store::{DimensionSet, Error, Grain, Row, RowKey, Snapshot};
 
-/// Memory of an entry, in bytes; sketches of as many bytes count as one more.
+/// Memory of an entry with one hour, in bytes; further hours and sketches of as many bytes count as one more.
 const ENTRY_BYTES: usize = 700;
+/// What an hour has beside its slot: the uniqueId of its last event.
+const HOUR_ID_BYTES: usize = 48;
 /// Entries kept across commits; past it, those not touched for longest go. Partitions of one process share all of these
 /// numbers.
 const ENTRIES_KEPT_MAX: usize = if cfg!(test) { 6 } else { 450_000 };
@@ -73,6 +75,8 @@ pub struct WorkingSet {
     hasher: foldhash::fast::RandomState,
     /// Memory behind the sketches of all entries.
     sketch_bytes: usize,
+    /// Memory of hours behind the first of their entry.
+    hour_bytes: usize,
     /// Number of dimension sets by the group prefix of the day key, for groups that have an entry here.
     groups: HashMap<Box<[u8]>, u64, foldhash::fast::RandomState>,
     /// The commit that changes belong to from now on.
@@ -97,6 +101,7 @@ impl WorkingSet {
             table: HashTable::new(),
             hasher: foldhash::fast::RandomState::default(),
             sketch_bytes: 0,
+            hour_bytes: 0,
             groups: HashMap::default(),
             current: 1,
             committed: 0,
@@ -122,9 +127,9 @@ impl WorkingSet {
         self.weight() >= self.part_of(ENTRIES_MAX)
     }
 
-    /// Entries, and what sketches take in their place.
+    /// Entries, and what their further hours and sketches take in their place.
     fn weight(&self) -> usize {
-        self.entries.len() + self.sketch_bytes / ENTRY_BYTES
+        self.entries.len() + (self.sketch_bytes + self.hour_bytes) / ENTRY_BYTES
     }
 
     fn part_of(&self, entries: usize) -> usize {
@@ -241,7 +246,9 @@ impl WorkingSet {
         let stored = if entry.was_stored { self.fetched.row(snapshot, &encoded(key))? } else { None };
         let row = stored.unwrap_or_else(|| Row::none_yet(key.dimensions));
         self.sketch_bytes += row.sketch_bytes();
+        let before = entry.hour_bytes();
         entry.hours.push((key.bucket, Slot { row, changed: 0 }));
+        self.hour_bytes += entry.hour_bytes() - before;
         Ok(entry.hours.len() - 1)
     }
 
@@ -326,7 +333,8 @@ impl WorkingSet {
         let has_sketches = self.sketch_bytes > 0;
         let mut bytes_of: HashMap<Epoch, usize, foldhash::fast::RandomState> = HashMap::default();
         for entry in &self.entries {
-            *bytes_of.entry(entry.listed).or_default() += ENTRY_BYTES + if has_sketches { entry.sketch_bytes() } else { 0 };
+            let sketches = if has_sketches { entry.sketch_bytes() } else { 0 };
+            *bytes_of.entry(entry.listed).or_default() += ENTRY_BYTES + entry.hour_bytes() + sketches;
         }
         let mut by_age: Vec<_> = bytes_of.into_iter().filter(|(epoch, _)| *epoch <= self.committed).collect();
         by_age.sort_unstable();
@@ -350,6 +358,7 @@ impl WorkingSet {
         if self.sketch_bytes > 0 {
             self.sketch_bytes = self.entries.iter().map(Entry::sketch_bytes).sum();
         }
+        self.hour_bytes = self.entries.iter().map(Entry::hour_bytes).sum();
         let mut open_groups = std::collections::HashSet::new();
         for at in 0..self.entries.len() as u32 {
             let entry = &self.entries[at as usize];
@@ -407,6 +416,12 @@ impl Entry {
         let key = self.key.iter().step_by(LINE_BYTES).chain(self.key.last());
         let hour = self.hours.first().map_or(0, |(bucket, slot)| slot.touched() ^ u64::from(*bucket));
         key.fold(self.listed, |all, byte| all ^ u64::from(*byte)) ^ self.day.touched() ^ hour
+    }
+
+    /// Memory of its hours behind the first.
+    fn hour_bytes(&self) -> usize {
+        let slots = self.hours.capacity().saturating_sub(1) * size_of::<(u32, Slot)>();
+        slots + self.hours.len().saturating_sub(1) * HOUR_ID_BYTES
     }
 
     /// Memory behind its sketches.

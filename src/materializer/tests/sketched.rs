@@ -1,4 +1,4 @@
-//! Overflow rows with sketches: what they hold in memory is bounded, and rows of an older version go on as they are.
+//! Memory of rows is bounded, also that of many hours and of overflow rows with sketches; rows of an older version go on as they are.
 
 use super::*;
 use crate::materializer::shares::Shares;
@@ -7,7 +7,7 @@ use crate::store::memory::MemoryStore;
 use crate::store::{Commit, Store};
 
 /// An event with many dimensions, each of them with a value of its own.
-fn block(id: u64, names: usize) -> Vec<u8> {
+fn block(id: u64, names: usize, hour: i64) -> Vec<u8> {
     let unique_id = format!("u-{id}");
     let dimensions: Vec<_> = (0..names).map(|name| (format!("d{name:02}"), format!("{id}/{name}"))).collect();
     let mut dimensions: Vec<_> = dimensions.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
@@ -16,7 +16,7 @@ fn block(id: u64, names: usize) -> Vec<u8> {
         unique_id: &unique_id,
         unique_id_generated: false,
         customer_id: "c",
-        time: Some(UnixMicros(20_000 * DAY_S * 1_000_000)),
+        time: Some(UnixMicros((20_000 * DAY_S + hour * HOUR_S) * 1_000_000)),
         measurements: &mut [Measurement { meter: "m", value: Amount::ONE }],
         dimensions: &mut dimensions,
     };
@@ -28,7 +28,12 @@ fn block(id: u64, names: usize) -> Vec<u8> {
 }
 
 fn add(working: &mut WorkingSet, store: &MemoryStore, id: u64, names: usize) {
-    let bytes = block(id, names);
+    add_at(working, store, id, names, 0);
+}
+
+/// Of an hour of the days from 20,000 on.
+fn add_at(working: &mut WorkingSet, store: &MemoryStore, id: u64, names: usize, hour: i64) {
+    let bytes = block(id, names, hour);
     let received = crate::clock::UnixMillis(20_000 * DAY_S * 1_000);
     let record = record::records(&bytes, 1, received).next().expect("one record").expect("decodes");
     working.add(&*store.snapshot().expect("a snapshot"), &record).expect("adds");
@@ -58,6 +63,22 @@ fn what_sketches_hold_in_memory_makes_the_working_set_full_and_goes_with_a_commi
     // It goes on where the stored row stands, and is full again soon.
     add(&mut working, &store, id, 20);
     assert!(working.is_full() && working.len() == 1);
+}
+
+#[test]
+fn what_hours_hold_in_memory_makes_the_working_set_full_and_goes_with_a_commit() {
+    let store = MemoryStore::default();
+    let mut working = WorkingSet::new(0, 1, Shares::default());
+    let mut hour = 0;
+    while !working.is_full() {
+        assert!(hour < 48, "48 hours take more than 12 entries with one hour each");
+        add_at(&mut working, &store, 0, 0, hour);
+        hour += 1;
+    }
+    assert!(hour > 24, "those of one day do not");
+    assert_eq!(working.len(), 2, "a day each");
+    commit(&mut working, &store);
+    assert!(!working.is_full() && working.is_empty());
 }
 
 #[test]
