@@ -195,10 +195,9 @@ class Goals:
             target, window = self.events(millions * 1e6), self.events(window * 1e6) if window else 0
             if target - window > known:
                 load(self.binary, node.url, *of, "--events", target - window - known)
-                # Rows lag behind a load that is not paced; what is asked for is what was folded.
-                settled_cpu_s(node.pid)
+            # Rows lag behind a load that is not paced: what follows, be it a load or a question, shall not pay for that.
+            before = settled_cpu_s(node.pid)
             if window:
-                before = settled_cpu_s(node.pid)
                 load(self.binary, node.url, *of, "--events", window)
                 answer[f"cpu_us_at_{millions}m"] = round((settled_cpu_s(node.pid) - before) / window * 1e6, 3)
                 answer[f"peak_mib_at_{millions}m"] = round(resident_mib(node.pid))

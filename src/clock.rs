@@ -32,7 +32,7 @@ impl UnixMillis {
 
 impl UnixMicros {
     /// So many seconds since the epoch; saturates at the ends of time.
-    pub fn of_seconds(seconds: i64) -> Self {
+    pub const fn of_seconds(seconds: i64) -> Self {
         Self(seconds.saturating_mul(1_000_000))
     }
 

@@ -219,11 +219,7 @@ pub struct Answer {
     pub result: Result<Positions, Error>,
 }
 
-/// How often somebody who waits for answers sees to them.
-const WAIT_PAUSE: Duration = Duration::from_millis(1);
-
-/// Where an appender hands its answers in: at once or later. Some at a time, as each time wakes whoever hands
-/// them out.
+/// Where an appender hands its answers in: at once or later. Some at a time, as each time wakes whoever hands them out.
 #[derive(Debug, Clone)]
 pub struct Answers(mpsc::Sender<Vec<Answer>>);
 
@@ -326,6 +322,9 @@ impl Error {
         }
     }
 }
+
+/// How often somebody who waits for answers sees to them.
+const WAIT_PAUSE: Duration = Duration::from_millis(1);
 
 /// Takes groups of appends; owned by one thread (see [`crate::batch`]).
 pub trait Appender: Send {

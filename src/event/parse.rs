@@ -18,8 +18,8 @@ use simd_json::{Buffers, INPUT_PADDING, Node, StaticNode, Tape};
 
 use super::{Code, JSON_DEPTH_MAX, Rejection};
 
-#[doc(hidden)]
 pub(crate) use scan::find_special;
+#[doc(hidden)]
 pub use scan::{Node as ScannedNode, Scanned};
 #[doc(hidden)]
 pub use slow::Slow;

@@ -53,7 +53,7 @@ impl Sent {
             unique_id: &self.id,
             unique_id_generated: false,
             customer_id: "c",
-            time: Some(crate::clock::UnixMicros(20_000 * DAY_S * 1_000_000)),
+            time: Some(crate::clock::UnixMicros::of_seconds(20_000 * DAY_S)),
             measurements: &mut [Measurement { meter: "m", value: Amount::from_int(self.value) }],
             dimensions: &mut [("d", &dimension)],
         };
@@ -320,7 +320,7 @@ impl World {
             let is_first = |placed: &Placed| matches!(self.verdict(placed), Verdict::Counted | Verdict::Filtered);
             let is_wanted = |placed: &Placed| is_first(placed) && placed.received <= half_way && placed.sent.id.contains("-1");
             assert_eq!(listed, expected(&is_wanted));
-            let time = crate::clock::UnixMicros(20_000 * DAY_S * 1_000_000);
+            let time = crate::clock::UnixMicros::of_seconds(20_000 * DAY_S);
             for (happened, is_there) in
                 [(time..=time, true), (crate::clock::UnixMicros(time.0 + 1)..=crate::clock::UnixMicros(i64::MAX), false)]
             {

@@ -139,7 +139,7 @@ impl MeterQuery {
             }
         }
         let asked = Self { aggregation: usage::Aggregation::Count, ..Self::of(sent, account, meter, now)? };
-        let end = UnixMicros(TIME_S_MAX * 1_000_000);
+        let end = UnixMicros::of_seconds(TIME_S_MAX);
         // Events may be ahead of the time.
         Ok(Self { to: asked.to.or(Some(end)), ..asked })
     }

@@ -9,7 +9,7 @@ use crate::dialect::fields::Fields;
 /// Longest JSON of what an object has beside its fields, in bytes.
 pub(super) const EXTRA_BYTES_MAX: usize = 512;
 /// The begin of the year 10000, in µs since 1970.
-const TIME_END: UnixMicros = UnixMicros(crate::usage::TIME_S_MAX * 1_000_000);
+const TIME_END: UnixMicros = UnixMicros::of_seconds(crate::usage::TIME_S_MAX);
 
 /// What a merge says of a field.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -31,7 +31,7 @@ fn folded(records: &[(usize, Made)], partitions: u32) -> BTreeMap<Vec<u8>, Row> 
             unique_id: &id,
             unique_id_generated: false,
             customer_id: &customer,
-            time: Some(UnixMicros((20_000 * DAY_S + i64::from(*hour) * HOUR_S) * 1_000_000)),
+            time: Some(UnixMicros::of_seconds(20_000 * DAY_S + i64::from(*hour) * HOUR_S)),
             measurements: &mut [Measurement { meter: &meter, value: Amount::from_scaled(*value).expect("in range") }],
             dimensions: &mut [],
         };

@@ -16,7 +16,7 @@ fn block(id: u64, names: usize, hour: i64) -> Vec<u8> {
         unique_id: &unique_id,
         unique_id_generated: false,
         customer_id: "c",
-        time: Some(UnixMicros((20_000 * DAY_S + hour * HOUR_S) * 1_000_000)),
+        time: Some(UnixMicros::of_seconds(20_000 * DAY_S + hour * HOUR_S)),
         measurements: &mut [Measurement { meter: "m", value: Amount::ONE }],
         dimensions: &mut dimensions,
     };
@@ -39,6 +39,16 @@ fn add_at(working: &mut WorkingSet, store: &MemoryStore, id: u64, names: usize, 
     working.add(&*store.snapshot().expect("a snapshot"), &record).expect("adds");
 }
 
+/// Adds until the working set is full; gives back how often.
+fn filled(working: &mut WorkingSet, mut add: impl FnMut(&mut WorkingSet, u64)) -> u64 {
+    let mut times = 0;
+    while !working.is_full() {
+        add(working, times);
+        times += 1;
+    }
+    times
+}
+
 fn commit(working: &mut WorkingSet, store: &MemoryStore) {
     let rows = working.begin_commit();
     let expected = store.snapshot().and_then(|snapshot| snapshot.progress(0)).expect("progress");
@@ -51,12 +61,10 @@ fn commit(working: &mut WorkingSet, store: &MemoryStore) {
 fn what_sketches_hold_in_memory_makes_the_working_set_full_and_goes_with_a_commit() {
     let store = MemoryStore::default();
     let mut working = WorkingSet::new(0, 1, Shares::default());
-    let mut id = 0;
-    while !working.is_full() {
+    let id = filled(&mut working, |working, id| {
         assert!(id < 1_000, "16 sketches with hundreds of values take more than 12 entries");
-        add(&mut working, &store, id, 20);
-        id += 1;
-    }
+        add(working, &store, id, 20);
+    });
     assert_eq!(working.len(), 2, "the first set, and the overflow row");
     commit(&mut working, &store);
     assert!(!working.is_full() && working.is_empty());
@@ -69,13 +77,11 @@ fn what_sketches_hold_in_memory_makes_the_working_set_full_and_goes_with_a_commi
 fn what_hours_hold_in_memory_makes_the_working_set_full_and_goes_with_a_commit() {
     let store = MemoryStore::default();
     let mut working = WorkingSet::new(0, 1, Shares::default());
-    let mut hour = 0;
-    while !working.is_full() {
+    let hours = filled(&mut working, |working, hour| {
         assert!(hour < 48, "48 hours take more than 12 entries with one hour each");
-        add_at(&mut working, &store, 0, 0, hour);
-        hour += 1;
-    }
-    assert!(hour > 24, "those of one day do not");
+        add_at(working, &store, 0, 0, hour as i64);
+    });
+    assert!(hours > 24, "those of one day do not");
     assert_eq!(working.len(), 2, "a day each");
     commit(&mut working, &store);
     assert!(!working.is_full() && working.is_empty());
