@@ -6,6 +6,7 @@ mod setup;
 mod workload;
 
 use std::cell::LazyCell;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -18,9 +19,10 @@ use tempfile::TempDir;
 use tollgate::log::record::Record;
 use tollgate::log::{Block, Position};
 use tollgate::materializer::first_positions::Standing;
+use tollgate::materializer::working_set::WorkingSet;
 use tollgate::store::embedded::EmbeddedStore;
-use tollgate::store::{Commit, Progress, Row, Store};
-use workload::{DIMENSION_SETS, RECEIVED, Workload, scramble};
+use tollgate::store::{Commit, EncodedRows, Progress, Store};
+use workload::{ACCOUNT, DIMENSION_SETS, RECEIVED, Workload, scramble};
 
 /// Two rows, a day and an hour, for each dimension set of a customer.
 const ROWS_PER_CUSTOMER: u64 = 2 * DIMENSION_SETS;
@@ -103,13 +105,21 @@ fn index_for_long(criterion: &mut Criterion) {
     });
 }
 
+/// Begins a commit and copies all of it.
+fn begun(working: &mut WorkingSet) -> EncodedRows {
+    working.begin_commit();
+    let mut rows = working.copy_commit(usize::MAX).expect("all");
+    rows.sort();
+    rows
+}
+
 /// A store with rows for everyone, and those rows.
-fn filled_store(dir: &Path, customers: u64) -> (Committer, Vec<(Vec<u8>, Row)>) {
+fn filled_store(dir: &Path, customers: u64) -> (Committer, EncodedRows) {
     let store = open_store(dir);
     let snapshot = store.snapshot().expect("a snapshot");
     let mut working = working_set();
     add_everyone(&mut working, &*snapshot, customers);
-    let rows = working.begin_commit();
+    let rows = begun(&mut working);
     assert_eq!(rows.len() as u64, customers * ROWS_PER_CUSTOMER);
     let progress = snapshot.progress(0).expect("progress");
     drop(snapshot);
@@ -192,7 +202,7 @@ fn begin_commit(criterion: &mut Criterion) {
                 for _ in 0..count {
                     add_everyone(&mut working, &*snapshot, customers);
                     let started = Instant::now();
-                    let begun = working.begin_commit();
+                    let begun = begun(&mut working);
                     elapsed += started.elapsed();
                     assert_eq!(begun.len() as u64, rows);
                     working.end_commit();
@@ -204,7 +214,12 @@ fn begin_commit(criterion: &mut Criterion) {
             if !working.has_changes() {
                 add_everyone(&mut working, &*snapshot, customers);
             }
-            bencher.iter(|| working.uncommitted(&mut |key| key.customer == "customer-00007"));
+            let customers = ["customer-00007".to_owned()];
+            bencher.iter(|| {
+                let mut rows = BTreeMap::new();
+                working.uncommitted(Some((ACCOUNT, &customers)), &mut |key| key.customer == customers[0], &mut rows);
+                rows
+            });
         });
     }
 }
@@ -216,7 +231,7 @@ struct Committer {
 }
 
 impl Committer {
-    fn commit(&mut self, rows: Vec<(Vec<u8>, Row)>) -> Duration {
+    fn commit(&mut self, rows: EncodedRows) -> Duration {
         let reached = Progress { next: Position(self.progress.next.0 + 1), log_time: RECEIVED };
         let commit = Commit { partition: 0, expected: self.progress, reached, rows, conflicts: Vec::new() };
         let started = Instant::now();
@@ -238,6 +253,7 @@ fn commit(criterion: &mut Criterion) {
         group.throughput(Throughput::Elements(some));
         group.bench_function(BenchmarkId::from_parameter(format!("{some}_of_{all}")), |bencher| {
             let (committer, rows) = filled.get_or_insert_with(|| filled_store(dir.path(), customers));
+            let rows: Vec<_> = rows.rows().map(|row| row.map(|(key, row)| (key.to_vec(), row)).expect("a row")).collect();
             bencher.iter_custom(|count| {
                 (0..count as usize).map(|turn| committer.commit(rows.iter().skip(turn % apart).step_by(apart).cloned().collect())).sum()
             });

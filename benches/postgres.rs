@@ -13,7 +13,7 @@ use tollgate::clock::{UnixMicros, UnixMillis};
 use tollgate::event::Amount;
 use tollgate::log::Position;
 use tollgate::store::postgres::{PostgresStore, Settings};
-use tollgate::store::{Commit, DimensionSet, Grain, Progress, Row, RowKey, RowSelection, Store};
+use tollgate::store::{Commit, DimensionSet, EncodedRows, Grain, Progress, Row, RowKey, RowSelection, Store};
 
 /// Rows of the table when rows are written anew: a day row of each of 100,000 customers and four dimension sets.
 const ALL: usize = 400_000;
@@ -65,15 +65,15 @@ struct Owner<'s> {
 }
 
 impl Owner<'_> {
-    fn commit(&mut self, rows: Vec<(Vec<u8>, Row)>) {
+    fn commit(&mut self, rows: EncodedRows) {
         let reached = Progress { next: Position(self.progress.next.0 + 1), log_time: UnixMillis(7) };
         let commit = Commit { partition: 0, expected: self.progress, reached, rows, conflicts: Vec::new() };
         self.store.commit(&commit).expect("commits");
         self.progress = reached;
     }
 
-    fn measure(&mut self, what: &str, commits: Vec<Vec<(Vec<u8>, Row)>>) {
-        let (times, rows) = (commits.len(), commits.iter().map(Vec::len).sum::<usize>());
+    fn measure(&mut self, what: &str, commits: Vec<EncodedRows>) {
+        let (times, rows) = (commits.len(), commits.iter().map(EncodedRows::len).sum::<usize>());
         let before = (cpu_s("self"), server_cpu_s(&self.postmaster));
         let began = Instant::now();
         commits.into_iter().for_each(|rows| self.commit(rows));
@@ -99,7 +99,7 @@ fn main() {
     let store = PostgresStore::open(&Settings::new(&url)).expect("opens");
     let postmaster = cluster.psql(&url, "SELECT split_part(pg_read_file('postmaster.pid'), E'\\n', 1)");
     let mut owner = Owner { store: &store, postmaster, progress: BEGIN };
-    let part = |of: usize, parts: usize, turn| (of..ALL).step_by(parts).map(|number| row(number, turn)).collect::<Vec<_>>();
+    let part = |of: usize, parts: usize, turn| (of..ALL).step_by(parts).map(|number| row(number, turn)).collect::<EncodedRows>();
     owner.measure("new rows", vec![part(0, 2, 1), part(1, 2, 1)]);
     cluster.psql(&url, "VACUUM ANALYZE tollgate.rows");
     let bytes =

@@ -36,7 +36,7 @@ use crate::base;
 use crate::clock::{Clock, UnixMillis};
 use crate::log::meta::LogMeta;
 use crate::log::{self, BlockView, LogReader, Partition, Position, disk::Disk, record};
-use crate::store::{self, CONFLICTS_MAX, Commit, Conflict, Progress, Snapshot, Store};
+use crate::store::{self, CONFLICTS_MAX, Commit, Conflict, EncodedRows, Progress, Snapshot, Store};
 use crate::{fault, telemetry};
 use commit::{Committer, committer_gone};
 use first_positions::{Asked, First, FirstPositions, IndexError, Standing};
@@ -450,11 +450,12 @@ impl Owner {
                 self.end_commit(done?)?;
             }
             self.take_up_wish();
-            self.begin_commit_if_due(self.stop.is_some())?;
+            self.begin_commit_if_due(self.stop.is_some());
+            let copied = self.committer.copy_some(&mut self.working)?;
             if self.stop.is_none() {
                 self.seal_base()?;
             }
-            if goes_on {
+            if goes_on || copied {
                 continue;
             }
             let is_done = self.committed == self.folded;
@@ -664,19 +665,19 @@ impl Owner {
         }
     }
 
-    fn begin_commit_if_due(&mut self, is_stopping: bool) -> Result<(), Error> {
+    fn begin_commit_if_due(&mut self, is_stopping: bool) {
         let is_wished = self.is_wished() && self.wished <= self.folded.next;
         let is_due = is_stopping || is_wished || self.is_full() || self.commit_due() <= Instant::now();
         if self.committed == self.folded || !is_due || self.committer.is_busy() {
-            return Ok(());
+            return;
         }
         self.last_commit = Instant::now();
         self.in_commit = self.folded.next;
-        let rows = self.working.begin_commit();
         let conflicts: Vec<_> = std::mem::take(&mut self.conflicts).into_values().flatten().collect();
         self.conflicts_in_commit.clone_from(&conflicts);
+        let rows = EncodedRows::default();
         let commit = Commit { partition: self.partition, expected: self.committed, reached: self.folded, rows, conflicts };
-        self.committer.begin(commit, self.undecodable.take())
+        self.committer.begin(commit, self.undecodable.take(), &mut self.working);
     }
 
     /// When what is folded by now is to be committed.
@@ -732,7 +733,11 @@ impl Owner {
 
     fn view(&self, wanted: &[Wanted], complete: bool) -> Result<View, ViewError> {
         let snapshot = self.store.snapshot().map_err(view_failed)?;
-        let uncommitted = self.working.uncommitted(&mut |key| wanted.iter().any(|wanted| wanted.holds(key)));
+        let mut uncommitted = BTreeMap::new();
+        for one in wanted {
+            let customers = one.customers.as_deref().map(|customers| (one.account, customers));
+            self.working.uncommitted(customers, &mut |key| one.holds(key), &mut uncommitted);
+        }
         Ok(View { rows: Box::new(Overlaid { snapshot, uncommitted }), next: self.folded.next, complete })
     }
 

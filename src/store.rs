@@ -14,6 +14,7 @@ mod conformance;
 pub mod digest;
 mod each;
 pub mod embedded;
+mod encoded;
 #[cfg(test)]
 pub(crate) mod intercepted;
 #[cfg(any(test, feature = "fuzz"))]
@@ -27,6 +28,7 @@ pub mod secret;
 use crossbeam_channel::Receiver;
 
 pub use each::Each;
+pub use encoded::EncodedRows;
 pub use row::{DimensionSet, Grain, KeyRange, Row, RowKey, RowSelection};
 
 use crate::clock::UnixMillis;
@@ -90,8 +92,8 @@ pub struct Commit {
     pub expected: Progress,
     /// The progress that holds with these rows.
     pub reached: Progress,
-    /// Encoded keys with their whole new rows, sorted by key.
-    pub rows: Vec<(Vec<u8>, Row)>,
+    /// What is written, sorted by key.
+    pub rows: EncodedRows,
     /// Conflicts found since the last commit. Of each account, the latest [`CONFLICTS_MAX`] stay.
     pub conflicts: Vec<Conflict>,
 }

@@ -31,10 +31,9 @@ pub(crate) fn filled_store(dir: &Path, customers: u64) -> EmbeddedStore {
             rows.push((bytes, row.clone()));
         }
     }
-    rows.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
     let expected = store.snapshot().and_then(|snapshot| snapshot.progress(0)).expect("progress");
     let reached = Progress { next: Position(1), log_time: RECEIVED };
-    store.commit(&Commit { partition: 0, expected, reached, rows, conflicts: Vec::new() }).expect("commits");
+    store.commit(&Commit { partition: 0, expected, reached, rows: rows.into_iter().collect(), conflicts: Vec::new() }).expect("commits");
     store
 }
 
@@ -49,7 +48,9 @@ fn rows_of_one_day(nothing: &dyn Snapshot, customers: u64) -> Vec<(Vec<u8>, Row)
     for record in record::records(block.payload(), block.count(), block.received()) {
         working.add(nothing, &record.expect("decodes")).expect("the store answers");
     }
-    working.begin_commit()
+    working.begin_commit();
+    let rows = working.copy_commit(usize::MAX).expect("all");
+    rows.rows().map(|row| row.map(|(key, row)| (key.to_vec(), row)).expect("a row")).collect()
 }
 
 /// Usage by day of the last `days` days.

@@ -8,6 +8,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::Error;
 use super::background::{Background, Gone};
 use super::undecodable::{self, KeepUndecodable, UndecodableRecord};
+use super::working_set::WorkingSet;
 use crate::store::{self, Commit, Progress, Store};
 use crate::{fault, telemetry};
 
@@ -15,10 +16,14 @@ use crate::{fault, telemetry};
 const COMMIT_ATTEMPTS: u32 = 5;
 /// Before the second look; doubled before each further one.
 const COMMIT_RETRY_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 100 });
+/// Entries that are copied for a commit at once: some ms. Folding and queries have their turn between.
+const COPIED_AT_ONCE: usize = if cfg!(test) { 2 } else { 8_192 };
 
 /// The thread that commits, so that folding goes on meanwhile.
 pub(super) struct Committer {
     thread: Background<Job, Result<Progress, Error>>,
+    /// What was begun and is not handed over yet: its rows are being copied.
+    begun: Option<Job>,
     pub(super) busy: bool,
     /// Until nobody waits any more.
     patience: Option<Sender<()>>,
@@ -34,13 +39,14 @@ impl Committer {
     /// `keeper`: `None` where nothing of what cannot be decoded is handed over.
     pub(super) fn start(store: Arc<dyn Store>, keeper: Option<Arc<dyn KeepUndecodable>>) -> std::io::Result<Self> {
         let (patience, hurry) = bounded(0);
-        let thread = Background::start("commit", 1, move |Job { commit, undecodable }| {
+        let thread = Background::start("commit", 1, move |Job { mut commit, undecodable }| {
             if let Some(keeper) = keeper.as_deref().filter(|_| !undecodable.is_empty()) {
                 undecodable::keep(keeper, commit.partition, &undecodable, &hurry)?;
             }
+            commit.rows.sort();
             commit_once(&*store, &commit)
         })?;
-        Ok(Self { thread, busy: false, patience: Some(patience) })
+        Ok(Self { thread, begun: None, busy: false, patience: Some(patience) })
     }
 
     /// From now on nothing is tried again and again: the partition is to be let go.
@@ -52,14 +58,29 @@ impl Committer {
         self.busy
     }
 
-    /// Keeps what cannot be decoded, then commits.
-    pub(super) fn begin(&mut self, commit: Commit, undecodable: Vec<UndecodableRecord>) -> Result<(), Error> {
+    /// Keeps what cannot be decoded, then commits, as soon as the rows are copied ([`Self::copy_some`]).
+    pub(super) fn begin(&mut self, commit: Commit, undecodable: Vec<UndecodableRecord>, working: &mut WorkingSet) {
+        working.begin_commit();
         self.busy = true;
-        self.thread.begin(Job { commit, undecodable }).map_err(|Gone| committer_gone())
+        self.begun = Some(Job { commit, undecodable });
+    }
+
+    /// Copies some rows for the commit that was begun, which goes on its way when it has all; `false`: there is nothing to copy.
+    pub(super) fn copy_some(&mut self, working: &mut WorkingSet) -> Result<bool, Error> {
+        let Some(Job { mut commit, undecodable }) = self.begun.take() else { return Ok(false) };
+        match working.copy_commit(COPIED_AT_ONCE) {
+            None => self.begun = Some(Job { commit, undecodable }),
+            Some(rows) => {
+                commit.rows = rows;
+                self.thread.begin(Job { commit, undecodable }).map_err(|Gone| committer_gone())?;
+            }
+        }
+        Ok(true)
     }
 
     /// Waits for the end of the commit under way.
-    pub(super) fn wait(&self) -> Result<Progress, Error> {
+    pub(super) fn wait(&mut self, working: &mut WorkingSet) -> Result<Progress, Error> {
+        while self.copy_some(working)? {}
         self.thread.wait().unwrap_or_else(|Gone| Err(committer_gone()))
     }
 

@@ -25,7 +25,7 @@ pub fn replay(parts: Parts, until: Position, report: &mut dyn FnMut(Position) ->
     owner.catch_up_index(&never())?;
     while owner.folded.next < until {
         if owner.working.is_full() {
-            owner.begin_commit_if_due(false)?;
+            owner.begin_commit_if_due(false);
             owner.wait_for_commit()?;
         }
         if !owner.fold_some()? {
@@ -35,11 +35,12 @@ pub fn replay(parts: Parts, until: Position, report: &mut dyn FnMut(Position) ->
         if let Some(done) = owner.committer.finished() {
             owner.end_commit(done?)?;
         }
-        owner.begin_commit_if_due(false)?;
+        owner.begin_commit_if_due(false);
+        owner.committer.copy_some(&mut owner.working)?;
         report(owner.folded.next)?;
     }
     while owner.committed != owner.folded {
-        owner.begin_commit_if_due(true)?;
+        owner.begin_commit_if_due(true);
         owner.wait_for_commit()?;
     }
     Ok(owner.store.snapshot()?.progress(owner.partition)?)
@@ -48,7 +49,7 @@ pub fn replay(parts: Parts, until: Position, report: &mut dyn FnMut(Position) ->
 impl Owner {
     fn wait_for_commit(&mut self) -> Result<(), Error> {
         if self.committer.is_busy() {
-            let done = self.committer.wait()?;
+            let done = self.committer.wait(&mut self.working)?;
             self.end_commit(done)?;
         }
         Ok(())

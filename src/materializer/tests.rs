@@ -1,5 +1,6 @@
 //! The materializer against a slow, obvious one: maps over all records from the begin.
 
+mod copied;
 mod far;
 mod partitions;
 mod power_loss;
@@ -23,6 +24,18 @@ use crate::store::embedded::EmbeddedStore;
 use crate::store::row::{DAY_S, HOUR_S};
 use crate::store::{DimensionSet, Grain, Row, RowKey, RowSelection};
 use proptest::prelude::*;
+
+/// Begins a commit of a working set and copies all of it.
+fn begun(working: &mut WorkingSet) -> EncodedRows {
+    working.begin_commit();
+    let mut rows = working.copy_commit(usize::MAX).expect("all");
+    rows.sort();
+    rows
+}
+
+fn decoded(rows: &EncodedRows) -> Vec<(Vec<u8>, Row)> {
+    rows.rows().map(|row| row.map(|(key, row)| (key.to_vec(), row)).expect("a row")).collect()
+}
 
 const HORIZON_MS: i64 = 50;
 const SETS_MAX: u32 = 3;

@@ -4,6 +4,8 @@
 //! taken from the snapshot of the last commit. Rows are absolute, not deltas: a commit writes them over what is stored,
 //! and a query lays them over what it reads. An entry leaves memory only when it is committed.
 //!
+//! A commit is copied a few entries at a time, while folding goes on: what changes before its turn is copied first, as it was.
+//!
 //! The overflow guard lives here too: past the limit, new dimension sets of a (partition, customer, meter, day) share one row.
 //! Such a row keeps sketches of the values that it has lost ([`crate::sketch`]): kilobytes, which count as so many entries.
 
@@ -15,7 +17,7 @@ use super::shares::Shares;
 use crate::event::Amount;
 use crate::log::record::{Measured, Record};
 use crate::store::row::{self, DAY_S, HOUR_S};
-use crate::store::{DimensionSet, Error, Grain, Row, RowKey, Snapshot};
+use crate::store::{DimensionSet, EncodedRows, Error, Grain, Row, RowKey, Snapshot};
 
 /// Memory of an entry with one hour, in bytes; further hours and sketches of as many bytes count as one more.
 const ENTRY_BYTES: usize = 700;
@@ -45,6 +47,8 @@ struct Fetched {
 
 /// Counts commits; the first is 1.
 type Epoch = u64;
+/// No entry.
+const NONE: u32 = u32::MAX;
 
 struct Slot {
     row: Row,
@@ -63,6 +67,20 @@ struct Entry {
     was_stored: bool,
     /// The commit whose list of changed entries this one is on.
     listed: Epoch,
+    /// The commit that it was copied for last.
+    copied: Epoch,
+    /// Hash of account and customer.
+    customer: u64,
+    /// One more entry of this customer, or [`NONE`].
+    next: u32,
+}
+
+/// The commit that is being copied.
+#[derive(Default)]
+struct Copying {
+    /// How many of `in_commit` have had their turn.
+    done: usize,
+    rows: EncodedRows,
 }
 
 /// Rows in memory; owned by the materializer's thread.
@@ -72,6 +90,8 @@ pub struct WorkingSet {
     shares: Shares,
     entries: Vec<Entry>,
     table: HashTable<u32>,
+    /// The entry of each customer that was made last.
+    customers: HashTable<u32>,
     hasher: foldhash::fast::RandomState,
     /// Memory behind the sketches of all entries.
     sketch_bytes: usize,
@@ -85,6 +105,8 @@ pub struct WorkingSet {
     committed: Epoch,
     changed: Vec<u32>,
     in_commit: Vec<u32>,
+    /// From the begin of a commit until all its rows are copied.
+    copying: Option<Copying>,
     key: Vec<u8>,
     /// Empty where the snapshot is near.
     fetched: Fetched,
@@ -99,6 +121,7 @@ impl WorkingSet {
             dimension_sets_max: u64::from(dimension_sets_max),
             entries: Vec::new(),
             table: HashTable::new(),
+            customers: HashTable::new(),
             hasher: foldhash::fast::RandomState::default(),
             sketch_bytes: 0,
             hour_bytes: 0,
@@ -107,6 +130,7 @@ impl WorkingSet {
             committed: 0,
             changed: Vec::new(),
             in_commit: Vec::new(),
+            copying: None,
             key: Vec::with_capacity(512),
             fetched: Fetched::default(),
         }
@@ -224,6 +248,9 @@ impl WorkingSet {
         let current = self.current;
         let entry = &mut self.entries[at as usize];
         if entry.listed != current {
+            if let Some(copying) = &mut self.copying {
+                copying.copy(entry, current - 1);
+            }
             entry.listed = current;
             self.changed.push(at);
         }
@@ -285,7 +312,11 @@ impl WorkingSet {
             let row = stored.unwrap_or_else(|| Row::none_yet(key.dimensions));
             self.sketch_bytes += row.sketch_bytes();
             let day = Slot { row, changed: 0 };
-            self.entries.push(Entry { key: self.key.as_slice().into(), hash, day, hours: Vec::with_capacity(1), was_stored, listed: 0 });
+            let customer = self.hasher.hash_one((key.account, key.customer));
+            let next = NONE;
+            let (key, hours) = (self.key.as_slice().into(), Vec::with_capacity(1));
+            self.entries.push(Entry { key, hash, day, hours, was_stored, listed: 0, copied: 0, customer, next });
+            self.add_to_customer(at);
             self.table.insert_unique(hash, at, |at| self.entries[*at as usize].hash);
             return Ok(at);
         }
@@ -305,21 +336,28 @@ impl WorkingSet {
         Ok(fits)
     }
 
-    /// The rows that changed since the last commit was begun, sorted by key. They belong to the commit that begins now.
-    pub fn begin_commit(&mut self) -> Vec<(Vec<u8>, Row)> {
+    /// The rows that changed since the last commit was begun belong to the commit that begins now.
+    pub fn begin_commit(&mut self) {
         assert!(self.in_commit.is_empty(), "one commit at a time");
-        let mut rows = Vec::with_capacity(2 * self.changed.len());
-        for at in &self.changed {
-            let entry = &self.entries[*at as usize];
-            entry.for_each_row(|slot| slot.changed == self.current, &mut |key, row| rows.push((key.to_vec(), row.clone())));
-        }
-        rows.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         self.in_commit = std::mem::take(&mut self.changed);
         self.current += 1;
-        rows
+        self.copying = Some(Copying { done: 0, rows: EncodedRows::with_capacity(2 * self.in_commit.len()) });
     }
 
-    /// The commit that was begun is durable. The snapshot that folding goes on with must be a later one.
+    /// Copies rows of the commit that was begun, of up to so many entries. All of them, in no order, once none is left; `None` before.
+    pub fn copy_commit(&mut self, entries_max: usize) -> Option<EncodedRows> {
+        let copying = self.copying.as_mut()?;
+        let epoch = self.current - 1;
+        let turn = self.in_commit[copying.done..].iter().take(entries_max);
+        copying.done += turn.len();
+        turn.for_each(|at| copying.copy(&mut self.entries[*at as usize], epoch));
+        if copying.done < self.in_commit.len() {
+            return None;
+        }
+        self.copying.take().map(|copying| copying.rows)
+    }
+
+    /// The commit that was begun and copied is durable. The snapshot that folding goes on with must be a later one.
     pub fn end_commit(&mut self) {
         self.committed = self.current - 1;
         self.in_commit.clear();
@@ -354,6 +392,7 @@ impl WorkingSet {
     /// Brings table, list of changes and groups in line with the entries that are left.
     fn index_anew(&mut self) {
         self.table.clear();
+        self.customers.clear();
         self.changed.clear();
         if self.sketch_bytes > 0 {
             self.sketch_bytes = self.entries.iter().map(Entry::sketch_bytes).sum();
@@ -363,6 +402,8 @@ impl WorkingSet {
         for at in 0..self.entries.len() as u32 {
             let entry = &self.entries[at as usize];
             self.table.insert_unique(entry.hash, at, |at| self.entries[*at as usize].hash);
+            self.add_to_customer(at);
+            let entry = &self.entries[at as usize];
             if entry.listed <= self.committed {
                 continue;
             }
@@ -378,17 +419,44 @@ impl WorkingSet {
         self.groups.retain(|group, _| open_groups.contains(&group[..]));
     }
 
-    /// Lays rows that are not committed yet over stored ones: all rows of entries for which `wanted` says yes.
-    pub fn uncommitted(&self, wanted: &mut dyn FnMut(&RowKey<'_>) -> bool) -> BTreeMap<Vec<u8>, Row> {
-        let mut rows = BTreeMap::new();
-        for at in self.in_commit.iter().chain(&self.changed) {
-            let entry = &self.entries[*at as usize];
-            let Some(key) = RowKey::read(&entry.key) else { continue };
-            if wanted(&key) {
-                entry.for_each_row(|slot| slot.changed > self.committed, &mut |key, row| drop(rows.insert(key.to_vec(), row.clone())));
+    /// Adds an entry to those of its customer.
+    fn add_to_customer(&mut self, at: u32) {
+        let customer = self.entries[at as usize].customer;
+        let entries = &mut self.entries;
+        match self.customers.find_mut(customer, |at| entries[*at as usize].customer == customer) {
+            Some(last) => entries[at as usize].next = std::mem::replace(last, at),
+            None => {
+                entries[at as usize].next = NONE;
+                self.customers.insert_unique(customer, at, |at| entries[*at as usize].customer);
             }
         }
-        rows
+    }
+
+    /// The entries of a customer, and maybe others.
+    fn entries_of(&self, account: u32, customer: &str) -> impl Iterator<Item = &Entry> {
+        let customer = self.hasher.hash_one((account, customer));
+        let last = self.customers.find(customer, |at| self.entries[*at as usize].customer == customer);
+        let entry = |at: u32| self.entries.get(at as usize);
+        std::iter::successors(last.copied().and_then(entry), move |one| entry(one.next))
+    }
+
+    /// Rows that are not committed yet, to be laid over stored ones: all rows of entries for which `wanted` says yes. It is asked of the
+    /// entries of these customers of an account, or of all that there are.
+    pub fn uncommitted(
+        &self,
+        customers: Option<(u32, &[String])>,
+        wanted: &mut dyn FnMut(&RowKey<'_>) -> bool,
+        rows: &mut BTreeMap<Vec<u8>, Row>,
+    ) {
+        let mut look = |entry: &Entry| {
+            if entry.listed > self.committed && RowKey::read(&entry.key).is_some_and(|key| wanted(&key)) {
+                entry.for_each_row(|slot| slot.changed > self.committed, &mut |key, row| drop(rows.insert(key.to_vec(), row.clone())));
+            }
+        };
+        match customers {
+            Some((account, customers)) => customers.iter().flat_map(|customer| self.entries_of(account, customer)).for_each(look),
+            None => self.entries.iter().for_each(&mut look),
+        }
     }
 }
 
@@ -406,6 +474,16 @@ impl Fetched {
         match self.counts.get(group) {
             Some(fetched) => Ok(*fetched),
             None => snapshot.count(group),
+        }
+    }
+}
+
+impl Copying {
+    /// The rows of an entry that belong to the commit, unless they are here already.
+    fn copy(&mut self, entry: &mut Entry, epoch: Epoch) {
+        if entry.listed == epoch && entry.copied != epoch {
+            entry.copied = epoch;
+            entry.for_each_row(|slot| slot.changed == epoch, &mut |key, row| self.rows.push(key, row));
         }
     }
 }

@@ -217,11 +217,11 @@ impl Store for EmbeddedStore {
             progress.insert(commit.partition, (commit.reached.next.0, commit.reached.log_time.0)).map_err(failed)?;
             let mut rows = transaction.open_table(ROWS).map_err(failed)?;
             let mut bytes = Vec::with_capacity(128);
-            for (key, row) in &commit.rows {
+            for (key, row) in commit.rows.iter() {
                 bytes.clear();
-                row.write(&mut bytes);
+                bytes.extend_from_slice(row);
                 seal(key, &mut bytes);
-                rows.insert(key.as_slice(), bytes.as_slice()).map_err(failed)?;
+                rows.insert(key, bytes.as_slice()).map_err(failed)?;
             }
             keep_conflicts(&transaction, &commit.conflicts)?;
         }
@@ -459,7 +459,13 @@ mod tests {
             0 => read_progress(None),
             next => Progress { next: Position(next), log_time: UnixMillis(7) },
         };
-        Commit { partition: 0, expected: progress(expected), reached: progress(reached), rows, conflicts: Vec::new() }
+        Commit {
+            partition: 0,
+            expected: progress(expected),
+            reached: progress(reached),
+            rows: rows.into_iter().collect(),
+            conflicts: Vec::new(),
+        }
     }
 
     #[test]

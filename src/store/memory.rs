@@ -170,7 +170,10 @@ impl Store for MemoryStore {
             return Err(Error::Fenced { partition: commit.partition, expected: commit.expected.next, found: found.next });
         }
         content.progress.insert(commit.partition, commit.reached);
-        content.rows.extend(commit.rows.iter().cloned());
+        for row in commit.rows.rows() {
+            let (key, row) = row?;
+            content.rows.insert(key.to_vec(), row);
+        }
         content.keep_conflicts(&commit.conflicts);
         Ok(())
     }

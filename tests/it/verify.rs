@@ -56,7 +56,9 @@ fn first_row(store: &EmbeddedStore) -> (Vec<u8>, Row) {
 fn meddle(gateway: &Gateway, rows: Vec<(Vec<u8>, Row)>, conflicts: Vec<Conflict>) {
     let store = store(gateway);
     let progress = store.snapshot().and_then(|snapshot| snapshot.progress(0)).expect("progress");
-    store.commit(&Commit { partition: 0, expected: progress, reached: progress, rows, conflicts }).expect("commits");
+    store
+        .commit(&Commit { partition: 0, expected: progress, reached: progress, rows: rows.into_iter().collect(), conflicts })
+        .expect("commits");
 }
 
 /// Writes the store anew, with what `keep` lets through.

@@ -66,7 +66,7 @@ fn commit(store: &dyn Store, value: i64) -> Commit {
     let expected = store.snapshot().and_then(|snapshot| snapshot.progress(0)).expect("progress");
     let reached = Progress { next: Position(expected.next.0 + 10), log_time: UnixMillis(7) };
     let row = Row::first(Amount::from_int(value), UnixMicros(5), "u-1");
-    Commit { partition: 0, expected, reached, rows: vec![(key(), row)], conflicts: Vec::new() }
+    Commit { partition: 0, expected, reached, rows: [(key(), row)].into_iter().collect(), conflicts: Vec::new() }
 }
 
 fn stored(store: &dyn Store) -> (Position, Option<Amount>) {

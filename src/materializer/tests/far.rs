@@ -62,21 +62,21 @@ impl Snapshot for Far {
 }
 
 /// A working set and the store that it commits into.
-struct Folding {
-    working: WorkingSet,
+pub(super) struct Folding {
+    pub(super) working: WorkingSet,
     store: MemoryStore,
     at: Progress,
 }
 
 impl Folding {
-    fn new(sets_max: u32) -> Self {
+    pub(super) fn new(sets_max: u32) -> Self {
         let store = MemoryStore::default();
         let at = store.snapshot().and_then(|snapshot| snapshot.progress(0)).expect("progress");
         Self { working: WorkingSet::new(0, sets_max, Shares::default()), store, at }
     }
 
     /// Adds the records of a block; ahead of them all that they need is fetched if the snapshot is far. Says how often that was asked.
-    fn add(&mut self, block: &Block, is_far: bool) -> (u32, u32) {
+    pub(super) fn add(&mut self, block: &Block, is_far: bool) -> (u32, u32) {
         let snapshot = Far { snapshot: self.store.snapshot().expect("one"), singly: AtomicU32::new(0), together: AtomicU32::new(0) };
         let records: Vec<_> =
             record::records(block.payload(), block.count(), block.received()).map(|record| record.expect("decodes")).collect();
@@ -89,17 +89,22 @@ impl Folding {
         (snapshot.singly.into_inner(), snapshot.together.into_inner())
     }
 
-    fn commit(&mut self) -> Vec<(Vec<u8>, Row)> {
-        let rows = self.working.begin_commit();
+    pub(super) fn commit(&mut self) -> Vec<(Vec<u8>, Row)> {
+        let rows = begun(&mut self.working);
+        self.end_commit(rows)
+    }
+
+    /// Commits what a commit that was begun has copied.
+    pub(super) fn end_commit(&mut self, rows: EncodedRows) -> Vec<(Vec<u8>, Row)> {
         let reached = Progress { next: Position(self.at.next.0 + 1), ..self.at };
         self.store.commit(&Commit { expected: self.at, reached, rows: rows.clone(), ..Commit::default() }).expect("commits");
         self.at = reached;
         self.working.end_commit();
-        rows
+        decoded(&rows)
     }
 }
 
-fn block_of(batch: &[Sent]) -> Block {
+pub(super) fn block_of(batch: &[Sent]) -> Block {
     let mut block = Block::new(crate::clock::UnixMillis(1_000), 0);
     batch.iter().for_each(|sent| sent.push(&mut block));
     block.seal()

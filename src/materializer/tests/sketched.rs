@@ -50,7 +50,7 @@ fn filled(working: &mut WorkingSet, mut add: impl FnMut(&mut WorkingSet, u64)) -
 }
 
 fn commit(working: &mut WorkingSet, store: &MemoryStore) {
-    let rows = working.begin_commit();
+    let rows = begun(working);
     let expected = store.snapshot().and_then(|snapshot| snapshot.progress(0)).expect("progress");
     let reached = Progress { next: Position(expected.next.0 + 1), ..expected };
     store.commit(&Commit { partition: 0, expected, reached, rows, conflicts: Vec::new() }).expect("commits");
@@ -93,14 +93,15 @@ fn an_overflow_row_that_has_no_sketches_never_gets_any_and_the_next_hour_does() 
     let mut working = WorkingSet::new(0, 1, Shares::default());
     (0..3).for_each(|id| add(&mut working, &store, id, 1));
     // As an older version had left them.
-    let old: Vec<_> = working.begin_commit().into_iter().map(|(key, row)| (key, Row { sketches: None, ..row })).collect();
+    let written = decoded(&begun(&mut working));
+    let old: EncodedRows = written.into_iter().map(|(key, row)| (key, Row { sketches: None, ..row })).collect();
     assert_eq!(old.len(), 4);
     let expected = store.snapshot().and_then(|snapshot| snapshot.progress(0)).expect("progress");
     let reached = Progress { next: Position(3), ..expected };
     store.commit(&Commit { partition: 0, expected, reached, rows: old, conflicts: Vec::new() }).expect("commits");
     let mut working = WorkingSet::new(0, 1, Shares::default());
     add(&mut working, &store, 3, 1);
-    let rows = working.begin_commit();
+    let rows = decoded(&begun(&mut working));
     let counts: Vec<_> = rows.iter().map(|(_, row)| (row.count, row.sketches.is_some())).collect();
     assert_eq!(counts, [(3, false), (3, false)], "hour and day of the overflow row");
 }

@@ -67,8 +67,7 @@ fn written() -> (SimulatedDisk, Vec<u8>) {
     let disk = SimulatedDisk::default();
     disk.create_dir(Path::new("data")).expect("made");
     let store = EmbeddedStore::open_on(&disk, Path::new(PATH), None).expect("opens");
-    let mut rows: Vec<_> = (0..CUSTOMERS).map(|at| (key(at), Row::first(Amount::from_int(at as i64), UnixMicros(5), "u-1"))).collect();
-    rows.sort_by(|a, b| a.0.cmp(&b.0));
+    let rows = (0..CUSTOMERS).map(|at| (key(at), Row::first(Amount::from_int(at as i64), UnixMicros(5), "u-1"))).collect();
     let reached = Progress { next: Position(CUSTOMERS), log_time: UnixMillis(7) };
     let commit = Commit { partition: 0, expected: read_progress(None), reached, rows, conflicts: Vec::new() };
     store.commit(&commit).expect("commits");

@@ -113,8 +113,9 @@ async fn write_rows(session: &mut Session, commit: &Commit) -> Result<(), Failur
     let copy = session.prepared(COPY).await?;
     let mut sink = pin!(session.in_time(session.client.copy_in::<_, bytes::Bytes>(&copy)).await?);
     let mut buffer = CopyBuffer::new();
-    for (key, row) in &commit.rows {
-        buffer.add(key, row)?;
+    for row in commit.rows.rows() {
+        let (key, row) = row?;
+        buffer.add(key, &row)?;
         if buffer.len() >= COPY_BYTES {
             session.in_time(sink.send(buffer.take().into())).await?;
         }

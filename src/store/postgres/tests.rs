@@ -75,8 +75,7 @@ const CUSTOMERS: u64 = 200;
 /// The commit that leads from `at` to `at + 1`: all rows say so, and there is a conflict.
 fn commit_of(at: u64) -> Commit {
     let row = Row { count: at + 1, ..Row::first(Amount::ONE, UnixMicros(5), "u-1") };
-    let mut rows: Vec<_> = (0..CUSTOMERS).map(|customer| (key(&format!("customer-{customer}"), &[0]), row.clone())).collect();
-    rows.sort_by(|a, b| a.0.cmp(&b.0));
+    let rows = (0..CUSTOMERS).map(|customer| (key(&format!("customer-{customer}"), &[0]), row.clone())).collect();
     let conflicts = vec![Conflict { account: 1, partition: 3, position: Position(at + 1), first: Position(0) }];
     Commit { partition: 3, expected: progress(at), reached: progress(at + 1), rows, conflicts }
 }
@@ -282,14 +281,13 @@ fn people_can_read_the_rows() {
     };
     let dimensions = b"\x02\x05model\x02\0m1\x06region\x03\0e\xc3\xbc".as_slice();
     let long = [b"\x01\x01k\xb8\x0b".as_slice(), &[b'v'; 3_000]].concat();
-    let mut rows = vec![
+    let rows = [
         (key("acm\u{e9}", dimensions), row.clone()),
         (key("acm\u{e9}", DimensionSet::OVERFLOW.0), row.clone()),
         (key("long", &long), row.clone()),
         (key("none", &[0]), row),
     ];
-    rows.sort_by(|a, b| a.0.cmp(&b.0));
-    store.commit(&Commit { rows, ..commit_of(0) }).expect("commits");
+    store.commit(&Commit { rows: rows.into_iter().collect(), ..commit_of(0) }).expect("commits");
     let columns = "account, partition, meter, grain, start, dimensions, sum, min, max, last, count, last_time, last_id";
     let shown = cluster.psql(
         &url,
@@ -310,7 +308,7 @@ fn sketches_that_an_older_binary_has_not_kept_up_are_none() {
     let key = key("c", DimensionSet::OVERFLOW.0);
     let mut row = Row::none_yet(DimensionSet::OVERFLOW);
     row.add(Amount::ONE, UnixMicros(5), "u-1");
-    store.commit(&Commit { rows: vec![(key.clone(), row.clone())], ..commit_of(0) }).expect("commits");
+    store.commit(&Commit { rows: [(key.clone(), row.clone())].into_iter().collect(), ..commit_of(0) }).expect("commits");
     let stored = || store.snapshot().and_then(|snapshot| snapshot.row(&key)).expect("reads").expect("is there");
     assert_eq!(stored(), row);
     // It knows the other columns only.
