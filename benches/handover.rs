@@ -26,7 +26,7 @@ use tollgate::log::kafka::wire::Form;
 use tollgate::log::kafka::{KafkaAppender, Settings, partitions, topics};
 use tollgate::log::meta::{FoldSettings, LogMeta};
 use tollgate::log::{Append, Appender, Block, Partition, record};
-use tollgate::materializer::Materializer;
+use tollgate::materializer::{Materializer, Shares};
 use tollgate::store::embedded::EmbeddedStore;
 use tollgate::store::{Commit, Progress, Store};
 use workload::Workload;
@@ -149,7 +149,7 @@ fn node<'w>(log: Arc<dyn Partition>, store: &Arc<EmbeddedStore>, dir: &'w Path, 
         clock: Clock::start(),
         address: NodeAddress { node: dir.display().to_string(), url },
         undecodable: Arc::new(()),
-        handover: Handover::new(secret, runtime.clone(), Costs { records_min: 1, ..Costs::default() }),
+        handover: Handover::new(secret, runtime.clone(), Shares::default(), Costs { records_min: 1, ..Costs::default() }),
         kept: KEPT,
         check: Box::new(|_| Ok(())),
     });

@@ -54,7 +54,9 @@ use wishes::Wishes;
 use working_set::{LOOK_AHEAD, WorkingSet};
 
 /// Bytes of log read at once: large enough to amortise, small enough that a query waits for a few ms at most.
-const READ_BYTES: usize = 512 << 10;
+const READ_BYTES: usize = 256 << 10;
+/// The same where each time costs questions of a store that is far away, or nobody asks anything yet.
+const FAR_READ_BYTES: usize = 512 << 10;
 /// Views that may wait to be answered.
 const REQUESTS: usize = 1_024;
 /// Shortest time from the begin of one commit to that of the next.
@@ -511,7 +513,7 @@ impl Owner {
                 return Ok(false);
             }
             // What comes is no sign of the end: Kafka may have fetched nothing yet of what there is.
-            let (chunk, end) = log::read_some(&mut *self.reader, next, READ_BYTES)?;
+            let (chunk, end) = log::read_some(&mut *self.reader, next, FAR_READ_BYTES)?;
             let blocks = chunk.blocks().take_while(|block| block.first < self.committed.next);
             let due = due_records(blocks, next..self.committed.next, log_time).inspect(|due| log_time = due.log_time);
             let asked: Vec<Asked> = due.filter_map(|due| due.asked()).collect();
@@ -535,7 +537,8 @@ impl Owner {
 
     /// Reads and folds a chunk; `false` at the end of the log.
     fn fold_some(&mut self) -> Result<bool, Error> {
-        let chunk = self.reader.read(self.folded.next, READ_BYTES)?;
+        let bytes_max = if self.snapshot.is_far() { FAR_READ_BYTES } else { READ_BYTES };
+        let chunk = self.reader.read(self.folded.next, bytes_max)?;
         let Some(end) = chunk.end() else {
             self.set_ready();
             telemetry::set_lag(self.partition, 0, 0.0);

@@ -63,9 +63,9 @@ struct Shared {
 }
 
 impl Handover {
-    /// `runtime`: where connections to other nodes live.
-    pub fn new(secret: NodeSecret, runtime: Handle, costs: Costs) -> Self {
+    /// `runtime`: where connections to other nodes live. `shares`: what the partitions of this node share.
+    pub fn new(secret: NodeSecret, runtime: Handle, shares: Shares, costs: Costs) -> Self {
         let (peers, turns) = (Peers::new(secret), Semaphore::new(FETCHED_MAX));
-        Self { shared: Arc::new(Shared { peers, runtime, turns, shares: Shares::default(), costs }) }
+        Self { shared: Arc::new(Shared { peers, runtime, turns, shares, costs }) }
     }
 }

@@ -16,8 +16,8 @@ use crate::{fault, telemetry};
 const COMMIT_ATTEMPTS: u32 = 5;
 /// Before the second look; doubled before each further one.
 const COMMIT_RETRY_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 100 });
-/// Entries that are copied for a commit at once: some ms. Folding and queries have their turn between.
-const COPIED_AT_ONCE: usize = if cfg!(test) { 2 } else { 8_192 };
+/// Entries that are copied for a commit at once: 1 to 2 ms. Folding and queries have their turn between.
+const COPIED_AT_ONCE: usize = if cfg!(test) { 2 } else { 4_096 };
 
 /// The thread that commits, so that folding goes on meanwhile.
 pub(super) struct Committer {

@@ -6,23 +6,48 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Counts the partitions that share. Cheap to clone.
-#[derive(Debug, Clone, Default)]
-pub struct Shares(Arc<AtomicUsize>);
+/// Entries of working sets in a process that has recent ids and pages of a store in memory, too: with those, an index of 100 million ids and a commit
+/// under way, 1 GiB.
+const ENTRIES_MAX: usize = if cfg!(test) { 12 } else { 440_000 };
+/// The same in one that has neither.
+const ENTRIES_ALONE_MAX: usize = 600_000;
+
+/// Counts the partitions that share, and knows what they share. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Shares {
+    partitions: Arc<AtomicUsize>,
+    entries_max: usize,
+}
+
+impl Default for Shares {
+    fn default() -> Self {
+        Self { partitions: Arc::default(), entries_max: ENTRIES_MAX }
+    }
+}
 
 /// One partition's part, until it is dropped.
 pub(super) struct Share(Shares);
 
 impl Shares {
+    /// Of a process that does nothing but fold into a store that is somewhere else.
+    pub fn alone() -> Self {
+        Self { entries_max: ENTRIES_ALONE_MAX, ..Self::default() }
+    }
+
+    /// Entries of all working sets together.
+    pub(super) fn entries_max(&self) -> usize {
+        self.entries_max
+    }
+
     /// Makes the parts of all others smaller.
     pub(super) fn join(&self) -> Share {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.partitions.fetch_add(1, Ordering::Relaxed);
         Share(self.clone())
     }
 
     /// A partition's part of what one has by itself, but never less than `min`.
     pub(super) fn part_of(&self, alone: usize, min: usize) -> usize {
-        let among = self.0.load(Ordering::Relaxed).max(1);
+        let among = self.partitions.load(Ordering::Relaxed).max(1);
         (alone / among).max(min.min(alone))
     }
 }
@@ -36,7 +61,7 @@ impl Share {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.partitions.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -23,13 +23,12 @@ use crate::store::{DimensionSet, EncodedRows, Error, Grain, Row, RowKey, Snapsho
 const ENTRY_BYTES: usize = 700;
 /// What an hour has beside its slot: the uniqueId of its last event.
 const HOUR_ID_BYTES: usize = 48;
-/// Entries kept across commits; past it, those not touched for longest go. Partitions of one process share all of these
-/// numbers.
-const ENTRIES_KEPT_MAX: usize = if cfg!(test) { 6 } else { 450_000 };
+/// Entries at which folding waits for the commit under way, in percent of what the partitions of a process share ([`Shares`]).
+const FULL_PERCENT: usize = 100;
+/// Entries kept across commits; past it, those not touched for longest go.
+const KEPT_MAX_PERCENT: usize = if cfg!(test) { 50 } else { 80 };
 /// Entries that stay when some go.
-const ENTRIES_KEPT_MIN: usize = if cfg!(test) { 3 } else { 350_000 };
-/// Entries at which folding waits for the commit under way.
-const ENTRIES_MAX: usize = if cfg!(test) { 12 } else { 600_000 };
+const KEPT_MIN_PERCENT: usize = if cfg!(test) { 25 } else { 65 };
 /// What the smallest part has of each of them, in percent.
 const PART_MIN_PERCENT: usize = 2;
 /// Records whose rows are looked for together, so that the waits for memory overlap.
@@ -148,7 +147,7 @@ impl WorkingSet {
 
     /// Whether folding should wait for the commit under way.
     pub fn is_full(&self) -> bool {
-        self.weight() >= self.part_of(ENTRIES_MAX)
+        self.weight() >= self.part_of(FULL_PERCENT)
     }
 
     /// Entries, and what their further hours and sketches take in their place.
@@ -156,7 +155,8 @@ impl WorkingSet {
         self.entries.len() + (self.sketch_bytes + self.hour_bytes) / ENTRY_BYTES
     }
 
-    fn part_of(&self, entries: usize) -> usize {
+    fn part_of(&self, percent: usize) -> usize {
+        let entries = self.shares.entries_max() * percent / 100;
         self.shares.part_of(entries, entries * PART_MIN_PERCENT / 100)
     }
 
@@ -361,7 +361,7 @@ impl WorkingSet {
     pub fn end_commit(&mut self) {
         self.committed = self.current - 1;
         self.in_commit.clear();
-        if self.weight() > self.part_of(ENTRIES_KEPT_MAX) {
+        if self.weight() > self.part_of(KEPT_MAX_PERCENT) {
             self.forget_oldest();
         }
     }
@@ -376,7 +376,7 @@ impl WorkingSet {
         }
         let mut by_age: Vec<_> = bytes_of.into_iter().filter(|(epoch, _)| *epoch <= self.committed).collect();
         by_age.sort_unstable();
-        let mut surplus = self.weight().saturating_sub(self.part_of(ENTRIES_KEPT_MIN)) * ENTRY_BYTES;
+        let mut surplus = self.weight().saturating_sub(self.part_of(KEPT_MIN_PERCENT)) * ENTRY_BYTES;
         let mut up_to = 0;
         for (epoch, bytes) in by_age {
             if surplus == 0 {

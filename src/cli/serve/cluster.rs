@@ -26,6 +26,7 @@ use crate::log::kafka::wire::Form;
 use crate::log::kafka::{self, Ends, KafkaAppender, KafkaPartition};
 use crate::log::meta::{self, LogMeta};
 use crate::log::{Partition, Position};
+use crate::materializer::Shares;
 use crate::server::Readiness;
 use crate::store::postgres::{self, PostgresStore};
 use crate::telemetry;
@@ -131,6 +132,7 @@ impl Shared {
         let (disk, index_dir): (Arc<dyn Disk>, _) = (Arc::new(RealDisk), data_dir.join(data_dir::INDEX));
         disk.create_dir(&index_dir).with_context(|| format!("{} cannot be made", index_dir.display()))?;
         let lending = Lending::new(disk.clone(), index_dir.clone(), self.meta.fold.partitions);
+        let shares = if shell.config.has_role(Role::Gateway) { Shares::default() } else { Shares::alone() };
         let marks = Marks { log: self.log.clone(), topic: self.events.name.clone(), store: self.store.clone() };
         let owned = Owned::new(owners::Parts {
             log: self.log.clone(),
@@ -141,7 +143,7 @@ impl Shared {
             clock: shell.clock.clone(),
             address: NodeAddress { node: node(&shell.config), url: advertised(shell) },
             undecodable,
-            handover: Handover::new(self.secret.clone(), shell.runtime.clone(), handover::Costs::default()),
+            handover: Handover::new(self.secret.clone(), shell.runtime.clone(), shares, handover::Costs::default()),
             kept: owners::KEPT,
             check: Box::new(move |partition| marks.check(partition)),
         });

@@ -25,7 +25,7 @@ use crate::log::memory::MemoryLog;
 use crate::log::{Partition, Position};
 use crate::materializer::first_positions::copy::{Outgoing, Wanted};
 use crate::materializer::first_positions::{Asked, FirstPositions, Standing};
-use crate::materializer::{Error, IndexPlace, IndexStanding, Materializer, Taking};
+use crate::materializer::{Error, IndexPlace, IndexStanding, Materializer, Shares, Taking};
 use crate::store::Progress;
 use crate::store::memory::MemoryStore;
 use crate::telemetry::handover::NotFetched;
@@ -137,7 +137,7 @@ impl World {
     }
 
     fn taking(&self, before: &[NodeAddress], costs: Costs, is_wanted: Arc<AtomicBool>) -> TakingOver {
-        let handover = Handover::new(self.secret.clone(), self.runtime.handle().clone(), costs);
+        let handover = Handover::new(self.secret.clone(), self.runtime.handle().clone(), Shares::default(), costs);
         handover.taking(self.log.seen(), before.to_vec(), Now { began: Instant::now(), is_wanted })
     }
 

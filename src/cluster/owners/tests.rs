@@ -15,7 +15,7 @@ use crate::log::disk::RealDisk;
 use crate::log::memory::MemoryLog;
 use crate::log::meta::FoldSettings;
 use crate::log::record::Account;
-use crate::materializer::Lookup;
+use crate::materializer::{Lookup, Shares};
 use crate::store::memory::MemoryStore;
 use crate::store::{Grain, Row, RowKey, RowSelection};
 use crate::verdicts::tests::{KEY, Sent};
@@ -62,7 +62,7 @@ impl World {
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
         disk.create_dir(&dir).expect("made");
         let secret = NodeSecret::open(&*self.store).expect("made or read");
-        let handover = Handover::new(secret.clone(), self.runtime.handle().clone(), COSTS);
+        let handover = Handover::new(secret.clone(), self.runtime.handle().clone(), Shares::default(), COSTS);
         let fold = FoldSettings { dedup_horizon_ms: None, dimension_sets_max: 10, partitions: 1 };
         let lending = Lending::new(disk.clone(), dir.clone(), 1);
         // Nobody is asked for verdicts here.
