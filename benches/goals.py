@@ -58,6 +58,9 @@ class Floor:
     def pid(self):
         return self.process.pid
 
+    def settled_cpu_s(self):
+        return settled_cpu_s(self.pid)
+
     def end(self):
         self.process.terminate()
         self.process.wait()
@@ -66,9 +69,9 @@ class Floor:
 def cost(binary, server, events, *arguments):
     """CPU-s a million events, and the generator's report. Connections and memory are warm."""
     load(binary, server.url, *arguments, "--events", max(events // 20, 1_000))
-    before = settled_cpu_s(server.pid)
+    before = server.settled_cpu_s()
     report = load(binary, server.url, *arguments, "--events", events)
-    return round((settled_cpu_s(server.pid) - before) / events * 1e6, 3), report
+    return round((server.settled_cpu_s() - before) / events * 1e6, 3), report
 
 
 class Goals:
@@ -186,38 +189,45 @@ class Goals:
     # --- Many ids -------------------------------------------------------------------------------------------------------
 
     def ids(self):
-        """One gateway that grows: 10,000 customers with 4 meters and 4 sets of dimensions each, a tenth of the events up to a week late."""
+        """One gateway that grows: 10,000 customers with 4 meters and 4 sets of dimensions each, a tenth of the events up to a week late: wide. Then
+        what an event costs with so many ids, of that load and of plain B, whose rows are the same at all sizes."""
         node, answer, known = self.node(), {}, 0
-        of = [*B, "--customers", 10_000, "--late", 10]
+        wide = [*B, "--customers", 10_000, "--late", 10]
 
-        def grow(millions, window=0):
-            nonlocal known
-            target, window = self.events(millions * 1e6), self.events(window * 1e6) if window else 0
-            if target - window > known:
-                load(self.binary, node.url, *of, "--events", target - window - known)
+        def window(of, events):
             # Rows lag behind a load that is not paced: what follows, be it a load or a question, shall not pay for that.
-            before = settled_cpu_s(node.pid)
-            if window:
-                load(self.binary, node.url, *of, "--events", window)
-                answer[f"cpu_us_at_{millions}m"] = round((settled_cpu_s(node.pid) - before) / window * 1e6, 3)
+            before = node.settled_cpu_s()
+            load(self.binary, node.url, *of, "--events", events)
+            return round((node.settled_cpu_s() - before) / events * 1e6, 3)
+
+        def grow(millions, measured=0):
+            nonlocal known
+            target, measured = self.events(millions * 1e6), self.events(measured * 1e6) if measured else 0
+            if target - 2 * measured > known:
+                load(self.binary, node.url, *wide, "--events", target - 2 * measured - known)
+            if measured:
+                answer[f"cpu_us_at_{millions}m"], answer[f"wide_us_at_{millions}m"] = window(B, measured), window(wide, measured)
                 answer[f"peak_mib_at_{millions}m"] = round(resident_mib(node.pid))
+            node.settled_cpu_s()
             known = target
 
-        grow(1, 1)
-        grow(10, 3)
+        grow(1, 0.5)
+        grow(10, 2)
         grow(50)
         answer["log_gb"] = round(sum(path.stat().st_size for path in (node.directory / "data/log").iterdir()) / 1e9, 1)
         node.kill()
         answer["recovery_s"] = round(node.start(), 2)
-        grow(100, 5)
+        grow(100, 4)
         answer["query_idle_ms"] = asked(node, month, 2_000)
-        under = threading.Thread(target=lambda: load(self.binary, node.url, *of, "--duration", 20))
-        under.start()
-        time.sleep(2)
-        answer["query_loaded_ms"] = asked(node, month, 1_000, {"Prefer": "wait=0"})
-        under.join()
-        settled_cpu_s(node.pid)
+        for name, paced in [("loaded", ["--rate", 100_000]), ("saturated", [])]:
+            under = threading.Thread(target=lambda paced=paced: load(self.binary, node.url, *wide, *paced, "--duration", 20))
+            under.start()
+            time.sleep(2)
+            answer[f"query_{name}_ms"] = asked(node, month, 600, {"Prefer": "wait=0"})
+            under.join()
+        node.settled_cpu_s()
         answer["groups_ms"] = asked(node, groups, 20)
+        answer["groups_today_ms"] = asked(node, groups_today, 20)
         answer["groups"] = len(ask(connection(node), groups(0), {})["clientMeters"]["api-calls-0"])
         self.remove(node)
         return answer
@@ -252,6 +262,11 @@ def month(number):
 def groups(_):
     """All customers' month, a group each."""
     return question(groupBy=["customerId"])
+
+
+def groups_today(_):
+    """The same of the last day."""
+    return question(groupBy=["customerId"], startTimeInSeconds=int(time.time()) // 86_400 * 86_400)
 
 
 def quantiles(values):

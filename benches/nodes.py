@@ -38,7 +38,7 @@ def cpu_s(pid):
 
 
 def settled_cpu_s(pid):
-    """The same, once what follows the last answer is done, as the commit of the last rows: idle for half a second, waited for up to 5 minutes."""
+    """The same, once what follows the last answer is done: idle for half a second, waited for up to 5 minutes."""
     until = time.monotonic() + 300
     time.sleep(1.5)
     before = cpu_s(pid)
@@ -169,6 +169,15 @@ class Node:
     def metric(self, name):
         text = urllib.request.urlopen(f"http://127.0.0.1:{self.ops}/metrics", timeout=10).read().decode()
         return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith((name + " ", name + "{")))
+
+    def settled_cpu_s(self):
+        """CPU so far, once all that is in the log is folded and committed. A commit may pause for three times what the last one took."""
+        until = time.monotonic() + PATIENCE_S
+        while self.metric("tollgate_materializer_lag_records") or self.metric("tollgate_store_uncommitted_records"):
+            if time.monotonic() > until:
+                sys.exit("waited in vain: rows of all that is in the log")
+            time.sleep(0.5)
+        return settled_cpu_s(self.process.pid)
 
     def kill(self):
         self.process.kill()
