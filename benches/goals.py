@@ -24,7 +24,7 @@ import threading
 import time
 from pathlib import Path
 
-from nodes import KEY, ROOT, Kafka, Node, Postgres, cpu_s, free_port, listens, load, of_cluster, resident_mib, settled_cpu_s, wait_for
+from nodes import KEY, ROOT, Node, cluster, cpu_s, free_port, listens, load, of_cluster, resident_mib, settled_cpu_s, wait_for
 
 FLOOR = ROOT / "target/release/tollgate-floor"
 S, B = ["--shape", "s"], ["--shape", "b"]
@@ -137,17 +137,10 @@ class Goals:
     # --- On Kafka and PostgreSQL --------------------------------------------------------------------------------------
 
     def cluster(self, measure):
-        directory = self.scratch / "kafka"
-        directory.mkdir()
-        kafka, postgres = Kafka(str(directory)), Postgres()
         self.number += 1
-        settings, environment = of_cluster(self.number, kafka, postgres, "postgres")
-        try:
+        with cluster(self.scratch) as (kafka, postgres):
+            settings, environment = of_cluster(self.number, kafka, postgres, "postgres")
             return measure(kafka, postgres, lambda roles: self.node(roles, settings, environment))
-        finally:
-            postgres.end()
-            kafka.end()
-            subprocess.run(["rm", "-r", directory], check=True)
 
     def kafka(self):
         def measure(kafka, _, node):

@@ -1,7 +1,9 @@
 """Processes that the programs here start on 127.0.0.1, and what they used: a broker, a PostgreSQL, nodes of Tollgate."""
 
+import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -116,6 +118,20 @@ class Postgres:
     def end(self):
         self.process.stdin.close()
         self.process.wait()
+
+
+@contextlib.contextmanager
+def cluster(scratch):
+    """A broker and a PostgreSQL."""
+    directory = Path(scratch) / "kafka"
+    directory.mkdir()
+    kafka, postgres = Kafka(str(directory)), Postgres()
+    try:
+        yield kafka, postgres
+    finally:
+        postgres.end()
+        kafka.end()
+        shutil.rmtree(directory)
 
 
 def of_cluster(number, kafka, postgres, database, lines=""):

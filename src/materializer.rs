@@ -38,7 +38,7 @@ use crate::log::meta::LogMeta;
 use crate::log::{self, BlockView, LogReader, Partition, Position, disk::Disk, record};
 use crate::store::{self, CONFLICTS_MAX, Commit, Conflict, EncodedRows, Progress, Snapshot, Store};
 use crate::{fault, telemetry};
-use commit::{Committer, committer_gone};
+use commit::{COPIED_AT_ONCE, Committer, committer_gone};
 use first_positions::{Asked, First, FirstPositions, IndexError, Standing};
 use fold::{Verdict, verdict};
 pub use sealing::BaseSettings;
@@ -453,7 +453,7 @@ impl Owner {
             }
             self.take_up_wish();
             self.begin_commit_if_due(self.stop.is_some());
-            let copied = self.committer.copy_some(&mut self.working)?;
+            let copied = self.copy_some()?;
             if self.stop.is_none() {
                 self.seal_base()?;
             }
@@ -681,6 +681,13 @@ impl Owner {
         let rows = EncodedRows::default();
         let commit = Commit { partition: self.partition, expected: self.committed, reached: self.folded, rows, conflicts };
         self.committer.begin(commit, self.undecodable.take(), &mut self.working);
+    }
+
+    /// Copies rows for the commit that was begun; whether there were any. Of a store that is far away, other nodes wait for the commit, and nobody
+    /// asks this thread for rows.
+    fn copy_some(&mut self) -> Result<bool, Error> {
+        let entries_max = if self.snapshot.is_far() { usize::MAX } else { COPIED_AT_ONCE };
+        self.committer.copy_some(&mut self.working, entries_max)
     }
 
     /// When what is folded by now is to be committed.

@@ -17,7 +17,7 @@ const COMMIT_ATTEMPTS: u32 = 5;
 /// Before the second look; doubled before each further one.
 const COMMIT_RETRY_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 100 });
 /// Entries that are copied for a commit at once: 1 to 2 ms. Folding and queries have their turn between.
-const COPIED_AT_ONCE: usize = if cfg!(test) { 2 } else { 4_096 };
+pub(super) const COPIED_AT_ONCE: usize = if cfg!(test) { 2 } else { 4_096 };
 
 /// The thread that commits, so that folding goes on meanwhile.
 pub(super) struct Committer {
@@ -65,10 +65,10 @@ impl Committer {
         self.begun = Some(Job { commit, undecodable });
     }
 
-    /// Copies some rows for the commit that was begun, which goes on its way when it has all; `false`: there is nothing to copy.
-    pub(super) fn copy_some(&mut self, working: &mut WorkingSet) -> Result<bool, Error> {
+    /// Copies rows of some entries for the commit that was begun, which goes on its way when it has all; `false`: there is nothing to copy.
+    pub(super) fn copy_some(&mut self, working: &mut WorkingSet, entries_max: usize) -> Result<bool, Error> {
         let Some(Job { mut commit, undecodable }) = self.begun.take() else { return Ok(false) };
-        match working.copy_commit(COPIED_AT_ONCE) {
+        match working.copy_commit(entries_max) {
             None => self.begun = Some(Job { commit, undecodable }),
             Some(rows) => {
                 commit.rows = rows;
@@ -80,7 +80,7 @@ impl Committer {
 
     /// Waits for the end of the commit under way.
     pub(super) fn wait(&mut self, working: &mut WorkingSet) -> Result<Progress, Error> {
-        while self.copy_some(working)? {}
+        self.copy_some(working, usize::MAX)?;
         self.thread.wait().unwrap_or_else(|Gone| Err(committer_gone()))
     }
 

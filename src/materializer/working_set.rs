@@ -20,7 +20,7 @@ use crate::store::row::{self, DAY_S, HOUR_S};
 use crate::store::{DimensionSet, EncodedRows, Error, Grain, Row, RowKey, Snapshot};
 
 /// Memory of an entry with one hour, in bytes; further hours and sketches of as many bytes count as one more.
-const ENTRY_BYTES: usize = 700;
+const ENTRY_BYTES: usize = 750;
 /// What an hour has beside its slot: the uniqueId of its last event.
 const HOUR_ID_BYTES: usize = 48;
 /// Entries at which folding waits for the commit under way, in percent of what the partitions of a process share ([`Shares`]).
