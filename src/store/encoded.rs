@@ -105,7 +105,7 @@ mod tests {
         fn rows_come_back_in_the_order_of_their_keys(
             keys in proptest::collection::btree_set(proptest::collection::vec(any::<u8>(), 0..300), 0..40).prop_map(Vec::from_iter).prop_shuffle(),
         ) {
-            let rows: Vec<_> = keys.into_iter().enumerate().map(|(at, key)| (key, row(at as i64, at * 7))).collect();
+            let rows: Vec<_> = keys.into_iter().enumerate().map(|(at, key)| (key, row(at as i64, at * 6))).collect();
             let encoded: EncodedRows = rows.iter().cloned().collect();
             let expected = std::collections::BTreeMap::from_iter(rows);
             prop_assert_eq!((encoded.len(), encoded.is_empty()), (expected.len(), expected.is_empty()));

@@ -79,6 +79,7 @@ impl Table {
     }
 
     /// Takes note of a first, though there may be an older one of its identity, which has expired.
+    #[inline]
     pub(super) fn insert(&mut self, entry: Entry) {
         if slots_for(self.entries.len() + 1) > self.slots.len() {
             self.grow();
