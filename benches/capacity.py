@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from nodes import Kafka, Node, Postgres, cpu_s, load, of_cluster, resident_mib, wait_for
+from nodes import Node, cluster, cpu_s, load, of_cluster, resident_mib, wait_for
 
 
 def shape_of(shape):
@@ -81,9 +81,7 @@ def main():
     parser.add_argument("--no-fold", action="store_true")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="tollgate-capacity.") as scratch:
-        (Path(scratch) / "kafka").mkdir()
-        kafka, postgres = Kafka(f"{scratch}/kafka"), Postgres()
-        try:
+        with cluster(scratch) as (kafka, postgres):
             number = 0
             for setting in arguments.set or [""]:
                 for shape in arguments.shapes.split(","):
@@ -92,9 +90,6 @@ def main():
                     made = measured(arguments.binary, kafka, postgres, scratch, number, setting, shape, events, arguments.customers)
                     if not arguments.no_fold:
                         folded(arguments.binary, kafka, postgres, scratch, number, made, events)
-        finally:
-            postgres.end()
-            kafka.end()
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ standard library's, and of the kernel there is the call and where it spent its t
 """
 
 import argparse
+import itertools
 import re
 import signal
 import subprocess
@@ -42,7 +43,7 @@ def shortened(symbol):
 def folded(script):
     """Stacks, outermost frame first, with their number of samples."""
     stacks, thread, frames = Counter(), None, []
-    for line in [*script, "\n"]:
+    for line in itertools.chain(script, ["\n"]):
         if not line.strip():
             if thread:
                 stacks[";".join([thread, *told(frames)])] += 1

@@ -108,9 +108,7 @@ fn index_for_long(criterion: &mut Criterion) {
 /// Begins a commit and copies all of it.
 fn begun(working: &mut WorkingSet) -> EncodedRows {
     working.begin_commit();
-    let mut rows = working.copy_commit(usize::MAX).expect("all");
-    rows.sort();
-    rows
+    working.copy_commit(usize::MAX).expect("all")
 }
 
 /// A store with rows for everyone, and those rows.
@@ -119,7 +117,8 @@ fn filled_store(dir: &Path, customers: u64) -> (Committer, EncodedRows) {
     let snapshot = store.snapshot().expect("a snapshot");
     let mut working = working_set();
     add_everyone(&mut working, &*snapshot, customers);
-    let rows = begun(&mut working);
+    let mut rows = begun(&mut working);
+    rows.sort();
     assert_eq!(rows.len() as u64, customers * ROWS_PER_CUSTOMER);
     let progress = snapshot.progress(0).expect("progress");
     drop(snapshot);
@@ -253,7 +252,7 @@ fn commit(criterion: &mut Criterion) {
         group.throughput(Throughput::Elements(some));
         group.bench_function(BenchmarkId::from_parameter(format!("{some}_of_{all}")), |bencher| {
             let (committer, rows) = filled.get_or_insert_with(|| filled_store(dir.path(), customers));
-            let rows: Vec<_> = rows.rows().map(|row| row.map(|(key, row)| (key.to_vec(), row)).expect("a row")).collect();
+            let rows: Vec<_> = rows.decoded().expect("rows");
             bencher.iter_custom(|count| {
                 (0..count as usize).map(|turn| committer.commit(rows.iter().skip(turn % apart).step_by(apart).cloned().collect())).sum()
             });

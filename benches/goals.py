@@ -199,9 +199,11 @@ class Goals:
             if target - 2 * measured > known:
                 load(self.binary, node.url, *wide, "--events", target - 2 * measured - known)
             if measured:
-                answer[f"cpu_us_at_{millions}m"], answer[f"wide_us_at_{millions}m"] = window(B, measured), window(wide, measured)
+                answer[f"wide_us_at_{millions}m"] = window(wide, measured)
+                answer[f"cpu_us_at_{millions}m"] = window(B, measured)
                 answer[f"peak_mib_at_{millions}m"] = round(resident_mib(node.pid))
-            node.settled_cpu_s()
+            else:
+                node.settled_cpu_s()
             known = target
 
         grow(1, 0.5)

@@ -10,6 +10,7 @@
 
 mod background;
 mod commit;
+mod due;
 pub mod first_positions;
 pub mod fold;
 pub mod replay;
@@ -22,7 +23,6 @@ mod wishes;
 pub mod working_set;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -33,12 +33,13 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, after, bou
 use tokio::sync::oneshot;
 
 use crate::base;
-use crate::clock::{Clock, UnixMillis};
+use crate::clock::Clock;
 use crate::log::meta::LogMeta;
 use crate::log::{self, BlockView, LogReader, Partition, Position, disk::Disk, record};
 use crate::store::{self, CONFLICTS_MAX, Commit, Conflict, EncodedRows, Progress, Snapshot, Store};
 use crate::{fault, telemetry};
 use commit::{COPIED_AT_ONCE, Committer, committer_gone};
+use due::{Due, due_records};
 use first_positions::{Asked, First, FirstPositions, IndexError, Standing};
 use fold::{Verdict, verdict};
 pub use sealing::BaseSettings;
@@ -775,37 +776,6 @@ impl Owner {
         let next = commit.into_iter().chain(view).chain(base).chain(wished).min()?;
         Some(next.saturating_duration_since(Instant::now()))
     }
-}
-
-/// A record that is to be looked at.
-#[derive(Clone, Copy)]
-struct Due<'b> {
-    at: Position,
-    /// The latest time of receipt up to here.
-    log_time: UnixMillis,
-    record: Result<record::Record<'b>, record::Undecodable<'b>>,
-}
-
-impl Due<'_> {
-    /// What the index is asked, if the record can be decoded.
-    fn asked(&self) -> Option<Asked> {
-        let record = self.record.as_ref().ok()?;
-        Some(Asked { identity: record.identity, content: record.content, position: self.at, log_time: self.log_time })
-    }
-}
-
-/// The records of these blocks at these positions. `log_time`: the one before them.
-fn due_records<'b>(
-    blocks: impl Iterator<Item = BlockView<'b>>,
-    due: Range<Position>,
-    mut log_time: UnixMillis,
-) -> impl Iterator<Item = Due<'b>> {
-    let all = blocks.flat_map(move |block| {
-        log_time = log_time.max(block.received);
-        let records = record::records(block.payload, block.count, block.received);
-        (block.first.0..).map(Position).zip(records).map(move |(at, record)| Due { at, log_time, record })
-    });
-    all.filter(move |record| due.contains(&record.at))
 }
 
 #[cfg(test)]

@@ -49,8 +49,7 @@ fn rows_of_one_day(nothing: &dyn Snapshot, customers: u64) -> Vec<(Vec<u8>, Row)
         working.add(nothing, &record.expect("decodes")).expect("the store answers");
     }
     working.begin_commit();
-    let rows = working.copy_commit(usize::MAX).expect("all");
-    rows.rows().map(|row| row.map(|(key, row)| (key.to_vec(), row)).expect("a row")).collect()
+    working.copy_commit(usize::MAX).expect("all").decoded().expect("rows")
 }
 
 /// Usage by day of the last `days` days.

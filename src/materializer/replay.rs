@@ -36,7 +36,7 @@ pub fn replay(parts: Parts, until: Position, report: &mut dyn FnMut(Position) ->
             owner.end_commit(done?)?;
         }
         owner.begin_commit_if_due(false);
-        owner.committer.copy_some(&mut owner.working, usize::MAX)?;
+        owner.copy_some()?;
         report(owner.folded.next)?;
     }
     while owner.committed != owner.folded {

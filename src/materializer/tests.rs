@@ -28,13 +28,7 @@ use proptest::prelude::*;
 /// Begins a commit of a working set and copies all of it.
 fn begun(working: &mut WorkingSet) -> EncodedRows {
     working.begin_commit();
-    let mut rows = working.copy_commit(usize::MAX).expect("all");
-    rows.sort();
-    rows
-}
-
-fn decoded(rows: &EncodedRows) -> Vec<(Vec<u8>, Row)> {
-    rows.rows().map(|row| row.map(|(key, row)| (key.to_vec(), row)).expect("a row")).collect()
+    working.copy_commit(usize::MAX).expect("all")
 }
 
 const HORIZON_MS: i64 = 50;

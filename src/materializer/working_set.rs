@@ -23,13 +23,11 @@ use crate::store::{DimensionSet, EncodedRows, Error, Grain, Row, RowKey, Snapsho
 const ENTRY_BYTES: usize = 750;
 /// What an hour has beside its slot: the uniqueId of its last event.
 const HOUR_ID_BYTES: usize = 48;
-/// Entries at which folding waits for the commit under way, in percent of what the partitions of a process share ([`Shares`]).
-const FULL_PERCENT: usize = 100;
-/// Entries kept across commits; past it, those not touched for longest go.
+/// Entries kept across commits, in percent of what the partitions of a process share ([`Shares`]); past it, those not touched for longest go.
 const KEPT_MAX_PERCENT: usize = if cfg!(test) { 50 } else { 80 };
 /// Entries that stay when some go.
 const KEPT_MIN_PERCENT: usize = if cfg!(test) { 25 } else { 65 };
-/// What the smallest part has of each of them, in percent.
+/// What the smallest part has, in percent.
 const PART_MIN_PERCENT: usize = 2;
 /// Records whose rows are looked for together, so that the waits for memory overlap.
 pub const LOOK_AHEAD: usize = 32;
@@ -75,7 +73,6 @@ struct Entry {
 }
 
 /// The commit that is being copied.
-#[derive(Default)]
 struct Copying {
     /// How many of `in_commit` have had their turn.
     done: usize,
@@ -147,7 +144,7 @@ impl WorkingSet {
 
     /// Whether folding should wait for the commit under way.
     pub fn is_full(&self) -> bool {
-        self.weight() >= self.part_of(FULL_PERCENT)
+        self.weight() >= self.part_of(100)
     }
 
     /// Entries, and what their further hours and sketches take in their place.
@@ -155,6 +152,7 @@ impl WorkingSet {
         self.entries.len() + (self.sketch_bytes + self.hour_bytes) / ENTRY_BYTES
     }
 
+    /// So many percent of the entries that this partition may have.
     fn part_of(&self, percent: usize) -> usize {
         let entries = self.shares.entries_max() * percent / 100;
         self.shares.part_of(entries, entries * PART_MIN_PERCENT / 100)

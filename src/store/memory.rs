@@ -169,11 +169,9 @@ impl Store for MemoryStore {
         if found != commit.expected {
             return Err(Error::Fenced { partition: commit.partition, expected: commit.expected.next, found: found.next });
         }
+        let rows = commit.rows.decoded()?;
         content.progress.insert(commit.partition, commit.reached);
-        for row in commit.rows.rows() {
-            let (key, row) = row?;
-            content.rows.insert(key.to_vec(), row);
-        }
+        content.rows.extend(rows);
         content.keep_conflicts(&commit.conflicts);
         Ok(())
     }

@@ -95,12 +95,13 @@ impl Folding {
     }
 
     /// Commits what a commit that was begun has copied.
-    pub(super) fn end_commit(&mut self, rows: EncodedRows) -> Vec<(Vec<u8>, Row)> {
+    pub(super) fn end_commit(&mut self, mut rows: EncodedRows) -> Vec<(Vec<u8>, Row)> {
+        rows.sort();
         let reached = Progress { next: Position(self.at.next.0 + 1), ..self.at };
         self.store.commit(&Commit { expected: self.at, reached, rows: rows.clone(), ..Commit::default() }).expect("commits");
         self.at = reached;
         self.working.end_commit();
-        decoded(&rows)
+        rows.decoded().expect("rows")
     }
 }
 

@@ -45,7 +45,7 @@ fn folded(records: &[(usize, Made)], partitions: u32) -> BTreeMap<Vec<u8>, Row> 
         sets[partition as usize].add(&*snapshot, &record).expect("adds");
     }
     let mut merged: BTreeMap<Vec<u8>, Row> = BTreeMap::new();
-    for (key, row) in sets.iter_mut().flat_map(|working| decoded(&begun(working))) {
+    for (key, row) in sets.iter_mut().flat_map(|working| begun(working).decoded().expect("rows")) {
         let mut whole = Vec::new();
         RowKey { partition: 0, ..RowKey::read(&key).expect("a key") }.write(&mut whole);
         match merged.entry(whole) {

@@ -93,7 +93,7 @@ fn an_overflow_row_that_has_no_sketches_never_gets_any_and_the_next_hour_does() 
     let mut working = WorkingSet::new(0, 1, Shares::default());
     (0..3).for_each(|id| add(&mut working, &store, id, 1));
     // As an older version had left them.
-    let written = decoded(&begun(&mut working));
+    let written = begun(&mut working).decoded().expect("rows");
     let old: EncodedRows = written.into_iter().map(|(key, row)| (key, Row { sketches: None, ..row })).collect();
     assert_eq!(old.len(), 4);
     let expected = store.snapshot().and_then(|snapshot| snapshot.progress(0)).expect("progress");
@@ -101,7 +101,7 @@ fn an_overflow_row_that_has_no_sketches_never_gets_any_and_the_next_hour_does() 
     store.commit(&Commit { partition: 0, expected, reached, rows: old, conflicts: Vec::new() }).expect("commits");
     let mut working = WorkingSet::new(0, 1, Shares::default());
     add(&mut working, &store, 3, 1);
-    let rows = decoded(&begun(&mut working));
+    let rows = begun(&mut working).decoded().expect("rows");
     let counts: Vec<_> = rows.iter().map(|(_, row)| (row.count, row.sketches.is_some())).collect();
     assert_eq!(counts, [(3, false), (3, false)], "hour and day of the overflow row");
 }
