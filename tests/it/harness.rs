@@ -42,7 +42,7 @@ pub(crate) use shared::Shared;
 pub(crate) use usage::Question;
 
 /// How long anything may take before a test gives up. Far beyond what it takes on a slow machine.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 /// The key that every process is started with.
 pub(crate) const ADMIN_KEY: &str = "key-of-the-tests";
 /// 2026-01-01T00:00:00Z. Events lie in the days after it unless a test says otherwise.

@@ -2,7 +2,6 @@
 //! else waits for it.
 
 use std::thread;
-use std::time::Instant;
 
 use serde_json::{Value, json};
 
@@ -150,20 +149,19 @@ fn what_stripe_refuses_is_not_made_and_says_why() {
 fn while_stripe_hangs_events_are_taken_and_no_more_calls_are_made_than_may_be() {
     const ASKED: usize = 20;
     let provider = Provider::start();
-    let gateway = provider.setup("3s").start();
+    let gateway = provider.setup("60s").start();
     provider.will(vec![Behaviour::Hangs; 3 * ASKED]);
     thread::scope(|scope| {
         let client: &Client = &gateway;
         let asking: Vec<_> = (0..ASKED).map(|n| scope.spawn(move || make(client, &format!("c-{n}")).status)).collect();
         provider.wait_for_calls(16);
-        let started = Instant::now();
         for n in 0..50 {
             gateway.send(&[event(&format!("e-{n}"))]).logged(1);
         }
         assert_eq!(gateway.usage("m").count(), 50);
-        assert!(started.elapsed().as_secs_f64() < 2.5, "{:?}", started.elapsed());
-        assert_eq!(provider.called().len(), 16, "as many as may be under way");
         gateway.post("/customers", &[], named("here").to_string()).refused(200);
+        assert_eq!(provider.called().len(), 16, "as many as may be under way");
+        provider.end_hanging();
         for asked in asking {
             assert_eq!(asked.join().expect("no panic"), 503);
         }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -16,7 +16,7 @@ pub(crate) const STRIPE_KEY: &str = "sk_test_not_to_be_seen";
 pub(crate) enum Behaviour {
     /// Answers with a status, further header lines (each ended by CRLF) and a body.
     Says(u16, &'static str, String),
-    /// Never answers.
+    /// Does not answer, until it is told to end that.
     Hangs,
     /// Closes the connection.
     HangsUp,
@@ -83,6 +83,17 @@ impl Provider {
     /// All requests so far.
     pub(crate) fn called(&self) -> Vec<Called> {
         self.state.lock().expect("no panic").called.clone()
+    }
+
+    /// Hangs up on all whom it does not answer, and on whom it was not to answer.
+    pub(crate) fn end_hanging(&self) {
+        let mut state = self.state.lock().expect("no panic");
+        for behaviour in state.script.iter_mut().filter(|behaviour| matches!(behaviour, Behaviour::Hangs)) {
+            *behaviour = Behaviour::HangsUp;
+        }
+        for stream in state.hanging.drain(..) {
+            stream.shutdown(Shutdown::Both).expect("a connection");
+        }
     }
 
     /// Waits until so many requests have come.
