@@ -9,6 +9,7 @@ Parts: cost (embedded; beside nginx and a bare hyper), kafka (the gateway; besid
 PostgreSQL), sustained (5 minutes), ack (latency at a light rate, beside the disk's own sync), freshness, freshness-kafka, ids (cost, memory,
 queries and recovery at up to 100 M ids). A line of JSON for each run and part. S is one event a request on 64 connections, B 1,000 on 8. CPU is user
 and system time of the measured process until it is idle again; load comes from `tollgate bench` on the same cores, so rates are what was left over.
+`stolen_percent` is the CPU that the host took from this machine meanwhile: past some hundredths, a run says more of the host than of Tollgate.
 Everything is on 127.0.0.1, takes up to 40 GB below DIR, and is removed at the end. nginx must be there (Debian: nginx).
 """
 
@@ -316,6 +317,13 @@ def sync_ms(directory):
     return round(statistics.median(took), 3)
 
 
+def stolen(since=(0, 0)):
+    """Ticks that the host took from this machine's CPUs, and all there were."""
+    with open("/proc/stat") as file:
+        ticks = [int(field) for field in file.readline().split()[1:9]]
+    return ticks[7] - since[0], sum(ticks) - since[1]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("binary", type=Path)
@@ -328,7 +336,10 @@ def main():
         for part in arguments.parts:
             with tempfile.TemporaryDirectory(prefix="tollgate-goals.", dir=arguments.directory) as scratch:
                 measure = getattr(Goals(arguments.binary.resolve(), scratch, arguments.scale), part.replace("-", "_"))
-                print(json.dumps({"part": part, "run": run} | measure()), flush=True)
+                before = stolen()
+                answer = {"part": part, "run": run} | measure()
+                taken, ticks = stolen(before)
+                print(json.dumps(answer | {"stolen_percent": round(100 * taken / ticks, 1)}), flush=True)
 
 
 if __name__ == "__main__":
